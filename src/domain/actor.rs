@@ -1,0 +1,309 @@
+//! Who calls, and what the call may touch. [`Actor::scope`] is the only way from a token to a practice's rows: every
+//! method of the store wants the [`Scope`] it yields. The server's own work has [`Engine`].
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{PatientId, PracticeId};
+
+/// What a token allows its bearer to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Internal services: send, cancel, preview, read states.
+    Sender,
+    /// Front desk and clinicians.
+    Staff,
+    /// Staff plus settings, templates, broadcasts, erasure.
+    PracticeAdmin,
+    /// A patient, for what is their own.
+    Patient,
+    /// The portal's backend: what a patient may, for all patients of the practice.
+    Portal,
+    /// Keeps patients in step with the practice's own system.
+    Directory,
+    /// Compliance: proof, never text.
+    Auditor,
+    /// The deployment's operator.
+    Operator,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 8] = [
+        Self::Sender,
+        Self::Staff,
+        Self::PracticeAdmin,
+        Self::Patient,
+        Self::Portal,
+        Self::Directory,
+        Self::Auditor,
+        Self::Operator,
+    ];
+
+    /// The name used in tokens and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sender => "sender",
+            Self::Staff => "staff",
+            Self::PracticeAdmin => "practice_admin",
+            Self::Patient => "patient",
+            Self::Portal => "portal",
+            Self::Directory => "directory",
+            Self::Auditor => "auditor",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What kind of party did something; the numbers are those of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActorType {
+    /// An internal service.
+    Service = 1,
+    /// A member of the practice's staff.
+    Staff = 2,
+    /// A patient, or the portal for one.
+    Patient = 3,
+    /// This server, of its own accord.
+    System = 4,
+    /// A messaging provider, by a signed callback.
+    Provider = 5,
+}
+
+impl ActorType {
+    /// The type with that number of the contract.
+    #[must_use]
+    pub const fn from_number(number: i16) -> Option<Self> {
+        match number {
+            1 => Some(Self::Service),
+            2 => Some(Self::Staff),
+            3 => Some(Self::Patient),
+            4 => Some(Self::System),
+            5 => Some(Self::Provider),
+            _ => None,
+        }
+    }
+}
+
+/// Who did something, as it is put on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// What kind of party.
+    pub kind: ActorType,
+    /// The subject of the token, or the name of a provider.
+    pub id: String,
+    /// A name to show to staff; may be empty.
+    pub display_name: String,
+}
+
+impl Author {
+    /// This server.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { kind: ActorType::System, id: "heedwell".into(), display_name: String::new() }
+    }
+
+    /// A provider that reports by callback, such as `twilio`.
+    #[must_use]
+    pub fn provider(name: &str) -> Self {
+        Self { kind: ActorType::Provider, id: name.into(), display_name: String::new() }
+    }
+}
+
+/// The practices that a token covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Practices {
+    /// Every one; for operators.
+    All,
+    /// Those named.
+    Named(BTreeSet<PracticeId>),
+}
+
+/// The bearer of a verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Subject of the token.
+    pub subject: String,
+    /// Name to show to staff; may be empty.
+    pub display_name: String,
+    /// The practices covered.
+    pub practices: Practices,
+    /// The roles held.
+    pub roles: BTreeSet<Role>,
+    /// The patient that role `patient` is bound to.
+    pub patient: Option<PatientId>,
+    /// When the token ends; streams end with it.
+    pub expire_time: DateTime<Utc>,
+}
+
+/// Why an actor may not do something. The two are told apart only after the practice is covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The token does not cover the practice, or there is none of that id: not told apart.
+    #[error("the token does not cover this practice")]
+    Scope,
+    /// The practice is covered, but none of the roles held allows the call.
+    #[error("the token lacks a role that this call needs")]
+    Role {
+        /// The first of the roles that would do.
+        required: Role,
+    },
+}
+
+impl Actor {
+    /// The key to the rows of one practice, for a call that any one of `roles` may make. `practice_admin` includes
+    /// `staff`. The practice is checked first, so that a foreign one reveals nothing about roles.
+    ///
+    /// # Errors
+    /// [`Denied::Scope`] when the token does not cover the practice (or the id is malformed, which no practice has),
+    /// [`Denied::Role`] when it holds none of the roles.
+    pub fn scope(&self, practice: &str, roles: &[Role]) -> Result<Scope, Denied> {
+        let practice: PracticeId = practice.parse().map_err(|_| Denied::Scope)?;
+        let covered = match &self.practices {
+            Practices::All => true,
+            Practices::Named(named) => named.contains(&practice),
+        };
+        if !covered {
+            return Err(Denied::Scope);
+        }
+        let held = |role: &Role| {
+            self.roles.contains(role) || (*role == Role::Staff && self.roles.contains(&Role::PracticeAdmin))
+        };
+        let Some(role) = roles.iter().copied().find(held) else {
+            return Err(Denied::Role { required: roles.first().copied().unwrap_or(Role::Operator) });
+        };
+        let patient = match (role, &self.patient) {
+            (Role::Patient, Some(patient)) => Some(patient.clone()),
+            // A patient's token that names no patient is bound to nobody.
+            (Role::Patient, None) => return Err(Denied::Scope),
+            _ => None,
+        };
+        Ok(Scope { practice, author: self.author(role), patient, expire_time: Some(self.expire_time) })
+    }
+
+    /// Whether the token holds `role` itself.
+    #[must_use]
+    pub fn holds(&self, role: Role) -> bool {
+        self.roles.contains(&role) || (role == Role::Staff && self.roles.contains(&Role::PracticeAdmin))
+    }
+
+    fn author(&self, role: Role) -> Author {
+        let kind = match role {
+            Role::Sender | Role::Directory | Role::Operator => ActorType::Service,
+            Role::Staff | Role::PracticeAdmin | Role::Auditor => ActorType::Staff,
+            Role::Patient | Role::Portal => ActorType::Patient,
+        };
+        Author { kind, id: self.subject.clone(), display_name: self.display_name.clone() }
+    }
+}
+
+/// The key to the rows of one practice. It cannot be made but from a token that covers the practice, or by [`Engine`].
+#[derive(Clone, Debug)]
+pub struct Scope {
+    practice: PracticeId,
+    author: Author,
+    patient: Option<PatientId>,
+    expire_time: Option<DateTime<Utc>>,
+}
+
+impl Scope {
+    /// The practice.
+    #[must_use]
+    pub const fn practice(&self) -> &PracticeId {
+        &self.practice
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub const fn author(&self) -> &Author {
+        &self.author
+    }
+
+    /// The only patient whose rows may be touched; unset: all of the practice.
+    #[must_use]
+    pub const fn patient(&self) -> Option<&PatientId> {
+        self.patient.as_ref()
+    }
+
+    /// When the token behind it ends; unset for the server's own work.
+    #[must_use]
+    pub const fn expire_time(&self) -> Option<DateTime<Utc>> {
+        self.expire_time
+    }
+
+    /// Whether this scope may touch what belongs to `patient`.
+    #[must_use]
+    pub fn covers(&self, patient: &PatientId) -> bool {
+        self.patient.as_ref().is_none_or(|own| own == patient)
+    }
+}
+
+/// The server's own key, for work that no token asked for: claims, settlements, callbacks. Made once, in `app`.
+#[derive(Clone, Debug)]
+pub struct Engine(());
+
+impl Engine {
+    /// Only `app` calls this; the architecture test sees to it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+
+    /// The key to one practice's rows, for something that `author` (this server or a provider) does.
+    #[must_use]
+    pub const fn scope(&self, practice: PracticeId, author: Author) -> Scope {
+        Scope { practice, author, patient: None, expire_time: None }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(practices: &[&str], roles: &[Role]) -> Actor {
+        Actor {
+            subject: "svc".into(),
+            display_name: String::new(),
+            practices: Practices::Named(practices.iter().filter_map(|id| id.parse().ok()).collect()),
+            roles: roles.iter().copied().collect(),
+            patient: None,
+            expire_time: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_foreign_practice_is_refused_before_the_role_is_looked_at() {
+        let actor = actor(&["a"], &[]);
+        assert_eq!(actor.scope("b", &[Role::Sender]).err(), Some(Denied::Scope));
+        assert_eq!(actor.scope("a", &[Role::Sender]).err(), Some(Denied::Role { required: Role::Sender }));
+        assert_eq!(actor.scope("not an id", &[Role::Sender]).err(), Some(Denied::Scope));
+    }
+
+    #[test]
+    fn practice_admin_includes_staff_and_nothing_else() {
+        let actor = actor(&["a"], &[Role::PracticeAdmin]);
+        assert!(actor.scope("a", &[Role::Staff]).is_ok());
+        for role in Role::ALL.into_iter().filter(|role| !matches!(role, Role::Staff | Role::PracticeAdmin)) {
+            assert!(actor.scope("a", &[role]).is_err(), "{role:?}");
+        }
+    }
+
+    #[test]
+    fn a_patient_token_without_a_patient_covers_nothing() {
+        assert_eq!(actor(&["a"], &[Role::Patient]).scope("a", &[Role::Patient]).err(), Some(Denied::Scope));
+    }
+}

@@ -1,0 +1,22 @@
+//! What a patient reads, per channel.
+
+use super::Phi;
+
+/// Text as the patient gets it. Which parts are filled depends on the channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Email, in-app and push.
+    pub subject: Phi<String>,
+    /// Plain text; for email the alternative part; for SMS the whole message, prefix included.
+    pub text: Phi<String>,
+    /// Email only.
+    pub html: Phi<String>,
+    /// SMS only: the number of segments billed.
+    pub sms_segments: i32,
+    /// SMS only: false when a character forced UCS-2.
+    pub sms_gsm7: bool,
+    /// The template it came from, such as `builtin/appointment_reminder`.
+    pub template_key: String,
+    /// Its version; 0 for built-in wording.
+    pub template_version: i32,
+}

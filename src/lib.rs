@@ -1,0 +1,4 @@
+//! Heedwell carries messages between medical practices and their patients.
+
+pub mod clock;
+pub mod domain;
