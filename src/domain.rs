@@ -3,22 +3,41 @@
 //! million times.
 
 mod actor;
-mod address;
+pub mod address;
+mod attempt;
 mod content;
+mod decide;
+mod delivery;
 mod directory;
+mod facts;
 mod id;
 mod kind;
+mod notification;
 mod phi;
+mod reconcile;
 mod settings;
+pub mod sms;
+pub mod template;
 
 pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope};
-pub use address::{AddressError, EmailAddress, PhoneNumber};
+pub use address::{AddressError, EmailAddress, PhoneNumber, Textability};
+pub use attempt::{FIRST_LOOK, Next, Standing, Verdict};
 pub use content::Content;
+pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
+pub use delivery::{
+    Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, SkipReason, Source,
+};
 pub use directory::{Patient, Practice, Stored};
+pub use facts::{DeliveryState, Facts, shown};
 pub use id::{DeliveryId, InvalidId, NotificationId, PatientId, PracticeId};
 pub use kind::{Channel, ChannelSet, Kind};
+pub use notification::{
+    Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Priority,
+    SecureLink,
+};
 pub use phi::Phi;
+pub use reconcile::{AfterLook, Inquiry, Look};
 pub use settings::{
-    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridSettings, SmsSender,
-    SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount,
+    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridSettings,
+    SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount,
 };

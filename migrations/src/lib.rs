@@ -1,2 +1,27 @@
-//! The schema, change by change.
+//! The schema, change by change, in the order in which they are applied. A change is never edited once it was applied:
+//! the next one corrects it. Nothing here knows the entities, so an old change does not alter when they do.
+
 pub use sea_orm_migration::prelude::*;
+
+mod m20261125_000001_create_practices;
+mod m20261125_000002_create_notifications;
+mod m20261125_000003_create_deliveries;
+mod m20261125_000004_create_feed;
+mod m20261125_000005_create_ledgers;
+
+/// Applies the changes below.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261125_000001_create_practices::Migration),
+            Box::new(m20261125_000002_create_notifications::Migration),
+            Box::new(m20261125_000003_create_deliveries::Migration),
+            Box::new(m20261125_000004_create_feed::Migration),
+            Box::new(m20261125_000005_create_ledgers::Migration),
+        ]
+    }
+}

@@ -303,10 +303,12 @@ impl SmsSettings {
         }
         match (self.api_key_sid.is_empty(), is_set(self.api_key_secret.as_ref())) {
             (false, false) => {
-                findings.push(Finding::missing("sms.api_key_secret", "Enter the secret of the API key, or clear its SID."));
+                findings
+                    .push(Finding::missing("sms.api_key_secret", "Enter the secret of the API key, or clear its SID."));
             }
             (true, true) => {
-                findings.push(Finding::missing("sms.api_key_sid", "Enter the SID of the API key, or clear its secret."));
+                findings
+                    .push(Finding::missing("sms.api_key_sid", "Enter the SID of the API key, or clear its secret."));
             }
             _ => {}
         }
@@ -332,22 +334,16 @@ impl SmsSettings {
 }
 
 /// Hosts where anybody can have a mailbox: mail that claims to come from there is refused by most receivers.
-const PUBLIC_MAILBOX_HOSTS: [&str; 8] = [
-    "gmail.com",
-    "googlemail.com",
-    "yahoo.com",
-    "outlook.com",
-    "hotmail.com",
-    "live.com",
-    "icloud.com",
-    "aol.com",
-];
+const PUBLIC_MAILBOX_HOSTS: [&str; 8] =
+    ["gmail.com", "googlemail.com", "yahoo.com", "outlook.com", "hotmail.com", "live.com", "icloud.com", "aol.com"];
 
 impl EmailSettings {
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         match &self.provider {
-            None => findings.push(Finding::missing("email.smtp", "Enter the SMTP relay that sends the practice's mail.")),
+            None => {
+                findings.push(Finding::missing("email.smtp", "Enter the SMTP relay that sends the practice's mail."))
+            }
             Some(EmailProvider::Smtp(smtp)) => findings.extend(smtp.findings()),
             Some(EmailProvider::SendGrid(_)) => findings.push(Finding::missing(
                 "email.sendgrid",
@@ -380,7 +376,11 @@ impl EmailSettings {
             host: smtp.host.clone(),
             port: smtp.port,
             security: smtp.security?,
-            credentials: smtp.password.clone().filter(|_| !smtp.username.is_empty()).map(|p| (smtp.username.clone(), p)),
+            credentials: smtp
+                .password
+                .clone()
+                .filter(|_| !smtp.username.is_empty())
+                .map(|p| (smtp.username.clone(), p)),
             from_address: self.from_address.clone()?,
             from_name: if self.from_name.is_empty() { practice.display_name.clone() } else { self.from_name.clone() },
             reply_to: self.reply_to.clone(),
@@ -401,7 +401,8 @@ impl SmtpSettings {
             findings.push(Finding::missing("email.smtp.host", "Enter the name of the SMTP relay."));
         }
         if self.port == 0 {
-            findings.push(Finding::missing("email.smtp.port", "Enter the relay's port: 587 for STARTTLS, 465 for TLS."));
+            findings
+                .push(Finding::missing("email.smtp.port", "Enter the relay's port: 587 for STARTTLS, 465 for TLS."));
         }
         if self.security.is_none() {
             findings.push(Finding::missing("email.smtp.security", "Choose STARTTLS or TLS."));

@@ -1,0 +1,19 @@
+//! Keys, and what is made with them: sealed columns, blind indexes, opaque tokens, chained ledgers, ids. It knows bytes
+//! and places, no rules. No key leaves this room: whoever needs one gets a type that can do one thing with it.
+
+mod blind;
+mod chain;
+mod data_key;
+mod id;
+mod keys;
+mod seal;
+mod secret;
+mod token;
+
+pub use blind::{BlindIndexKey, FingerprintKey};
+pub use chain::{ChainKey, GENESIS};
+pub use data_key::{DataKey, UnwrapError, wrapped_by};
+pub use id::new_id;
+pub use keys::{KeyFile, KeyFileError};
+pub use seal::{Place, SealError, key_id, open, seal};
+pub use token::{MAX_PAYLOAD, Purpose, TokenKey, base64url, from_base64url, random_token};

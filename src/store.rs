@@ -1,0 +1,233 @@
+//! Rows and the domain. Every public method is one transaction (or one read) and wants a [`Scope`], so that forgetting the
+//! practice does not compile; the few that span practices want [`Engine`]. Rows leave only as types of the domain.
+//! The row is the truth: what must happen together commits together, and nothing is written first and enqueued later.
+
+mod deliveries;
+mod dialect;
+mod directory;
+mod entity;
+mod error;
+mod feed;
+mod grounds;
+mod health;
+mod image;
+mod links;
+mod notifications;
+mod page;
+mod preferences;
+mod queue;
+mod receipts;
+mod reconcile;
+mod tx;
+mod vault;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use heedwell_migrations::{Migrator, MigratorTrait};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
+use tokio_util::task::TaskTracker;
+
+pub use deliveries::DeliveryPage;
+pub use dialect::{OpenError, Time};
+pub use directory::{PatientPage, PatientQuery};
+pub use error::StoreError;
+pub use feed::{FeedBounds, FeedPage};
+pub use grounds::GroundsRow;
+pub use health::ChannelHealth;
+pub use links::{LinkState, NewLink};
+pub use notifications::{Accepted, NewDelivery, NewNotification, NotificationDetail, NotificationRecord, Prior};
+pub use page::Keyset;
+pub use queue::{Claimed, Destination, Settlement};
+pub use receipts::{Applied, Receipt};
+pub use reconcile::Doubt;
+
+use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
+use dialect::{Connections, Dialect};
+
+/// How the store is opened.
+#[derive(Debug)]
+pub struct Settings {
+    /// `sqlite:path` or `postgres://…` (`HEEDWELL_DATABASE_URL`).
+    pub database_url: String,
+    /// Whether an older schema is brought up to date. SQLite always is.
+    pub migrate: bool,
+    /// Regions that may be texted, such as `US` (`HEEDWELL_SMS_REGIONS`).
+    pub sms_regions: Vec<String>,
+    /// How long a claim holds before others may take the delivery over.
+    pub lease: std::time::Duration,
+}
+
+/// All that is kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connections: Connections,
+    time: Time,
+    vault: vault::Vault,
+    wake: Wake,
+    tasks: TaskTracker,
+    sms_regions: Vec<String>,
+    lease: std::time::Duration,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date where that is wanted, and makes sure that the key file belongs to
+    /// it.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to mend.
+    pub async fn open(settings: Settings, keys: KeyFile, time: Time, wake: Wake) -> Result<Self, OpenError> {
+        let connections = dialect::connect(&settings.database_url).await?;
+        let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
+        bring_up_to_date(&connections, migrate).await?;
+        check_key(&connections, &keys, &time).await?;
+        let inner = Inner {
+            connections,
+            time,
+            vault: vault::Vault::new(keys),
+            wake,
+            tasks: TaskTracker::new(),
+            sms_regions: settings.sms_regions,
+            lease: settings.lease,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits for transactions under way, then closes the connections.
+    pub async fn close(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let connections = &self.inner.connections;
+        let _ = connections.write.clone().close().await;
+        let _ = connections.read.clone().close().await;
+    }
+
+    /// Hints about what changes here.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.inner.wake
+    }
+
+    /// Whether the database answers and has the schema of this binary.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not.
+    pub async fn ready(&self) -> Result<bool, StoreError> {
+        let state = schema(&self.inner.connections.read).await?;
+        Ok(state.missing.is_empty())
+    }
+
+    /// The time by which leases and schedules go.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be asked.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(self.inner.connections.dialect.now(&self.inner.connections.read, &self.inner.time).await?)
+    }
+
+    fn read(&self) -> &sea_orm::DatabaseConnection {
+        &self.inner.connections.read
+    }
+
+    async fn keys(&self, practice: &crate::domain::PracticeId) -> Result<Arc<vault::PracticeKeys>, StoreError> {
+        self.inner.vault.practice(self.read(), practice).await
+    }
+
+    /// How many deliveries of all practices are not finished; for draining a demo and for tests.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be asked.
+    pub async fn open_deliveries(&self, _: &Engine) -> Result<i64, StoreError> {
+        use entity::feed_head;
+        let heads = feed_head::Entity::find().select_only().columns([
+            feed_head::Column::Open0,
+            feed_head::Column::Open1,
+            feed_head::Column::Open2,
+        ]);
+        let rows: Vec<(i64, i64, i64)> = heads.into_tuple().all(self.read()).await?;
+        Ok(rows.into_iter().map(|(urgent, normal, bulk)| urgent + normal + bulk).sum())
+    }
+}
+
+struct Schema {
+    missing: Vec<String>,
+    unknown: Vec<String>,
+}
+
+/// Compares the changes that were applied with those that this binary knows. The migrator's own look-ups fail when the
+/// database holds a change that the binary does not know, which is what a roll-out looks like to the old release.
+async fn schema(db: &impl ConnectionTrait) -> Result<Schema, sea_orm::DbErr> {
+    let query = match db.get_database_backend() {
+        sea_orm::DbBackend::Sqlite => {
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'"
+        }
+        _ => {
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'seaql_migrations'"
+        }
+    };
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
+    let exists = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default() > 0;
+    let mut applied = Vec::new();
+    if exists {
+        let query = "SELECT version FROM seaql_migrations";
+        for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await? {
+            applied.push(row.try_get_by_index::<String>(0)?);
+        }
+    }
+    let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let missing = known.iter().filter(|name| !applied.contains(name)).cloned().collect();
+    let unknown = applied.into_iter().filter(|name| !known.contains(name)).collect();
+    Ok(Schema { missing, unknown })
+}
+
+async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<(), OpenError> {
+    let db = &connections.write;
+    let state = schema(db).await.map_err(OpenError::Statement)?;
+    if let Some(name) = state.unknown.into_iter().next() {
+        return Err(OpenError::NewerSchema(name));
+    }
+    if state.missing.is_empty() {
+        return Ok(());
+    }
+    if !migrate {
+        return Err(OpenError::OlderSchema);
+    }
+    match connections.dialect {
+        Dialect::Sqlite => Migrator::up(db, None).await.map_err(OpenError::Migration),
+        Dialect::Postgres => {
+            // `up` takes no lock of its own, and two replicas may start at once.
+            let lock = sea_orm::TransactionTrait::begin(db).await.map_err(OpenError::Statement)?;
+            lock.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(727501)")
+                .await
+                .map_err(OpenError::Statement)?;
+            let done = Migrator::up(db, None).await;
+            lock.commit().await.map_err(OpenError::Statement)?;
+            done.map_err(OpenError::Migration)
+        }
+    }
+}
+
+/// The first start ties the key file to the database; later starts refuse another one, which could open nothing and would
+/// look up nobody.
+async fn check_key(connections: &Connections, keys: &KeyFile, time: &Time) -> Result<(), OpenError> {
+    use entity::installation;
+    let db = &connections.write;
+    let check = keys.key_check().to_vec();
+    let now = connections.dialect.now(db, time).await.map_err(OpenError::Statement)?;
+    let row = installation::ActiveModel { id: Set(1), key_check: Set(check.clone()), create_time: Set(now) };
+    installation::Entity::insert(row)
+        .on_conflict_do_nothing_on([installation::Column::Id])
+        .exec_without_returning(db)
+        .await
+        .map_err(OpenError::Statement)?;
+    let stored = installation::Entity::find_by_id(1_i16).one(db).await.map_err(OpenError::Statement)?;
+    match stored {
+        Some(row) if row.key_check == check => Ok(()),
+        _ => Err(OpenError::WrongKey),
+    }
+}

@@ -1,0 +1,225 @@
+//! The only file that asks which database this is: how to connect, which of its settings must hold, and what time it is.
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode, Statement,
+    TransactionOptions,
+    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
+
+use crate::clock::SharedClock;
+
+/// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Neither `sqlite:` nor `postgres://`.
+    #[error("the database URL must begin with sqlite: or postgres://")]
+    UnknownDatabase,
+    /// Another process holds the SQLite file.
+    #[error("{0} is in use by another heedwell process: stop that one, or use another HEEDWELL_DATA_DIR")]
+    Locked(PathBuf),
+    /// The lock file beside the SQLite file cannot be made.
+    #[error("cannot lock {path}: check that its folder exists and can be written to")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server or file cannot be reached.
+    #[error("cannot open the database: check that it exists, runs, and lets this user in")]
+    Unreachable(#[source] DbErr),
+    /// A setting of the database would let accepted messages be lost.
+    #[error("the database setting {name} is {value}, but must be {wanted}, or accepted messages could be lost")]
+    UnsafeSetting {
+        /// Its name.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// The SQLite file is damaged.
+    #[error("the SQLite file is damaged: restore it from a backup")]
+    Damaged,
+    /// A newer release changed the schema.
+    #[error("the schema is newer than this binary (it holds {0}): start the newer release")]
+    NewerSchema(String),
+    /// The schema is older than this binary.
+    #[error("the schema is older than this binary: run `heedwell migrate`, or start with --migrate")]
+    OlderSchema,
+    /// A schema change failed.
+    #[error("a schema change failed")]
+    Migration(#[source] DbErr),
+    /// The key file does not belong to this database.
+    #[error(
+        "the master key does not belong to this database: HEEDWELL_MASTER_KEY_FILE must name the file it was made with"
+    )]
+    WrongKey,
+    /// A statement failed while starting.
+    #[error("the database refused a statement")]
+    Statement(#[source] DbErr),
+}
+
+/// The connections of one database.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) write: DatabaseConnection,
+    pub(super) read: DatabaseConnection,
+    pub(super) dialect: Dialect,
+    /// Held for as long as the process uses the SQLite file.
+    pub(super) _lock: Option<File>,
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    pub(super) fn of(url: &str) -> Result<Self, OpenError> {
+        match url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(OpenError::UnknownDatabase),
+        }
+    }
+
+    /// How a writing transaction begins. SQLite: at once as a writer, since a reader that becomes one may be refused
+    /// past every time-out.
+    pub(super) fn transaction(self) -> TransactionOptions {
+        let mode = (self == Self::Sqlite).then_some(SqliteTransactionMode::Immediate);
+        TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() }
+    }
+
+    /// The time by which leases and schedules go: PostgreSQL's, so that replicas agree; otherwise the injected clock's.
+    pub(super) async fn now(self, db: &impl ConnectionTrait, time: &Time) -> Result<DateTime<Utc>, DbErr> {
+        match (self, time) {
+            (Self::Postgres, Time::Database(_)) => {
+                let statement = Statement::from_string(db.get_database_backend(), "SELECT statement_timestamp()");
+                let row = db.query_one_raw(statement).await?;
+                let row = row.ok_or_else(|| DbErr::RecordNotFound("statement_timestamp".into()))?;
+                Ok(row.try_get_by_index::<DateTime<Utc>>(0)?.trunc_subsecs(6))
+            }
+            (Self::Sqlite, Time::Database(clock)) | (_, Time::Injected(clock)) => Ok(clock.now()),
+        }
+    }
+
+    /// How many bound values one statement may have, with room to spare.
+    pub(super) const fn bind_limit(self) -> usize {
+        match self {
+            Self::Sqlite => 32_000,
+            Self::Postgres => 65_000,
+        }
+    }
+}
+
+/// Whose clock decides.
+#[derive(Clone, Debug)]
+pub enum Time {
+    /// The database's, where it has one that replicas share; else this one.
+    Database(SharedClock),
+    /// This one, for tests.
+    Injected(SharedClock),
+}
+
+pub(super) async fn connect(url: &str) -> Result<Connections, OpenError> {
+    match Dialect::of(url)? {
+        Dialect::Sqlite => sqlite(url).await,
+        Dialect::Postgres => postgres(url).await,
+    }
+}
+
+fn options(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(5))
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false);
+    options
+}
+
+async fn sqlite(url: &str) -> Result<Connections, OpenError> {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let path = Path::new(path.split('?').next().unwrap_or(path));
+    let lock = lock(path)?;
+    let open = async |connections: u32| {
+        let mut options = options(url, connections);
+        options.map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .create_if_missing(true)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(5))
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+        });
+        Database::connect(options).await.map_err(OpenError::Unreachable)
+    };
+    let connections =
+        Connections { write: open(1).await?, read: open(4).await?, dialect: Dialect::Sqlite, _lock: Some(lock) };
+    // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
+    expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
+    expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
+    match setting(&connections.write, "PRAGMA quick_check(1)").await?.as_str() {
+        "ok" => Ok(connections),
+        _ => Err(OpenError::Damaged),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = File::create(&name).map_err(|source| OpenError::Lock { path: name.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(OpenError::Lock { path: name, source }),
+    }
+}
+
+async fn postgres(url: &str) -> Result<Connections, OpenError> {
+    let mut options = options(url, 16);
+    options.map_sqlx_postgres_opts(|postgres| {
+        postgres.application_name("heedwell").options([
+            ("lock_timeout", "1000"),
+            ("statement_timeout", "5000"),
+            ("idle_in_transaction_session_timeout", "5000"),
+            ("default_transaction_isolation", "read committed"),
+            ("synchronous_commit", "on"),
+        ])
+    });
+    let write = Database::connect(options).await.map_err(OpenError::Unreachable)?;
+    for name in ["fsync", "full_page_writes", "synchronous_commit"] {
+        expect(&write, &format!("SHOW {name}"), name, "on").await?;
+    }
+    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, _lock: None })
+}
+
+async fn expect(
+    db: &DatabaseConnection,
+    query: &str,
+    name: &'static str,
+    wanted: &'static str,
+) -> Result<(), OpenError> {
+    let value = setting(db, query).await?;
+    if value == wanted { Ok(()) } else { Err(OpenError::UnsafeSetting { name, value, wanted }) }
+}
+
+async fn setting(db: &DatabaseConnection, query: &str) -> Result<String, OpenError> {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await;
+    let Some(row) = row.map_err(OpenError::Statement)? else { return Ok(String::new()) };
+    let text = row.try_get_by_index::<String>(0);
+    text.or_else(|_| row.try_get_by_index::<i32>(0).map(|number| number.to_string())).map_err(OpenError::Statement)
+}

@@ -1,0 +1,24 @@
+//! One entity per table. They are private to the store: rows leave it only as types of the domain.
+
+#![expect(unreachable_pub, reason = "the derives of the ORM want public models")]
+
+pub(super) mod attempt;
+pub(super) mod audit_head;
+pub(super) mod channel_health;
+pub(super) mod consent_head;
+pub(super) mod content;
+pub(super) mod data_key;
+pub(super) mod delivery;
+pub(super) mod delivery_event;
+pub(super) mod feed;
+pub(super) mod feed_head;
+pub(super) mod idem;
+pub(super) mod inbox_item;
+pub(super) mod installation;
+pub(super) mod link;
+pub(super) mod notification;
+pub(super) mod patient;
+pub(super) mod patient_tag;
+pub(super) mod practice;
+pub(super) mod practice_settings;
+pub(super) mod recipient_gate;

@@ -1,0 +1,16 @@
+//! The newest position of each consent ledger.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "consent_head")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub practice_id: String,
+    pub seq: i64,
+    #[sea_orm(column_type = "Blob")]
+    pub mac: Vec<u8>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,16 @@
+//! The text of a delivery, sealed.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "content")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub delivery_id: Uuid,
+    pub practice_id: String,
+    #[sea_orm(column_type = "Blob")]
+    pub body_ct: Vec<u8>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,55 @@
+//! What can go wrong between a row and the domain. A variant exists only where some caller acts on it.
+
+use sea_orm::DbErr;
+
+/// A store operation failed; nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such row in this practice; for a practice itself: no such practice.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// Somebody else changed the row since it was read.
+    #[error("the row was changed meanwhile")]
+    Conflict {
+        /// The revision that it has now.
+        current: i64,
+    },
+    /// The database is out of reach or too busy; worth another try.
+    #[error("the database is out of reach")]
+    Busy(#[source] DbErr),
+    /// A stored row does not mean anything.
+    #[error("a stored {0} cannot be read")]
+    Corrupt(&'static str),
+    /// Anything else; a fault of this server.
+    #[error("the database refused a statement")]
+    Internal(#[source] DbErr),
+    /// The task that held the transaction is gone.
+    #[error("a transaction was abandoned")]
+    Abandoned,
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        match &error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Busy(error),
+            _ if is_transient(&error) => Self::Busy(error),
+            _ => Self::Internal(error),
+        }
+    }
+}
+
+/// Conditions that pass by themselves: a lock or statement that timed out, a deadlock, a restarting server, a full disk.
+fn is_transient(error: &DbErr) -> bool {
+    let (DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return false };
+    let sea_orm::RuntimeErr::SqlxError(error) = cause else { return false };
+    match error.as_ref() {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            // PostgreSQL: lock not available, query cancelled, deadlock, shutdown, starting up, out of space; SQLite: busy,
+            // locked, full.
+            ["55P03", "57014", "40P01", "57P01", "57P02", "57P03", "53100", "5", "6", "13", "517"]
+                .contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,203 @@
+//! The feed: every change of a practice, numbered without gaps in the order of the commits. The head row that numbers it is
+//! updated last in each writing transaction and held until COMMIT, so that the order of the numbers is the order in which
+//! readers may see them.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, Query},
+};
+
+use super::{
+    Store, StoreError,
+    entity::{feed, feed_head},
+    image,
+    tx::Tx,
+};
+use crate::domain::{Delivery, DeliveryChange, DeliveryState, Engine, PracticeId, Scope};
+
+const DELIVERIES: i16 = 1;
+
+/// One change, before it has a number.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The delivery as it is now; unset when the API shows no difference and only the counters move.
+    pub(super) image: Option<Delivery>,
+    pub(super) previous_state: Option<DeliveryState>,
+    pub(super) class: i16,
+    /// +1 when it became open, -1 when it was closed.
+    pub(super) opened: i64,
+}
+
+/// Changes after a position.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// The changes of deliveries, oldest first.
+    pub changes: Vec<DeliveryChange>,
+    /// Everything up to here is in the page or of another stream.
+    pub position: i64,
+    /// Whether more may follow at once.
+    pub full: bool,
+}
+
+/// The positions between which a cursor may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedBounds {
+    /// The oldest position from which nothing is missing.
+    pub earliest: i64,
+    /// The newest position.
+    pub newest: i64,
+}
+
+/// Adds `changes` of `practice` to its feed. Always the last thing in a transaction; for several practices in the order of
+/// their ids.
+pub(super) async fn append_on(tx: &Tx, practice: &PracticeId, changes: Vec<Change>) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut opened = [0_i64; 3];
+    for change in &changes {
+        if let Some(count) = usize::try_from(change.class).ok().and_then(|class| opened.get_mut(class)) {
+            *count += change.opened;
+        }
+    }
+    let images: Vec<_> =
+        changes.into_iter().filter_map(|change| Some((change.image?, change.previous_state))).collect();
+    let count = i64::try_from(images.len()).unwrap_or(i64::MAX);
+    let update = Query::update()
+        .table(feed_head::Entity)
+        .value(feed_head::Column::Seq, Expr::col(feed_head::Column::Seq).add(count))
+        .value(feed_head::Column::Open0, Expr::col(feed_head::Column::Open0).add(opened[0]))
+        .value(feed_head::Column::Open1, Expr::col(feed_head::Column::Open1).add(opened[1]))
+        .value(feed_head::Column::Open2, Expr::col(feed_head::Column::Open2).add(opened[2]))
+        .and_where(Expr::col(feed_head::Column::PracticeId).eq(practice.as_str()))
+        .returning(Query::returning().column(feed_head::Column::Seq))
+        .to_owned();
+    let head = tx.db.query_one(&update).await?.ok_or(StoreError::NotFound("practice"))?;
+    let newest: i64 = head.try_get_by_index(0)?;
+    let mut rows = Vec::with_capacity(images.len());
+    for (seq, (delivery, previous)) in (newest - count + 1..).zip(images) {
+        rows.push(feed::ActiveModel {
+            practice_id: Set(practice.as_str().to_owned()),
+            seq: Set(seq),
+            stream: Set(DELIVERIES),
+            entity_id: Set(delivery.id.0),
+            revision: Set(delivery.revision),
+            state: Set(Some(delivery.state.number())),
+            previous_state: Set(previous.map(DeliveryState::number)),
+            image: Set(image::encode(&delivery)?),
+            at: Set(tx.now),
+        });
+    }
+    for chunk in rows.chunks(tx.dialect.bind_limit() / 9) {
+        feed::Entity::insert_many(chunk.to_vec()).exec_without_returning(&tx.db).await?;
+    }
+    tx.touch(practice);
+    Ok(())
+}
+
+impl Store {
+    /// The newest position of the practice's feed.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn feed_head(&self, scope: &Scope) -> Result<i64, StoreError> {
+        let head = feed_head::Entity::find_by_id(scope.practice().as_str()).one(self.read()).await?;
+        Ok(head.ok_or(StoreError::NotFound("practice"))?.seq)
+    }
+
+    /// The positions between which a cursor may lie.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn feed_bounds(&self, scope: &Scope) -> Result<FeedBounds, StoreError> {
+        let newest = self.feed_head(scope).await?;
+        let first = feed::Entity::find()
+            .select_only()
+            .column(feed::Column::Seq)
+            .filter(feed::Column::PracticeId.eq(scope.practice().as_str()))
+            .order_by_asc(feed::Column::Seq)
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(self.read())
+            .await?;
+        Ok(FeedBounds { earliest: first.map_or(newest, |first| first - 1), newest })
+    }
+
+    /// The position before the first change at or after `time`.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn feed_position_at(&self, scope: &Scope, time: DateTime<Utc>) -> Result<i64, StoreError> {
+        let bounds = self.feed_bounds(scope).await?;
+        let first = feed::Entity::find()
+            .select_only()
+            .column(feed::Column::Seq)
+            .filter(feed::Column::PracticeId.eq(scope.practice().as_str()))
+            .filter(feed::Column::At.gte(time))
+            .order_by_asc(feed::Column::Seq)
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(self.read())
+            .await?;
+        Ok(first.map_or(bounds.newest, |first| first - 1))
+    }
+
+    /// Up to `limit` changes after `position`.
+    ///
+    /// # Errors
+    /// Corrupt when an image cannot be read.
+    pub async fn feed_read_after(&self, scope: &Scope, position: i64, limit: u64) -> Result<FeedPage, StoreError> {
+        let rows = feed::Entity::find()
+            .filter(feed::Column::PracticeId.eq(scope.practice().as_str()))
+            .filter(feed::Column::Seq.gt(position))
+            .order_by_asc(feed::Column::Seq)
+            .limit(limit)
+            .all(self.read())
+            .await?;
+        let full = rows.len() as u64 == limit;
+        let position = rows.last().map_or(position, |row| row.seq);
+        let corrupt = || StoreError::Corrupt("feed");
+        let changes = rows.into_iter().filter(|row| row.stream == DELIVERIES).map(|row| {
+            let delivery = image::decode(row.entity_id, row.revision, row.state.ok_or_else(corrupt)?, &row.image)?;
+            let previous_state = row.previous_state.and_then(DeliveryState::from_number);
+            Ok(DeliveryChange { delivery, previous_state })
+        });
+        Ok(FeedPage { changes: changes.collect::<Result<_, StoreError>>()?, position, full })
+    }
+
+    /// Forgets changes older than `before`, at most `limit` of them. Says how many went.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn feed_forget(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let old = feed::Entity::find()
+                    .select_only()
+                    .columns([feed::Column::PracticeId, feed::Column::Seq])
+                    .filter(feed::Column::At.lt(before))
+                    .order_by_asc(feed::Column::PracticeId)
+                    .order_by_asc(feed::Column::Seq)
+                    .limit(limit)
+                    .into_tuple::<(String, i64)>()
+                    .all(&tx.db)
+                    .await?;
+                let mut last = std::collections::BTreeMap::new();
+                for (practice, seq) in &old {
+                    last.insert(practice, *seq);
+                }
+                for (practice, seq) in last {
+                    feed::Entity::delete_many()
+                        .filter(feed::Column::PracticeId.eq(practice))
+                        .filter(feed::Column::Seq.lte(seq))
+                        .exec(&tx.db)
+                        .await?;
+                }
+                Ok(old.len() as u64)
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,184 @@
+//! Loads everything that a decision rests on, for sending, for the check at claim and for previews alike.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::LockType,
+};
+
+use super::{
+    Store, StoreError,
+    directory::{stored_patient, stored_practice},
+    entity::{patient, practice, recipient_gate},
+    preferences,
+    tx::Tx,
+    vault::PracticeKeys,
+};
+use crate::domain::{Channel, ConsentState, Gates, Patient, PatientId, Practice, PracticeSettings, Scope};
+
+/// The gate of a patient.
+pub(super) const PATIENT: i16 = 1;
+/// The gate of an address.
+pub(super) const ADDRESS: i16 = 2;
+
+/// What is known of a patient and their practice at one moment.
+#[derive(Debug)]
+pub struct GroundsRow {
+    /// The practice.
+    pub practice: Practice,
+    /// Its settings.
+    pub settings: PracticeSettings,
+    /// The patient.
+    pub patient: Patient,
+    /// The gates of each channel.
+    pub gates: BTreeMap<Channel, Gates>,
+    /// Regions that may be texted.
+    pub sms_regions: Vec<String>,
+    /// The moment.
+    pub now: chrono::DateTime<chrono::Utc>,
+}
+
+impl Store {
+    /// Loads the grounds of a decision about `patient`.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice or no such patient in it.
+    pub async fn grounds(&self, scope: &Scope, id: &PatientId) -> Result<GroundsRow, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let db = self.read();
+        let practice = practice::Entity::find_by_id(keys.practice()).one(db).await?;
+        let practice = stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value;
+        let settings = preferences::load(db, &keys).await?.value;
+        let key = (keys.practice().to_owned(), id.as_str().to_owned());
+        let row = patient::Entity::find_by_id(key).one(db).await?.ok_or(StoreError::NotFound("patient"))?;
+        let patient = stored_patient(&keys, &row, std::collections::BTreeSet::new())?.value;
+        let gate_keys: Vec<GateKey> =
+            Channel::ALL.into_iter().flat_map(|channel| gate_keys(&keys, channel, &patient)).collect();
+        let rows = gates_on(db, keys.practice(), &gate_keys, false).await?;
+        let gates =
+            Channel::ALL.into_iter().map(|channel| (channel, gates_of(&rows, &keys, channel, &patient))).collect();
+        Ok(GroundsRow {
+            practice,
+            settings,
+            patient,
+            gates,
+            sms_regions: self.inner.sms_regions.clone(),
+            now: self.now().await?,
+        })
+    }
+}
+
+/// The key of a gate within a practice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GateKey {
+    pub(super) channel: i16,
+    pub(super) kind: i16,
+    pub(super) subject: Vec<u8>,
+}
+
+/// The blind index of the address that `channel` would use; unset where it has none.
+pub(super) fn address_index(keys: &PracticeKeys, channel: Channel, patient: &Patient) -> Option<Vec<u8>> {
+    match channel {
+        Channel::Email => patient.email.as_ref().map(|email| keys.email_index(email)),
+        Channel::Sms => patient.mobile_phone.as_ref().map(|phone| keys.phone_index(phone)),
+        Channel::InApp | Channel::Push => None,
+    }
+}
+
+/// The gates that a message to `patient` over `channel` passes.
+pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient) -> Vec<GateKey> {
+    let key = |kind, subject| GateKey { channel: channel.number(), kind, subject };
+    let mut gates = vec![key(PATIENT, patient.id.as_str().as_bytes().to_vec())];
+    gates.extend(address_index(keys, channel, patient).map(|subject| key(ADDRESS, subject)));
+    gates
+}
+
+/// Makes sure that each gate has a row, since only a row can be locked.
+pub(super) async fn gates_insert_on(tx: &Tx, practice: &str, gates: &[GateKey]) -> Result<(), StoreError> {
+    let mut gates = gates.to_vec();
+    gates.sort();
+    gates.dedup();
+    let rows = gates.into_iter().map(|gate| recipient_gate::ActiveModel {
+        practice_id: Set(practice.to_owned()),
+        channel: Set(gate.channel),
+        subject_kind: Set(gate.kind),
+        subject: Set(gate.subject),
+        consent: Set(0),
+        consent_seq: Set(0),
+        blocked_at: Set(None),
+        block_reason: Set(None),
+    });
+    recipient_gate::Entity::insert_many(rows)
+        .on_conflict_do_nothing_on([
+            recipient_gate::Column::PracticeId,
+            recipient_gate::Column::Channel,
+            recipient_gate::Column::SubjectKind,
+            recipient_gate::Column::Subject,
+        ])
+        .exec_without_returning(&tx.db)
+        .await?;
+    Ok(())
+}
+
+/// Reads the gates in the order of their keys, with a shared lock if wanted: it waits for an opt-out that is committing.
+pub(super) async fn gates_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    gates: &[GateKey],
+    lock: bool,
+) -> Result<Vec<recipient_gate::Model>, StoreError> {
+    let mut query = recipient_gate::Entity::find()
+        .filter(recipient_gate::Column::PracticeId.eq(practice))
+        .filter(recipient_gate::Column::Subject.is_in(gates.iter().map(|gate| gate.subject.clone())))
+        .order_by_asc(recipient_gate::Column::Channel)
+        .order_by_asc(recipient_gate::Column::SubjectKind)
+        .order_by_asc(recipient_gate::Column::Subject);
+    if lock {
+        query = query.lock(LockType::Share);
+    }
+    Ok(query.all(db).await?)
+}
+
+/// What the rows say about one patient and channel.
+pub(super) fn gates_of(
+    rows: &[recipient_gate::Model],
+    keys: &PracticeKeys,
+    channel: Channel,
+    patient: &Patient,
+) -> Gates {
+    let find = |kind: i16, subject: &[u8]| {
+        rows.iter().find(|row| row.channel == channel.number() && row.subject_kind == kind && row.subject == subject)
+    };
+    let consent = |row: &recipient_gate::Model| match row.consent {
+        1 => ConsentState::OptedIn,
+        2 => ConsentState::OptedOut,
+        _ => ConsentState::Unknown,
+    };
+    let address = address_index(keys, channel, patient);
+    let address = address.as_deref().and_then(|subject| find(ADDRESS, subject));
+    Gates {
+        patient: find(PATIENT, patient.id.as_str().as_bytes()).map(consent).unwrap_or_default(),
+        address: address.map(consent).unwrap_or_default(),
+        suppressed: address.is_some_and(|row| row.blocked_at.is_some()),
+    }
+}
+
+/// Loads the patients with these ids; those that are gone are left out.
+pub(super) async fn patients_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    ids: impl IntoIterator<Item = String>,
+) -> Result<BTreeMap<String, Patient>, StoreError> {
+    let rows = patient::Entity::find()
+        .filter(patient::Column::PracticeId.eq(keys.practice()))
+        .filter(patient::Column::PatientId.is_in(ids))
+        .all(db)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let patient = stored_patient(keys, &row, std::collections::BTreeSet::new())?.value;
+            Ok((row.patient_id, patient))
+        })
+        .collect()
+}

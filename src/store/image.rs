@@ -1,0 +1,366 @@
+//! A delivery between its row, its image in the feed, and the domain. The image is what a watch sends: the delivery as it
+//! was after the change, without text.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{StoreError, entity::delivery, entity::delivery_event, feed::Change, tx::Tx};
+use crate::domain::{
+    ActorType, Author, Channel, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Facts, Failure, FailureReason,
+    Kind, NotificationId, PatientId, Provider, SkipReason, Source, shown,
+};
+
+/// Waiting for its time.
+pub(super) const WAITING: i16 = 0;
+/// Claimed; a call may be under way.
+pub(super) const IN_FLIGHT: i16 = 1;
+/// Its outcome is being looked into.
+pub(super) const RECONCILING: i16 = 2;
+/// Nothing more is done by itself.
+pub(super) const CLOSED: i16 = 3;
+
+/// It may have arrived twice.
+pub(super) const POSSIBLE_DUPLICATE: i32 = 1;
+/// Its worker died too often.
+pub(super) const QUARANTINED: i32 = 4;
+
+const NOTIFICATION: i16 = 1;
+const CONVERSATION_MESSAGE: i16 = 2;
+
+/// A row that is being changed, with what it was.
+#[derive(Debug)]
+pub(super) struct Draft {
+    before: delivery::Model,
+    pub(super) row: delivery::Model,
+    events: Vec<delivery_event::Model>,
+}
+
+impl Draft {
+    pub(super) fn of(row: delivery::Model) -> Self {
+        Self { before: row.clone(), row, events: Vec::new() }
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts::from_bits(self.row.facts)
+    }
+
+    pub(super) fn channel(&self) -> Result<Channel, StoreError> {
+        Channel::from_number(self.row.channel).ok_or(StoreError::Corrupt("delivery"))
+    }
+
+    /// Adds facts; the state follows from them and from nothing else.
+    pub(super) fn add(&mut self, facts: Facts, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let facts = self.facts().and(facts);
+        let state = shown(self.channel()?, facts);
+        self.row.facts = facts.bits();
+        self.row.state = state.number();
+        if facts.left_us() && self.row.send_time.is_none() {
+            self.row.send_time = Some(now);
+        }
+        if state == DeliveryState::Delivered && self.row.deliver_time.is_none() {
+            self.row.deliver_time = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Explains a failure; the first explanation of a state stays.
+    pub(super) fn fail(&mut self, failure: &Failure) {
+        self.row.failure_reason = Some(failure.reason.number());
+        self.row.failure_code.clone_from(&failure.provider_code);
+        self.row.failure_time = Some(failure.fail_time);
+    }
+
+    /// Ends what the server does by itself.
+    pub(super) fn close(&mut self) {
+        self.row.phase = CLOSED;
+        self.release();
+    }
+
+    /// Gives the claim up.
+    pub(super) fn release(&mut self) {
+        self.row.claimed_by = None;
+        self.row.lease_until = None;
+    }
+
+    /// Adds a line to the timeline. Its state is filled in when the draft is saved.
+    pub(super) fn note(&mut self, event: Note, now: DateTime<Utc>) {
+        self.row.events += 1;
+        self.events.push(delivery_event::Model {
+            delivery_id: self.row.id,
+            n: self.row.events,
+            practice_id: self.row.practice_id.clone(),
+            event_time: now,
+            state: 0,
+            provider_status: event.status,
+            provider_code: event.code,
+            detail: event.detail.to_owned(),
+            actor_type: event.actor.kind as i16,
+            actor_id: event.actor.id,
+            actor_name: event.actor.display_name,
+            attempt: event.attempt,
+            consent_position: event.consent_position,
+        });
+    }
+
+    /// Writes the row and its timeline. Yields the change for the feed if the API shows a difference: then, and only then,
+    /// the revision grows.
+    pub(super) async fn save_on(mut self, tx: &Tx) -> Result<Option<Change>, StoreError> {
+        let before = to_delivery(&self.before)?;
+        let changed = to_delivery(&self.row)? != before;
+        if changed {
+            self.row.revision += 1;
+            self.row.update_time = tx.now;
+        }
+        for event in &mut self.events {
+            event.state = self.row.state;
+        }
+        let events = self.events.into_iter().map(IntoActiveModel::into_active_model);
+        delivery_event::Entity::insert_many(events).exec_without_returning(&tx.db).await?;
+        if self.row != self.before {
+            self.row.clone().into_active_model().reset_all().update(&tx.db).await?;
+        }
+        let closed = i64::from(self.before.phase != CLOSED && self.row.phase == CLOSED);
+        if !changed && closed == 0 {
+            return Ok(None);
+        }
+        let image = if changed { Some(to_delivery(&self.row)?) } else { None };
+        Ok(Some(Change { image, previous_state: Some(before.state), class: self.row.class, opened: -closed }))
+    }
+}
+
+/// A line for the timeline.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) actor: Author,
+    pub(super) status: String,
+    pub(super) code: String,
+    /// A sentence fit to show to staff.
+    pub(super) detail: &'static str,
+    pub(super) attempt: i32,
+    pub(super) consent_position: i64,
+}
+
+impl Note {
+    pub(super) fn new(actor: Author, detail: &'static str) -> Self {
+        Self { actor, status: String::new(), code: String::new(), detail, attempt: 0, consent_position: 0 }
+    }
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("delivery")
+}
+
+/// The delivery as the API shows it.
+pub(super) fn to_delivery(row: &delivery::Model) -> Result<Delivery, StoreError> {
+    let state = DeliveryState::from_number(row.state).ok_or_else(corrupt)?;
+    // A claim shows nothing by itself: the attempt is counted when it ends.
+    let attempts = row.attempts - i32::from(row.phase == IN_FLIGHT);
+    let acts = row.phase != CLOSED && matches!(state, DeliveryState::Pending | DeliveryState::Unconfirmed);
+    let failure = match (state, row.failure_reason) {
+        (DeliveryState::Failed, Some(reason)) => Some(Failure {
+            reason: FailureReason::from_number(reason).ok_or_else(corrupt)?,
+            provider_code: row.failure_code.clone(),
+            fail_time: row.failure_time.unwrap_or(row.update_time),
+        }),
+        _ => None,
+    };
+    Ok(Delivery {
+        id: DeliveryId(row.id),
+        patient: if row.patient_id.is_empty() { None } else { Some(row.patient_id.parse().map_err(|_| corrupt())?) },
+        revision: row.revision,
+        kind: Kind::from_number(row.kind),
+        channel: Channel::from_number(row.channel).ok_or_else(corrupt)?,
+        state,
+        skip_reason: match state {
+            DeliveryState::Skipped => row.skip_reason.and_then(SkipReason::from_number),
+            _ => None,
+        },
+        failure,
+        address_hint: row.address_hint.clone(),
+        provider: row.provider.and_then(Provider::from_number),
+        provider_message_id: row.provider_ref.clone(),
+        attempts,
+        next_action_time: acts.then_some(row.not_before),
+        possible_duplicate: row.flags & POSSIBLE_DUPLICATE != 0,
+        create_time: row.create_time,
+        send_time: row.send_time,
+        deliver_time: row.deliver_time,
+        update_time: row.update_time,
+        open_time: row.open_time,
+        sms_segments: row.sms_segments,
+        source: to_source(row.source_kind, row.source_id)?,
+        broadcast: row.broadcast_id,
+        reference: row.reference.clone(),
+        retry_of: row.retry_of.map(DeliveryId),
+        retried_by: row.retried_by.map(DeliveryId),
+    })
+}
+
+fn to_source(kind: i16, id: Uuid) -> Result<Source, StoreError> {
+    match kind {
+        NOTIFICATION => Ok(Source::Notification(NotificationId(id))),
+        CONVERSATION_MESSAGE => Ok(Source::ConversationMessage(id)),
+        _ => Err(corrupt()),
+    }
+}
+
+pub(super) const fn from_source(source: Source) -> (i16, Uuid) {
+    match source {
+        Source::Notification(id) => (NOTIFICATION, id.0),
+        Source::ConversationMessage(id) => (CONVERSATION_MESSAGE, id),
+    }
+}
+
+pub(super) fn to_event(row: delivery_event::Model) -> Result<DeliveryEvent, StoreError> {
+    let corrupt = || StoreError::Corrupt("delivery_event");
+    Ok(DeliveryEvent {
+        event_time: row.event_time,
+        state: DeliveryState::from_number(row.state).ok_or_else(corrupt)?,
+        provider_status: row.provider_status,
+        provider_code: row.provider_code,
+        detail: row.detail,
+        actor: Author {
+            kind: ActorType::from_number(row.actor_type).ok_or_else(corrupt)?,
+            id: row.actor_id,
+            display_name: row.actor_name,
+        },
+        attempt: row.attempt,
+        consent_position: row.consent_position,
+    })
+}
+
+/// A delivery in the feed. Fields are only ever added, each with a default, so that older images stay readable.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct Image {
+    patient: String,
+    kind: i16,
+    channel: i16,
+    skip: i16,
+    failure: i16,
+    failure_code: String,
+    failure_time: Option<DateTime<Utc>>,
+    hint: String,
+    provider: i16,
+    provider_ref: String,
+    attempts: i32,
+    next: Option<DateTime<Utc>>,
+    duplicate: bool,
+    created: DateTime<Utc>,
+    sent: Option<DateTime<Utc>>,
+    delivered: Option<DateTime<Utc>>,
+    updated: DateTime<Utc>,
+    opened: Option<DateTime<Utc>>,
+    segments: i32,
+    source_kind: i16,
+    source: Uuid,
+    broadcast: Option<Uuid>,
+    reference: String,
+    retry_of: Option<Uuid>,
+    retried_by: Option<Uuid>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            patient: String::new(),
+            kind: 0,
+            channel: 0,
+            skip: 0,
+            failure: 0,
+            failure_code: String::new(),
+            failure_time: None,
+            hint: String::new(),
+            provider: 0,
+            provider_ref: String::new(),
+            attempts: 0,
+            next: None,
+            duplicate: false,
+            created: DateTime::UNIX_EPOCH,
+            sent: None,
+            delivered: None,
+            updated: DateTime::UNIX_EPOCH,
+            opened: None,
+            segments: 0,
+            source_kind: NOTIFICATION,
+            source: Uuid::nil(),
+            broadcast: None,
+            reference: String::new(),
+            retry_of: None,
+            retried_by: None,
+        }
+    }
+}
+
+/// Writes an image.
+pub(super) fn encode(delivery: &Delivery) -> Result<Vec<u8>, StoreError> {
+    let (source_kind, source) = from_source(delivery.source);
+    let failure = delivery.failure.as_ref();
+    let image = Image {
+        patient: delivery.patient.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        kind: delivery.kind.map_or(0, Kind::number),
+        channel: delivery.channel.number(),
+        skip: delivery.skip_reason.map_or(0, SkipReason::number),
+        failure: failure.map_or(0, |failure| failure.reason.number()),
+        failure_code: failure.map(|failure| failure.provider_code.clone()).unwrap_or_default(),
+        failure_time: failure.map(|failure| failure.fail_time),
+        hint: delivery.address_hint.clone(),
+        provider: delivery.provider.map_or(0, |provider| provider as i16),
+        provider_ref: delivery.provider_message_id.clone(),
+        attempts: delivery.attempts,
+        next: delivery.next_action_time,
+        duplicate: delivery.possible_duplicate,
+        created: delivery.create_time,
+        sent: delivery.send_time,
+        delivered: delivery.deliver_time,
+        updated: delivery.update_time,
+        opened: delivery.open_time,
+        segments: delivery.sms_segments,
+        source_kind,
+        source,
+        broadcast: delivery.broadcast,
+        reference: delivery.reference.clone(),
+        retry_of: delivery.retry_of.map(|id| id.0),
+        retried_by: delivery.retried_by.map(|id| id.0),
+    };
+    serde_json::to_vec(&image).map_err(|_| corrupt())
+}
+
+/// Reads an image. Id, revision and state stand beside it in the feed.
+pub(super) fn decode(id: Uuid, revision: i64, state: i16, bytes: &[u8]) -> Result<Delivery, StoreError> {
+    let image: Image = serde_json::from_slice(bytes).map_err(|_| StoreError::Corrupt("feed"))?;
+    let failure = FailureReason::from_number(image.failure).map(|reason| Failure {
+        reason,
+        provider_code: image.failure_code,
+        fail_time: image.failure_time.unwrap_or(image.updated),
+    });
+    Ok(Delivery {
+        id: DeliveryId(id),
+        patient: image.patient.parse::<PatientId>().ok(),
+        revision,
+        kind: Kind::from_number(image.kind),
+        channel: Channel::from_number(image.channel).ok_or_else(corrupt)?,
+        state: DeliveryState::from_number(state).ok_or_else(corrupt)?,
+        skip_reason: SkipReason::from_number(image.skip),
+        failure,
+        address_hint: image.hint,
+        provider: Provider::from_number(image.provider),
+        provider_message_id: image.provider_ref,
+        attempts: image.attempts,
+        next_action_time: image.next,
+        possible_duplicate: image.duplicate,
+        create_time: image.created,
+        send_time: image.sent,
+        deliver_time: image.delivered,
+        update_time: image.updated,
+        open_time: image.opened,
+        sms_segments: image.segments,
+        source: to_source(image.source_kind, image.source)?,
+        broadcast: image.broadcast,
+        reference: image.reference,
+        retry_of: image.retry_of.map(DeliveryId),
+        retried_by: image.retried_by.map(DeliveryId),
+    })
+}

@@ -1,0 +1,131 @@
+//! Secure links. The token stands in the message only; here is its digest, and the target sealed under the practice's key.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QuerySelect};
+
+use super::{
+    Store, StoreError,
+    entity::{delivery, link},
+    feed,
+    image::Draft,
+    tx::Tx,
+    vault::{PracticeKeys, Sealed},
+};
+use crate::domain::{Engine, NotificationId};
+
+const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
+
+/// A link that is made with a notification.
+#[derive(Clone, Debug)]
+pub struct NewLink {
+    /// Digest of the token.
+    pub token_digest: [u8; 32],
+    /// Where it leads.
+    pub target_url: String,
+    /// Opens nothing from then on.
+    pub expire_time: DateTime<Utc>,
+    /// How often it opens; 0: no limit.
+    pub max_opens: i32,
+}
+
+/// What a token amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It opens, and leads there.
+    Open {
+        /// The target.
+        target_url: String,
+    },
+    /// Unknown, expired, revoked or used up: not told apart.
+    Closed,
+}
+
+pub(super) async fn insert_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    notification: NotificationId,
+    links: &[NewLink],
+) -> Result<(), StoreError> {
+    for new in links {
+        let row = link::ActiveModel {
+            token_digest: Set(new.token_digest.to_vec()),
+            practice_id: Set(keys.practice().to_owned()),
+            notification_id: Set(notification.0),
+            target_ct: Set(keys.seal(TARGET, &new.token_digest, &new.target_url)?),
+            create_time: Set(tx.now),
+            expire_time: Set(new.expire_time),
+            max_opens: Set(new.max_opens),
+            opens: Set(0),
+            revoke_time: Set(None),
+            first_open_time: Set(None),
+        };
+        link::Entity::insert(row).exec_without_returning(&tx.db).await?;
+    }
+    Ok(())
+}
+
+fn is_open(row: &link::Model, now: DateTime<Utc>) -> bool {
+    row.revoke_time.is_none() && now < row.expire_time && (row.max_opens == 0 || row.opens < row.max_opens)
+}
+
+impl Store {
+    /// Whether the token with that digest would open, without using it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn link_peek(&self, _: &Engine, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let now = self.now().await?;
+        Ok(row.is_some_and(|row| is_open(&row, now)))
+    }
+
+    /// Opens the link with that digest: counts it, and notes the first opening on the notification's deliveries that went
+    /// out.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn link_open(&self, _: &Engine, digest: [u8; 32]) -> Result<LinkState, StoreError> {
+        let Some(row) = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await? else {
+            return Ok(LinkState::Closed);
+        };
+        let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
+        let keys = self.keys(&practice).await?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                let drafts = if row.first_open_time.is_none() { opened_on(tx, &row).await? } else { Vec::new() };
+                let row = link::Entity::find_by_id(digest.to_vec()).lock_exclusive().one(&tx.db).await?;
+                let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(LinkState::Closed) };
+                let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
+                let first = row.first_open_time.is_none();
+                let opens = row.opens + 1;
+                let mut update = row.into_active_model();
+                update.opens = Set(opens);
+                if first {
+                    update.first_open_time = Set(Some(tx.now));
+                }
+                update.update(&tx.db).await?;
+                let mut changes = Vec::new();
+                for mut draft in drafts {
+                    draft.row.open_time.get_or_insert(tx.now);
+                    changes.extend(draft.save_on(tx).await?);
+                }
+                feed::append_on(tx, &practice, changes).await?;
+                Ok(LinkState::Open { target_url })
+            })
+        })
+        .await
+    }
+}
+
+/// The deliveries that carried the link, locked in the order of their ids.
+async fn opened_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
+    use sea_orm::{ColumnTrait, QueryFilter, QueryOrder};
+    let rows = delivery::Entity::find()
+        .filter(delivery::Column::SourceId.eq(row.notification_id))
+        .filter(delivery::Column::SendTime.is_not_null())
+        .order_by_asc(delivery::Column::Id)
+        .lock_exclusive()
+        .all(&tx.db)
+        .await?;
+    Ok(rows.into_iter().map(Draft::of).collect())
+}

@@ -1,0 +1,265 @@
+//! Settings of practices, sealed whole, since they hold secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    entity::{practice, practice_settings},
+    vault::{PracticeKeys, Sealed},
+};
+use crate::domain::{
+    Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, PracticeSettings,
+    Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
+};
+
+const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
+
+/// Settings as they are sealed. Fields are only ever added, each with a default, so that older rows stay readable.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Body {
+    kinds: Vec<KindBody>,
+    sms: SmsBody,
+    email: EmailBody,
+    link_hosts: BTreeSet<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KindBody {
+    kind: i16,
+    channels: Vec<i16>,
+    offered: Option<Vec<i16>>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct SmsBody {
+    account_sid: String,
+    auth_token: Option<String>,
+    secondary_auth_token: Option<String>,
+    api_key_sid: String,
+    api_key_secret: Option<String>,
+    from_number: String,
+    messaging_service_sid: String,
+    prefix: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct EmailBody {
+    smtp: Option<SmtpBody>,
+    sendgrid: Option<SendGridBody>,
+    from_address: String,
+    from_name: String,
+    reply_to: String,
+    phi_permitted: Option<bool>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct SmtpBody {
+    host: String,
+    port: u16,
+    tls: Option<bool>,
+    username: String,
+    password: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct SendGridBody {
+    api_key: Option<String>,
+    webhook_public_key: String,
+}
+
+impl Store {
+    /// Reads the settings of a practice; nothing set is revision 0.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn settings_get(&self, scope: &Scope) -> Result<Stored<PracticeSettings>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        load(self.read(), &keys).await
+    }
+
+    /// Replaces the settings of a practice if their revision still is `expected`.
+    ///
+    /// # Errors
+    /// Conflict when the stored revision differs; NotFound when there is no such practice.
+    pub async fn settings_put(
+        &self,
+        scope: &Scope,
+        value: PracticeSettings,
+        expected: i64,
+    ) -> Result<Stored<PracticeSettings>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                // The practice's row is there before its settings are, so that two first writers meet on it.
+                practice::Entity::find_by_id(keys.practice()).lock_exclusive().one(&tx.db).await?;
+                let known = practice_settings::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
+                let current = known.as_ref().map_or(0, |row| row.revision);
+                if current != expected {
+                    return Err(StoreError::Conflict { current });
+                }
+                let row = practice_settings::ActiveModel {
+                    practice_id: Set(keys.practice().to_owned()),
+                    body_ct: Set(keys.seal(BODY, keys.practice().as_bytes(), &to_body(&value))?),
+                    update_time: Set(tx.now),
+                    revision: Set(current + 1),
+                };
+                match known {
+                    Some(_) => drop(row.update(&tx.db).await?),
+                    None => drop(practice_settings::Entity::insert(row).exec_without_returning(&tx.db).await?),
+                }
+                Ok(Stored { value, update_time: tx.now, revision: current + 1 })
+            })
+        })
+        .await
+    }
+}
+
+pub(super) async fn load(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+) -> Result<Stored<PracticeSettings>, StoreError> {
+    match practice_settings::Entity::find_by_id(keys.practice()).one(db).await? {
+        Some(row) => {
+            let body: Body = keys.open(BODY, keys.practice().as_bytes(), &row.body_ct)?;
+            Ok(Stored { value: from_body(body)?, update_time: row.update_time, revision: row.revision })
+        }
+        None => {
+            Ok(Stored { value: PracticeSettings::default(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 0 })
+        }
+    }
+}
+
+fn reveal(secret: Option<&SecretString>) -> Option<String> {
+    secret.map(|secret| secret.expose_secret().to_owned())
+}
+
+fn numbers(channels: ChannelSet) -> Vec<i16> {
+    channels.iter().map(Channel::number).collect()
+}
+
+fn to_body(settings: &PracticeSettings) -> Body {
+    let sms = &settings.sms;
+    let (from_number, messaging_service_sid) = match &sms.sender {
+        Some(SmsSender::Number(number)) => (number.e164().to_owned(), String::new()),
+        Some(SmsSender::MessagingService(sid)) => (String::new(), sid.clone()),
+        None => Default::default(),
+    };
+    let email = &settings.email;
+    let (smtp, sendgrid) = match &email.provider {
+        Some(EmailProvider::Smtp(smtp)) => (Some(smtp_body(smtp)), None),
+        Some(EmailProvider::SendGrid(sendgrid)) => {
+            let body = SendGridBody {
+                api_key: reveal(sendgrid.api_key.as_ref()),
+                webhook_public_key: sendgrid.webhook_public_key.clone(),
+            };
+            (None, Some(body))
+        }
+        None => (None, None),
+    };
+    let address = |address: Option<&EmailAddress>| address.map(|it| it.as_str().to_owned()).unwrap_or_default();
+    Body {
+        kinds: settings
+            .kind_channels
+            .iter()
+            .map(|(kind, entry)| KindBody {
+                kind: kind.number(),
+                channels: numbers(entry.channels),
+                offered: entry.offered.map(numbers),
+            })
+            .collect(),
+        sms: SmsBody {
+            account_sid: sms.account_sid.clone(),
+            auth_token: reveal(sms.auth_token.as_ref()),
+            secondary_auth_token: reveal(sms.secondary_auth_token.as_ref()),
+            api_key_sid: sms.api_key_sid.clone(),
+            api_key_secret: reveal(sms.api_key_secret.as_ref()),
+            from_number,
+            messaging_service_sid,
+            prefix: sms.prefix.clone(),
+        },
+        email: EmailBody {
+            smtp,
+            sendgrid,
+            from_address: address(email.from_address.as_ref()),
+            from_name: email.from_name.clone(),
+            reply_to: address(email.reply_to.as_ref()),
+            phi_permitted: email.phi_permitted,
+        },
+        link_hosts: settings.link_hosts.clone(),
+    }
+}
+
+fn smtp_body(smtp: &SmtpSettings) -> SmtpBody {
+    SmtpBody {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls: smtp.security.map(|security| security == SmtpSecurity::Tls),
+        username: smtp.username.clone(),
+        password: reveal(smtp.password.as_ref()),
+    }
+}
+
+fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
+    let corrupt = || StoreError::Corrupt("practice_settings");
+    let channels = |numbers: Vec<i16>| -> Result<ChannelSet, StoreError> {
+        numbers.into_iter().map(|number| Channel::from_number(number).ok_or_else(corrupt)).collect()
+    };
+    let mut kind_channels = BTreeMap::new();
+    for entry in body.kinds {
+        let kind = Kind::from_number(entry.kind).ok_or_else(corrupt)?;
+        let offered = entry.offered.map(channels).transpose()?;
+        kind_channels.insert(kind, KindChannels { channels: channels(entry.channels)?, offered });
+    }
+    let SmsBody { from_number, messaging_service_sid, .. } = &body.sms;
+    let sender = if !from_number.is_empty() {
+        Some(SmsSender::Number(PhoneNumber::from_trusted(from_number.clone())))
+    } else if !messaging_service_sid.is_empty() {
+        Some(SmsSender::MessagingService(messaging_service_sid.clone()))
+    } else {
+        None
+    };
+    let address = |text: String| (!text.is_empty()).then(|| EmailAddress::from_trusted(text));
+    let provider = match (body.email.smtp, body.email.sendgrid) {
+        (Some(smtp), _) => Some(EmailProvider::Smtp(SmtpSettings {
+            host: smtp.host,
+            port: smtp.port,
+            security: smtp.tls.map(|tls| if tls { SmtpSecurity::Tls } else { SmtpSecurity::StartTls }),
+            username: smtp.username,
+            password: smtp.password.map(SecretString::from),
+        })),
+        (None, Some(sendgrid)) => Some(EmailProvider::SendGrid(SendGridSettings {
+            api_key: sendgrid.api_key.map(SecretString::from),
+            webhook_public_key: sendgrid.webhook_public_key,
+        })),
+        (None, None) => None,
+    };
+    Ok(PracticeSettings {
+        kind_channels,
+        sms: SmsSettings {
+            account_sid: body.sms.account_sid,
+            auth_token: body.sms.auth_token.map(SecretString::from),
+            secondary_auth_token: body.sms.secondary_auth_token.map(SecretString::from),
+            api_key_sid: body.sms.api_key_sid,
+            api_key_secret: body.sms.api_key_secret.map(SecretString::from),
+            sender,
+            prefix: body.sms.prefix,
+        },
+        email: EmailSettings {
+            provider,
+            from_address: address(body.email.from_address),
+            from_name: body.email.from_name,
+            reply_to: address(body.email.reply_to),
+            phi_permitted: body.email.phi_permitted,
+        },
+        link_hosts: body.link_hosts,
+    })
+}

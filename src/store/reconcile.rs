@@ -1,0 +1,229 @@
+//! Deliveries whose outcome is unknown. A look is taken like a claim: the next one is scheduled before the provider is
+//! asked, so that replicas do not ask twice.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockBehavior, LockType},
+};
+
+use super::{
+    Destination, Store, StoreError,
+    directory::stored_practice,
+    entity::{attempt, content, delivery, practice},
+    grounds,
+    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING},
+    notifications, preferences,
+    queue::{attempts_on, closed_as_sent, drafts_on, save_all_on, verdict},
+};
+use crate::domain::{
+    Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
+};
+
+/// A delivery to be looked for at its provider.
+#[derive(Debug)]
+pub struct Doubt {
+    /// Its practice.
+    pub practice: PracticeId,
+    /// The delivery.
+    pub id: DeliveryId,
+    /// The attempt in doubt.
+    pub attempt: i32,
+    /// What was asked before.
+    pub inquiry: Inquiry,
+    /// The account that sent; unset when the practice has none any more.
+    pub account: Option<Account>,
+    /// To where; unset when the patient has no address any more.
+    pub destination: Option<Destination>,
+    /// What.
+    pub content: Option<Content>,
+    /// When the attempt began.
+    pub intent_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Takes the looks that are due.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn doubts_due(&self, _: &Engine, limit: u64) -> Result<Vec<Doubt>, StoreError> {
+        let rows = self
+            .write(move |tx| {
+                Box::pin(async move {
+                    let rows = delivery::Entity::find()
+                        .filter(delivery::Column::Phase.eq(RECONCILING))
+                        .filter(delivery::Column::NotBefore.lte(tx.now))
+                        .order_by_asc(delivery::Column::NotBefore)
+                        .limit(limit)
+                        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                        .all(&tx.db)
+                        .await?;
+                    for row in &rows {
+                        // Whoever dies in mid-look is followed by another after this long.
+                        let later = tx.now + TimeDelta::seconds(45);
+                        let mut row = row.clone().into_active_model();
+                        row.not_before = Set(later);
+                        row.update(&tx.db).await?;
+                    }
+                    Ok(rows)
+                })
+            })
+            .await?;
+        let mut doubts = Vec::with_capacity(rows.len());
+        for row in rows {
+            doubts.extend(self.doubt(row).await?);
+        }
+        Ok(doubts)
+    }
+
+    async fn doubt(&self, row: delivery::Model) -> Result<Option<Doubt>, StoreError> {
+        let corrupt = || StoreError::Corrupt("delivery");
+        let practice: PracticeId = row.practice_id.parse().map_err(|_| corrupt())?;
+        let channel = Channel::from_number(row.channel).ok_or_else(corrupt)?;
+        let keys = self.keys(&practice).await?;
+        let db = self.read();
+        let Some(last) = attempt::Entity::find_by_id((row.id, row.attempts)).one(db).await? else { return Ok(None) };
+        let home = practice::Entity::find_by_id(practice.as_str()).one(db).await?;
+        let home = stored_practice(home.ok_or(StoreError::NotFound("practice"))?)?.value;
+        let settings = preferences::load(db, &keys).await?.value;
+        let patients = grounds::patients_on(db, &keys, [row.patient_id.clone()]).await?;
+        // A number that changed since the attempt would be looked for in vain: no destination, so no look-up.
+        let patient = patients
+            .get(&row.patient_id)
+            .filter(|patient| grounds::address_index(&keys, channel, patient) == row.address_bi);
+        let content = content::Entity::find_by_id(row.id).one(db).await?;
+        Ok(Some(Doubt {
+            practice,
+            id: DeliveryId(row.id),
+            attempt: last.n,
+            inquiry: Inquiry {
+                channel,
+                looks: row.looks,
+                since: row.doubt_since.unwrap_or(last.intent_at),
+                resent: row.flags & POSSIBLE_DUPLICATE != 0,
+            },
+            account: settings.account(channel, &home),
+            destination: patient.and_then(|patient| match channel {
+                Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
+                _ => None,
+            }),
+            content: content.map(|row| notifications::to_content(&keys, &row)).transpose()?,
+            intent_at: last.intent_at,
+            ended_at: last.ended_at.unwrap_or(last.intent_at),
+        }))
+    }
+
+    /// Those of `refs` that an attempt of the practice has already.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn refs_bound(
+        &self,
+        _: &Engine,
+        practice: &PracticeId,
+        provider: Provider,
+        refs: &[String],
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let bound = attempt::Entity::find()
+            .select_only()
+            .column(attempt::Column::ProviderRef)
+            .filter(attempt::Column::PracticeId.eq(practice.as_str()))
+            .filter(attempt::Column::Provider.eq(provider as i16))
+            .filter(attempt::Column::ProviderRef.is_in(refs.iter().map(String::as_str)))
+            .into_tuple::<String>()
+            .all(self.read())
+            .await?;
+        Ok(bound.into_iter().collect())
+    }
+
+    /// Writes what a look found. `facts` is what the provider's word means, when it was found.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn doubt_settle(
+        &self,
+        _: &Engine,
+        doubt: &Doubt,
+        look: Look,
+        facts: Facts,
+        random: f64,
+    ) -> Result<(), StoreError> {
+        let (practice, id, n, inquiry) = (doubt.practice.clone(), doubt.id, doubt.attempt, doubt.inquiry);
+        self.write(move |tx| {
+            Box::pin(async move {
+                let mut drafts = drafts_on(tx, std::iter::once(id)).await?;
+                let attempts = attempts_on(tx, std::iter::once(id.0)).await?;
+                let (Some(draft), Some(attempt)) = (drafts.get_mut(&id.0), attempts.iter().find(|row| row.n == n))
+                else {
+                    return Ok(());
+                };
+                // A callback may have settled it while the provider was asked.
+                if draft.row.phase != RECONCILING || draft.row.attempts != n {
+                    return Ok(());
+                }
+                settle_on(tx, draft, attempt, &look, inquiry.after(&look, random), facts).await?;
+                save_all_on(tx, &practice, std::mem::take(&mut drafts)).await
+            })
+        })
+        .await
+    }
+}
+
+async fn settle_on(
+    tx: &super::tx::Tx,
+    draft: &mut Draft,
+    attempt: &attempt::Model,
+    look: &Look,
+    after: AfterLook,
+    facts: Facts,
+) -> Result<(), StoreError> {
+    let mut row = attempt.clone().into_active_model();
+    let mut note = Note { attempt: attempt.n, ..Note::new(Author::system(), "") };
+    draft.row.looks += 1;
+    match after {
+        AfterLook::Bind => {
+            if let Look::Found { provider_ref, status, code } = look {
+                row.provider_ref = Set(provider_ref.clone());
+                draft.row.provider_ref.clone_from(provider_ref);
+                note.status.clone_from(status);
+                note.code.clone_from(code);
+            }
+            row.verdict = Set(Some(verdict::RECONCILED));
+            row.facts = Set(Facts::from_bits(attempt.facts).and(facts).bits());
+            draft.add(facts.and(Facts::ACCEPTED), tx.now)?;
+            closed_as_sent(draft, tx.now);
+            note.detail = "The provider has it after all.";
+        }
+        AfterLook::LookAt(at) => {
+            draft.row.not_before = at.max(tx.now);
+            note.detail = "The provider was asked; it is asked again.";
+        }
+        AfterLook::SendAgain if draft.row.flags & QUARANTINED == 0 => {
+            row.verdict = Set(Some(verdict::ABSENT));
+            draft.row.phase = WAITING;
+            draft.row.not_before = tx.now;
+            draft.row.doubt_since = None;
+            note.detail = "The provider twice did not have it: it is sent again.";
+        }
+        AfterLook::ResendFlagged if draft.row.flags & QUARANTINED == 0 => {
+            draft.row.phase = WAITING;
+            draft.row.not_before = tx.now;
+            draft.row.flags |= POSSIBLE_DUPLICATE;
+            note.detail = "Whether it arrived cannot be found out: it is sent once more.";
+        }
+        AfterLook::Close | AfterLook::SendAgain | AfterLook::ResendFlagged => {
+            draft.add(Facts::UNKNOWN_CLOSED, tx.now)?;
+            draft.close();
+            note.detail = "Whether it arrived cannot be found out; nothing more is done by itself.";
+        }
+    }
+    row.update(&tx.db).await?;
+    draft.note(note, tx.now);
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The only BEGIN. A transaction runs on a task of its own, so that a caller who goes away cannot leave a pooled
+//! connection in the middle of one. After COMMIT the practices that it touched are woken.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use sea_orm::{DatabaseTransaction, TransactionTrait};
+
+use super::{Store, StoreError, dialect::Dialect};
+use crate::domain::PracticeId;
+
+/// An open transaction, and what must happen after it.
+#[derive(Debug)]
+pub(super) struct Tx {
+    pub(super) db: DatabaseTransaction,
+    /// The time of the transaction, by the clock that leases and schedules go by.
+    pub(super) now: DateTime<Utc>,
+    pub(super) dialect: Dialect,
+    touched: Mutex<BTreeSet<PracticeId>>,
+}
+
+impl Tx {
+    /// Notes that something of `practice` changed: whoever waits for it is woken after COMMIT.
+    pub(super) fn touch(&self, practice: &PracticeId) {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(practice.clone());
+    }
+}
+
+impl Store {
+    /// Runs `work` in a transaction of its own and commits what it did, or nothing.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+    {
+        let store = self.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let inner = &store.inner;
+            let dialect = inner.connections.dialect;
+            let db = inner.connections.write.begin_with_options(dialect.transaction()).await?;
+            let now = dialect.now(&db, &inner.time).await?;
+            let tx = Tx { db, now, dialect, touched: Mutex::default() };
+            // An error drops the transaction, which rolls it back.
+            let value = work(&tx).await?;
+            tx.db.commit().await?;
+            for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                inner.wake.practice(&practice);
+            }
+            Ok(value)
+        });
+        task.await.map_err(|_| StoreError::Abandoned)?
+    }
+}
