@@ -67,15 +67,15 @@ pub struct Claimed {
     pub epoch: i32,
     /// The attempt, from 1.
     pub attempt: i32,
-    /// The attempt's own token, for the callback's address.
-    pub token: [u8; 16],
+    /// The attempt's own token, as it stands in the callback's address.
+    pub callback_token: String,
     /// The account that sends.
     pub account: Account,
     /// To where.
     pub destination: Destination,
     /// What.
     pub content: Content,
-    /// Whether the delivery's notification made it; names the mail.
+    /// No attempt after this.
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.
     pub claimed_at: DateTime<Utc>,
@@ -374,7 +374,7 @@ impl<'a> World<'a> {
             gates: grounds::gates_of(&self.gates, self.keys, channel, patient),
             sms_regions: &store.inner.sms_regions,
             not_before: draft.row.not_before,
-            expires_at: draft.row.expires_at,
+            expires_at: last_start(channel, draft.row.expires_at),
             now: tx.now,
         };
         let decision = grounds.decide(channel);
@@ -384,7 +384,8 @@ impl<'a> World<'a> {
         }
         draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
         if channel == Channel::InApp {
-            return self.file_on(tx, draft).await.map(|()| None);
+            let security = asked.is_some_and(|row| row.security);
+            return self.file_on(tx, draft, security).await.map(|()| None);
         }
         let (account, destination) =
             match (self.settings.account(channel, &self.practice), destination(channel, patient)) {
@@ -411,7 +412,7 @@ impl<'a> World<'a> {
             channel,
             epoch: draft.row.epoch,
             attempt: draft.row.attempts,
-            token,
+            callback_token: crypto::base64url(&token),
             account,
             destination,
             content,
@@ -465,17 +466,23 @@ impl<'a> World<'a> {
     }
 
     /// Files an in-app message, which meets no provider.
-    async fn file_on(&self, tx: &Tx, draft: &mut Draft) -> Result<(), StoreError> {
+    async fn file_on(&self, tx: &Tx, draft: &mut Draft, security: bool) -> Result<(), StoreError> {
         draft.row.attempts += 1;
         draft.row.provider = Some(Provider::Inbox as i16);
         draft.add(Facts::INTENT.and(Facts::DELIVERED), tx.now)?;
         draft.close();
         draft.note(Note::new(Author::system(), "Stored in the patient's inbox."), tx.now);
-        let mut item = notifications::inbox_row(&draft.row, false);
+        let mut item = notifications::inbox_row(&draft.row, security);
         item.create_time = tx.now;
         inbox_item::Entity::insert(item.into_active_model()).exec_without_returning(&tx.db).await?;
         Ok(())
     }
+}
+
+/// The latest moment at which a call still makes sense. A provider of texts is told how long it may try, and less than this is
+/// not worth a try (Twilio, `ValidityPeriod`).
+fn last_start(channel: Channel, expires_at: DateTime<Utc>) -> DateTime<Utc> {
+    if channel == Channel::Sms { expires_at - TimeDelta::seconds(5) } else { expires_at }
 }
 
 fn destination(channel: Channel, patient: &Patient) -> Option<Destination> {
