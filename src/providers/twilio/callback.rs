@@ -135,7 +135,7 @@ impl ReportedStatus {
         })
     }
 
-    /// Twilio's word for it.
+    /// What it adds to what is known of the delivery.
     #[must_use]
     pub const fn facts(self) -> Facts {
         match self {
