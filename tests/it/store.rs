@@ -1,0 +1,7 @@
+//! One conformance suite for the store: every public method, on both databases.
+
+mod given;
+mod patients;
+mod practices;
+
+use crate::support::{TestStore, on_both};
