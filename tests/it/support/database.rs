@@ -22,7 +22,7 @@ pub(crate) enum Backend {
     Postgres,
 }
 
-/// Where a store lives: an empty database and a key file.
+/// Where a store lives: a database without rows, and a key file.
 pub(crate) struct Home {
     pub(crate) backend: Backend,
     pub(crate) url: String,
@@ -38,8 +38,8 @@ impl Home {
         let (url, database) = match backend {
             Backend::Sqlite => (format!("sqlite:{}", folder.path().join("heedwell.db").display()), None),
             Backend::Postgres => {
-                let database = postgres::Database::create().await?;
-                (database.url(), Some(database))
+                let database = postgres::Database::take().await?;
+                (database.url.clone(), Some(database))
             }
         };
         Some(Self { backend, url, folder, database })
@@ -79,9 +79,10 @@ impl Home {
         Database::connect(options).await.unwrap()
     }
 
-    pub(crate) async fn remove(self) {
+    /// Call it when all went well: the database serves another test.
+    pub(crate) async fn leave(self) {
         if let Some(database) = self.database {
-            database.drop().await;
+            database.give_back().await;
         }
     }
 }
@@ -152,5 +153,5 @@ pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(&TestStore)) {
     invariants::check(&t).await;
     t.raw.close().await.unwrap();
     t.store.close().await;
-    t.home.remove().await;
+    t.home.leave().await;
 }

@@ -1,5 +1,5 @@
-//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and one database per test, since
-//! advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so, and fails if
+//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a
+//! database to itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so, and fails if
 //! it was demanded: nothing is skipped in silence.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -29,6 +30,14 @@ server=$!
 cat >/dev/null
 kill -QUIT $server; wait $server; rm -rf "$2""#;
 
+/// Deletes every row but those that say which schema this is. TRUNCATE would wait for the disk, table by table.
+const EMPTY: &str = r#"
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+END $$"#;
+
 struct Cluster {
     _keeper: Child,
     url: String,
@@ -36,14 +45,22 @@ struct Cluster {
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
 
-/// A database of one test's own.
+/// Databases of tests that went well, emptied, for the tests to come: making one takes up to a second where `fsync` is on.
+static SPARE: Mutex<Vec<Database>> = Mutex::new(Vec::new());
+
+/// A database that one test at a time has.
 pub(crate) struct Database {
-    maintenance: String,
-    name: String,
+    pub(crate) url: String,
 }
 
 impl Database {
-    /// An empty one; unset when there is no PostgreSQL and none was demanded.
+    /// One without rows, its schema as an earlier test left it; unset when there is no PostgreSQL and none was demanded.
+    pub(crate) async fn take() -> Option<Self> {
+        let spare = SPARE.lock().unwrap().pop();
+        if spare.is_some() { spare } else { Self::create().await }
+    }
+
+    /// One without anything.
     pub(crate) async fn create() -> Option<Self> {
         let maintenance = match env::var("HEEDWELL_TEST_POSTGRES") {
             Ok(url) => url,
@@ -53,19 +70,16 @@ impl Database {
         let mut connection = connect(&maintenance).await;
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
         connection.close().await.unwrap();
-        Some(Self { maintenance, name })
+        let (head, tail) = maintenance.rsplit_once("/postgres").unwrap_or((&maintenance, ""));
+        Some(Self { url: format!("{head}/{name}{tail}") })
     }
 
-    pub(crate) fn url(&self) -> String {
-        let (head, tail) = self.maintenance.rsplit_once("/postgres").unwrap_or((&self.maintenance, ""));
-        format!("{head}/{}{tail}", self.name)
-    }
-
-    /// Frees its disk space; a test that failed leaves it to be looked at until the cluster goes.
-    pub(crate) async fn drop(&self) {
-        let mut connection = connect(&self.maintenance).await;
-        connection.execute(AssertSqlSafe(format!("DROP DATABASE {} WITH (FORCE)", self.name))).await.unwrap();
+    /// Leaves it to a test to come. A test that failed does not get here: its rows stay to be looked at.
+    pub(crate) async fn give_back(self) {
+        let mut connection = connect(&self.url).await;
+        connection.execute(EMPTY).await.unwrap();
         connection.close().await.unwrap();
+        SPARE.lock().unwrap().push(self);
     }
 }
 
