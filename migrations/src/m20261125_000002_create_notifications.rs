@@ -28,6 +28,7 @@ impl MigrationTrait for Migration {
                 .col(text("reference"))
                 .col(text("request_id"))
                 .col(boolean("urgent"))
+                .col(boolean("security"))
                 .col(small_integer("requested"))
                 .col(timestamp_with_time_zone("create_time"))
                 .col(timestamp_with_time_zone_null("schedule_time"))

@@ -300,6 +300,7 @@ fn notification_row(
         reference: new.reference.clone(),
         request_id: new.request_id.clone(),
         urgent: new.urgent,
+        security: new.security,
         requested: new.requested.map_or(0, pack),
         create_time: tx.now,
         schedule_time: new.schedule_time,

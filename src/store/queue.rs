@@ -384,7 +384,8 @@ impl<'a> World<'a> {
         }
         draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
         if channel == Channel::InApp {
-            return self.file_on(tx, draft).await.map(|()| None);
+            let security = asked.is_some_and(|row| row.security);
+            return self.file_on(tx, draft, security).await.map(|()| None);
         }
         let (account, destination) =
             match (self.settings.account(channel, &self.practice), destination(channel, patient)) {
@@ -465,13 +466,13 @@ impl<'a> World<'a> {
     }
 
     /// Files an in-app message, which meets no provider.
-    async fn file_on(&self, tx: &Tx, draft: &mut Draft) -> Result<(), StoreError> {
+    async fn file_on(&self, tx: &Tx, draft: &mut Draft, security: bool) -> Result<(), StoreError> {
         draft.row.attempts += 1;
         draft.row.provider = Some(Provider::Inbox as i16);
         draft.add(Facts::INTENT.and(Facts::DELIVERED), tx.now)?;
         draft.close();
         draft.note(Note::new(Author::system(), "Stored in the patient's inbox."), tx.now);
-        let mut item = notifications::inbox_row(&draft.row, false);
+        let mut item = notifications::inbox_row(&draft.row, security);
         item.create_time = tx.now;
         inbox_item::Entity::insert(item.into_active_model()).exec_without_returning(&tx.db).await?;
         Ok(())

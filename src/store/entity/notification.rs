@@ -14,6 +14,7 @@ pub struct Model {
     pub reference: String,
     pub request_id: String,
     pub urgent: bool,
+    pub security: bool,
     pub requested: i16,
     pub create_time: DateTimeUtc,
     pub schedule_time: Option<DateTimeUtc>,
