@@ -1,5 +1,7 @@
 //! One conformance suite for the store: every public method, on both databases.
 
+mod accepts;
+mod claims;
 mod given;
 mod patients;
 mod practices;
