@@ -60,7 +60,7 @@ impl Store {
     /// Stores a practice, replacing what was there. `expected` refuses when the stored revision differs.
     ///
     /// # Errors
-    /// Conflict when `expected` differs.
+    /// Conflict when `expected` differs, or when another writer brings the same new practice at the same moment.
     pub async fn practice_put(
         &self,
         scope: &Scope,
@@ -93,9 +93,14 @@ impl Store {
                     Some(known) if same_practice(&known, &row) => return stored_practice(known),
                     Some(_) => drop(row.clone().into_active_model().reset_all().update(&tx.db).await?),
                     None => {
-                        practice::Entity::insert(row.clone().into_active_model())
+                        let taken = practice::Entity::insert(row.clone().into_active_model())
+                            .on_conflict_do_nothing_on([practice::Column::PracticeId])
                             .exec_without_returning(&tx.db)
                             .await?;
+                        if !matches!(taken, TryInsertResult::Inserted(1..)) {
+                            // Another writer brought the same new practice at this very moment.
+                            return Err(StoreError::Conflict { current: 1 });
+                        }
                         let key = store.inner.vault.mint(&id, tx.now);
                         super::entity::data_key::Entity::insert(key).exec_without_returning(&tx.db).await?;
                         insert_heads_on(tx, id.as_str()).await?;

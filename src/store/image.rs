@@ -155,8 +155,9 @@ fn corrupt() -> StoreError {
 /// The delivery as the API shows it.
 pub(super) fn to_delivery(row: &delivery::Model) -> Result<Delivery, StoreError> {
     let state = DeliveryState::from_number(row.state).ok_or_else(corrupt)?;
-    // A claim shows nothing by itself: the attempt is counted when it ends.
-    let attempts = row.attempts - i32::from(row.phase == IN_FLIGHT);
+    // A claim shows nothing by itself: the attempt is counted when it has ended, or when evidence of it came in before.
+    let under_way = row.phase == IN_FLIGHT && !Facts::from_bits(row.facts).left_us();
+    let attempts = row.attempts - i32::from(under_way);
     let acts = row.phase != CLOSED && matches!(state, DeliveryState::Pending | DeliveryState::Unconfirmed);
     let failure = match (state, row.failure_reason) {
         (DeliveryState::Failed, Some(reason)) => Some(Failure {
@@ -179,7 +180,7 @@ pub(super) fn to_delivery(row: &delivery::Model) -> Result<Delivery, StoreError>
         },
         failure,
         address_hint: row.address_hint.clone(),
-        provider: row.provider.and_then(Provider::from_number),
+        provider: row.provider.filter(|_| attempts > 0).and_then(Provider::from_number),
         provider_message_id: row.provider_ref.clone(),
         attempts,
         next_action_time: acts.then_some(row.not_before),

@@ -662,6 +662,10 @@ async fn record_on(
         }
         Verdict::NotStarted => (verdict::NO, ""),
     };
+    if !code.is_empty() {
+        // Shown if it is too late for another try.
+        code.clone_into(&mut draft.row.failure_code);
+    }
     code.clone_into(&mut note.code);
     row.code = Set(code.to_owned());
     // What callbacks or looks proved meanwhile is stronger than a verdict that knows less.

@@ -1,0 +1,248 @@
+//! What the tests of the store begin with: two practices that are set up, a patient in each, and orders.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use heedwell::{
+    crypto::new_id,
+    domain::{
+        Channel, ChannelSet, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider, EmailSettings,
+        Grounds, Kind, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope, SmsSender,
+        SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
+    },
+    store::{Accepted, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
+};
+use uuid::Uuid;
+
+use crate::support::TestStore;
+
+/// The practice of most tests.
+pub(super) const NORTH: &str = "north";
+/// Its neighbour, with the same patients.
+pub(super) const SOUTH: &str = "south";
+
+pub(super) fn practice(name: &str) -> Practice {
+    Practice {
+        legal_name: format!("{name} Primary Care, PLLC"),
+        display_name: format!("{name} Primary Care"),
+        phone: Some(phone("+12025550100")),
+        time_zone: "America/New_York".parse().unwrap(),
+        locale: "en-US".into(),
+        portal_url: Some("https://portal.example.com/".into()),
+        postal_address: "500 Elm Street".into(),
+    }
+}
+
+pub(super) fn settings() -> PracticeSettings {
+    PracticeSettings {
+        sms: SmsSettings {
+            account_sid: "AC00000000000000000000000000000001".into(),
+            auth_token: Some("twilio-auth-token".to_owned().into()),
+            sender: Some(SmsSender::Number(phone("+12025550199"))),
+            ..SmsSettings::default()
+        },
+        email: EmailSettings {
+            provider: Some(EmailProvider::Smtp(SmtpSettings {
+                host: "relay.example.com".into(),
+                port: 587,
+                security: Some(SmtpSecurity::StartTls),
+                username: "north".into(),
+                password: Some("relay-password".to_owned().into()),
+            })),
+            from_address: Some(email("hello@north.example.com")),
+            ..EmailSettings::default()
+        },
+        ..PracticeSettings::default()
+    }
+}
+
+pub(super) fn phone(text: &str) -> PhoneNumber {
+    PhoneNumber::parse(text, "US").unwrap()
+}
+
+pub(super) fn email(text: &str) -> EmailAddress {
+    EmailAddress::parse(text).unwrap()
+}
+
+pub(super) fn patient(id: &str) -> Patient {
+    Patient {
+        id: id.parse().unwrap(),
+        first_name: Phi::new("Maria".into()),
+        last_name: Phi::new("Lopez".into()),
+        email: Some(email(&format!("{id}@example.com"))),
+        mobile_phone: Some(phone("+12025550142")),
+        locale: None,
+        time_zone: None,
+        portal_enabled: true,
+        inactive: false,
+        tags: BTreeSet::new(),
+    }
+}
+
+/// Stores a practice that can send over every channel, with patient `maria`.
+pub(super) async fn ready_practice(t: &TestStore, id: &str) -> Scope {
+    let scope = t.scope(id);
+    t.store.practice_put(&scope, practice(id), None).await.unwrap();
+    t.store.settings_put(&scope, settings(), 0).await.unwrap();
+    t.store.patients_put(&scope, vec![patient("maria")]).await.unwrap();
+    scope
+}
+
+/// A request, as the service would prepare it.
+#[derive(Clone)]
+pub(super) struct Order {
+    pub(super) request_id: String,
+    pub(super) patient: &'static str,
+    pub(super) kind: Kind,
+    pub(super) channels: ChannelSet,
+    pub(super) urgent: bool,
+    pub(super) security: bool,
+    pub(super) reference: String,
+    pub(super) text: String,
+    pub(super) schedule_time: Option<DateTime<Utc>>,
+    pub(super) lasts: TimeDelta,
+    pub(super) links: Vec<NewLink>,
+}
+
+impl Order {
+    /// A reminder to `maria` over `channels`, to go at once.
+    pub(super) fn new(request_id: &str, channels: &[Channel]) -> Self {
+        Self {
+            request_id: request_id.into(),
+            patient: "maria",
+            kind: Kind::AppointmentReminder,
+            channels: channels.iter().copied().collect(),
+            urgent: false,
+            security: false,
+            reference: String::new(),
+            text: "Your visit is tomorrow at 9.".into(),
+            schedule_time: None,
+            lasts: TimeDelta::hours(12),
+            links: Vec::new(),
+        }
+    }
+
+    /// Decides and renders.
+    pub(super) async fn prepare(&self, t: &TestStore, scope: &Scope) -> NewNotification {
+        let row = t.store.grounds(scope, &self.patient.parse().unwrap()).await.unwrap();
+        let not_before = self.schedule_time.unwrap_or(row.now);
+        let expire_time = not_before + self.lasts;
+        let decide = |channel| {
+            let grounds = Grounds {
+                patient: &row.patient,
+                settings: &row.settings,
+                kind: self.kind,
+                requested: Some(self.channels),
+                gates: row.gates[&channel],
+                sms_regions: &row.sms_regions,
+                not_before,
+                expires_at: expire_time,
+                now: row.now,
+            };
+            grounds.decide(channel)
+        };
+        let decisions: Vec<Decision> = Channel::ALL.into_iter().map(decide).collect();
+        let considered = decisions.iter().filter(|decision| decision.considered);
+        let deliveries = considered.map(|decision| self.delivery(&row.patient, decision, row.now)).collect();
+        NewNotification {
+            id: NotificationId(new_id(row.now)),
+            request_id: self.request_id.clone(),
+            fingerprint: [7; 32],
+            patient: row.patient,
+            kind: self.kind,
+            reference: self.reference.clone(),
+            urgent: self.urgent,
+            security: self.security,
+            requested: Some(self.channels),
+            schedule_time: self.schedule_time,
+            expire_time,
+            decisions,
+            deliveries,
+            links: self.links.clone(),
+        }
+    }
+
+    fn delivery(&self, patient: &Patient, decision: &Decision, now: DateTime<Utc>) -> NewDelivery {
+        let hint = match decision.channel {
+            Channel::Sms => patient.mobile_phone.as_ref().map(PhoneNumber::mask),
+            Channel::Email => patient.email.as_ref().map(EmailAddress::mask),
+            Channel::InApp | Channel::Push => None,
+        };
+        let content = Content {
+            subject: Phi::new("Appointment reminder".into()),
+            text: Phi::new(self.text.clone()),
+            html: Phi::new(format!("<p>{}</p>", self.text)),
+            sms_segments: 1,
+            sms_gsm7: true,
+            template_key: "builtin/appointment_reminder".into(),
+            template_version: 0,
+        };
+        NewDelivery {
+            id: DeliveryId(new_id(now)),
+            channel: decision.channel,
+            address_hint: hint.unwrap_or_default(),
+            content: decision.uses().then_some(content),
+        }
+    }
+
+    /// Prepares and accepts.
+    pub(super) async fn accept(&self, t: &TestStore, scope: &Scope) -> NotificationRecord {
+        match t.store.notification_accept(scope, self.prepare(t, scope).await).await.unwrap() {
+            Accepted::New(record) => record,
+            other => panic!("not accepted anew: {other:?}"),
+        }
+    }
+}
+
+/// Accepts a text message that is due at once, and claims it.
+pub(super) async fn claimed(t: &TestStore, scope: &Scope, request_id: &str, channel: Channel) -> Claimed {
+    Order::new(request_id, &[channel]).accept(t, scope).await;
+    claim_one(t, scope).await
+}
+
+/// Claims what is due, which must be one delivery.
+pub(super) async fn claim_one(t: &TestStore, scope: &Scope) -> Claimed {
+    let mut claimed = claim(t, scope, 10).await;
+    assert_eq!(claimed.len(), 1);
+    claimed.remove(0)
+}
+
+pub(super) async fn claim(t: &TestStore, scope: &Scope, limit: u64) -> Vec<Claimed> {
+    t.store.claim(&t.engine, Uuid::from_u128(1), scope.practice(), limit).await.unwrap().0
+}
+
+/// How an attempt ended.
+pub(super) fn settlement(claimed: &Claimed, verdict: Verdict) -> Settlement {
+    Settlement {
+        practice: claimed.practice.clone(),
+        id: claimed.id,
+        epoch: claimed.epoch,
+        attempt: claimed.attempt,
+        verdict,
+        random: 0.5,
+    }
+}
+
+pub(super) async fn settle(t: &TestStore, claimed: &Claimed, verdict: Verdict) {
+    t.store.settle(&t.engine, &claimed.practice, vec![settlement(claimed, verdict)]).await.unwrap();
+}
+
+pub(super) fn accepted(provider_ref: &str) -> Verdict {
+    Verdict::Accepted { provider_ref: Some(provider_ref.into()), status: "queued".into(), sms_segments: Some(1) }
+}
+
+pub(super) fn unknown() -> Verdict {
+    Verdict::Unknown { code: "timeout".into() }
+}
+
+/// A delivery as it is now.
+pub(super) async fn delivery(t: &TestStore, scope: &Scope, id: DeliveryId) -> Delivery {
+    let page = t.store.deliveries_list(scope, &Default::default(), (None, None), None, 1000).await.unwrap();
+    page.deliveries.into_iter().find(|delivery| delivery.id == id).unwrap()
+}
+
+/// Everything that the feed of a practice holds after `position`, as delivery and state.
+pub(super) async fn changes(t: &TestStore, scope: &Scope, position: i64) -> Vec<Delivery> {
+    let page = t.store.feed_read_after(scope, position, 1000).await.unwrap();
+    page.changes.into_iter().map(|change| change.delivery).collect()
+}

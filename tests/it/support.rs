@@ -1,0 +1,31 @@
+//! What tests stand on: databases of their own, a clock that they move, and checks that hold after every test.
+
+mod database;
+mod invariants;
+mod postgres;
+
+pub(crate) use database::{Backend, Home, TestStore, run};
+
+/// Writes each test once for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($t:ident: &TestStore) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn test($t: &TestStore) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                $crate::support::run($crate::support::Backend::Sqlite, test).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                $crate::support::run($crate::support::Backend::Postgres, test).await;
+            }
+        }
+    )+};
+}
+
+pub(crate) use on_both;

@@ -1,0 +1,157 @@
+//! A store of a test's own, on either database, with a clock that only the test moves.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use heedwell::{
+    clock::{Clock, ManualClock},
+    crypto::KeyFile,
+    domain::{Engine, PracticeId, Scope},
+    store::{OpenError, Settings, Store, Time},
+    wake::Wake,
+};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use tempfile::TempDir;
+
+use super::{invariants, postgres};
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Where a store lives: a database without rows, and a key file.
+pub(crate) struct Home {
+    pub(crate) backend: Backend,
+    pub(crate) url: String,
+    folder: TempDir,
+    database: Option<postgres::Database>,
+}
+
+impl Home {
+    /// Unset when there is no PostgreSQL on this machine, which has been said aloud then.
+    pub(crate) async fn new(backend: Backend) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        KeyFile::create(&folder.path().join("keys")).unwrap();
+        let (url, database) = match backend {
+            Backend::Sqlite => (format!("sqlite:{}", folder.path().join("heedwell.db").display()), None),
+            Backend::Postgres => {
+                let database = postgres::Database::take().await?;
+                (database.url.clone(), Some(database))
+            }
+        };
+        Some(Self { backend, url, folder, database })
+    }
+
+    /// A file beside the key file.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            database_url: self.url.clone(),
+            migrate: true,
+            sms_regions: vec!["US".into()],
+            lease: Duration::from_secs(60),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> KeyFile {
+        KeyFile::load(&self.path("keys")).unwrap()
+    }
+
+    /// Opens a store here.
+    pub(crate) async fn open(&self, time: Time) -> Result<Store, OpenError> {
+        Store::open(self.settings(), self.keys(), time, Wake::default()).await
+    }
+
+    /// A connection past the store, to look at rows or to damage them.
+    pub(crate) async fn raw(&self) -> DatabaseConnection {
+        let url = match self.backend {
+            Backend::Sqlite => format!("{}?mode=rwc", self.url),
+            Backend::Postgres => self.url.clone(),
+        };
+        let mut options = sea_orm::ConnectOptions::new(url);
+        options.max_connections(1).sqlx_logging(false);
+        Database::connect(options).await.unwrap()
+    }
+
+    /// Call it when all went well: the database serves another test.
+    pub(crate) async fn leave(self) {
+        if let Some(database) = self.database {
+            database.give_back().await;
+        }
+    }
+}
+
+/// An open store.
+pub(crate) struct TestStore {
+    pub(crate) home: Home,
+    pub(crate) store: Store,
+    pub(crate) engine: Engine,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) raw: DatabaseConnection,
+}
+
+impl TestStore {
+    pub(crate) async fn open(backend: Backend) -> Option<Self> {
+        let home = Home::new(backend).await?;
+        let start = DateTime::parse_from_rfc3339("2026-03-02T15:00:00.123456Z").unwrap();
+        let clock = Arc::new(ManualClock::new(start.to_utc()));
+        let store = home.open(Time::Injected(clock.clone())).await.unwrap();
+        let raw = home.raw().await;
+        Some(Self { home, store, engine: Engine::new(), clock, raw })
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// The key to a practice's rows, for somebody on its staff.
+    pub(crate) fn scope(&self, practice: &str) -> Scope {
+        let author = heedwell::domain::Author {
+            kind: heedwell::domain::ActorType::Staff,
+            id: "front-desk".into(),
+            display_name: "Robin".into(),
+        };
+        self.engine.scope(practice.parse().unwrap(), author)
+    }
+
+    /// Runs a statement past the store.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let backend = self.raw.get_database_backend();
+        self.raw.execute_raw(Statement::from_string(backend, statement)).await.unwrap();
+    }
+
+    /// The rows of a query past the store.
+    pub(crate) async fn rows(&self, query: &str) -> Vec<sea_orm::QueryResult> {
+        self.raw.query_all_raw(Statement::from_string(self.raw.get_database_backend(), query)).await.unwrap()
+    }
+
+    /// The one number that a query yields.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        self.rows(query).await[0].try_get_by_index(0).unwrap()
+    }
+
+    pub(crate) async fn practices(&self) -> Vec<PracticeId> {
+        let rows = self.rows("SELECT practice_id FROM practice ORDER BY practice_id").await;
+        rows.iter().map(|row| row.try_get_by_index::<String>(0).unwrap().parse().unwrap()).collect()
+    }
+}
+
+/// Runs a test on a store of its own, then checks what holds after every test.
+pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(&TestStore)) {
+    let Some(t) = TestStore::open(backend).await else { return };
+    test(&t).await;
+    invariants::check(&t).await;
+    t.raw.close().await.unwrap();
+    t.store.close().await;
+    t.home.leave().await;
+}

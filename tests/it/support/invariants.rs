@@ -1,0 +1,129 @@
+//! What holds at every moment, whatever was done: checked after each test of the store, and after each step of its walk.
+
+use std::collections::BTreeMap;
+
+use heedwell::domain::{
+    Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, Facts, PracticeId, shown,
+};
+
+use super::TestStore;
+
+pub(crate) async fn check(t: &TestStore) {
+    let mut open = 0;
+    for practice in t.practices().await {
+        let changes = feed_is_dense(t, &practice).await;
+        let deliveries = deliveries(t, &practice).await;
+        feed_tells_what_is_stored(t, &practice, &changes, &deliveries).await;
+        open += counters_are_right(t, &practice).await;
+    }
+    assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), open);
+    states_follow_from_facts(t).await;
+    rows_fit_together(t).await;
+}
+
+/// Reads the whole feed, page by page, without a gap.
+async fn feed_is_dense(t: &TestStore, practice: &PracticeId) -> Vec<DeliveryChange> {
+    let scope = t.scope(practice.as_str());
+    let bounds = t.store.feed_bounds(&scope).await.unwrap();
+    let (mut position, mut changes) = (bounds.earliest, Vec::new());
+    loop {
+        let page = t.store.feed_read_after(&scope, position, 7).await.unwrap();
+        assert_eq!(page.position - position, i64::try_from(page.changes.len()).unwrap(), "a gap after {position}");
+        position = page.position;
+        changes.extend(page.changes);
+        if !page.full {
+            break;
+        }
+    }
+    assert_eq!(position, bounds.newest);
+    changes
+}
+
+/// Every delivery of the practice, page by page.
+async fn deliveries(t: &TestStore, practice: &PracticeId) -> BTreeMap<DeliveryId, Delivery> {
+    let scope = t.scope(practice.as_str());
+    let (mut after, mut all) = (None, BTreeMap::new());
+    loop {
+        let filter = DeliveryFilter::default();
+        let page = t.store.deliveries_list(&scope, &filter, (None, None), after, 50).await.unwrap();
+        all.extend(page.deliveries.into_iter().map(|delivery| (delivery.id, delivery)));
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+/// Revisions are dense, each change names the state before it, and the last one shows the delivery as it is stored.
+async fn feed_tells_what_is_stored(
+    t: &TestStore,
+    practice: &PracticeId,
+    changes: &[DeliveryChange],
+    deliveries: &BTreeMap<DeliveryId, Delivery>,
+) {
+    let earliest = t.store.feed_bounds(&t.scope(practice.as_str())).await.unwrap().earliest;
+    let mut last = BTreeMap::<DeliveryId, &Delivery>::new();
+    for change in changes {
+        match last.insert(change.delivery.id, &change.delivery) {
+            Some(before) => {
+                assert_eq!(change.delivery.revision, before.revision + 1);
+                assert_eq!(change.previous_state, Some(before.state));
+                let same = Delivery { revision: before.revision, ..change.delivery.clone() };
+                assert_ne!(same, *before, "a change that shows no difference");
+            }
+            None if earliest == 0 => {
+                assert_eq!((change.delivery.revision, change.previous_state), (1, None));
+            }
+            None => {}
+        }
+    }
+    if earliest == 0 {
+        assert_eq!(last.len(), deliveries.len());
+    }
+    for (id, image) in last {
+        assert_eq!(Some(image), deliveries.get(&id));
+    }
+}
+
+/// The counters of the head row are what counting yields. Says how many deliveries are open.
+async fn counters_are_right(t: &TestStore, practice: &PracticeId) -> i64 {
+    let mut open = 0;
+    for class in 0..3 {
+        let query = format!("SELECT open{class} FROM feed_head WHERE practice_id = '{practice}'");
+        let kept = t.number(&query).await;
+        let query =
+            format!("SELECT count(*) FROM delivery WHERE practice_id = '{practice}' AND class = {class} AND phase < 3");
+        assert_eq!(kept, t.number(&query).await, "{practice}, class {class}");
+        open += kept;
+    }
+    open
+}
+
+async fn states_follow_from_facts(t: &TestStore) {
+    for row in t.rows("SELECT channel, facts, state FROM delivery").await {
+        let channel = Channel::from_number(row.try_get_by_index(0).unwrap()).unwrap();
+        let facts = Facts::from_bits(row.try_get_by_index(1).unwrap());
+        assert_eq!(Some(shown(channel, facts)), DeliveryState::from_number(row.try_get_by_index(2).unwrap()));
+    }
+}
+
+async fn rows_fit_together(t: &TestStore) {
+    let wrong = [
+        ("a claim without its holder or lease", "SELECT count(*) FROM delivery WHERE phase = 1 AND (claimed_by IS NULL OR lease_until IS NULL)"),
+        ("a holder without a claim", "SELECT count(*) FROM delivery WHERE phase <> 1 AND claimed_by IS NOT NULL"),
+        ("a lease of a delivery that nobody works on", "SELECT count(*) FROM delivery WHERE phase IN (0, 3) AND lease_until IS NOT NULL"),
+        ("a closed attempt without its verdict", "SELECT count(*) FROM attempt a JOIN delivery d ON d.id = a.delivery_id WHERE a.verdict IS NULL AND NOT (d.phase = 1 AND d.attempts = a.n)"),
+        ("an ended attempt without its time", "SELECT count(*) FROM attempt WHERE (verdict IS NULL) <> (ended_at IS NULL)"),
+        ("attempts that are not counted", "SELECT count(*) FROM delivery d WHERE d.channel <> 1 AND d.attempts <> (SELECT count(*) FROM attempt a WHERE a.delivery_id = d.id)"),
+        ("a gap between attempts", "SELECT count(*) FROM attempt a JOIN delivery d ON d.id = a.delivery_id WHERE a.n < 1 OR a.n > d.attempts"),
+        ("lines of a timeline that are not counted", "SELECT count(*) FROM delivery d WHERE d.events <> (SELECT count(*) FROM delivery_event e WHERE e.delivery_id = d.id) OR d.events <> (SELECT max(n) FROM delivery_event e WHERE e.delivery_id = d.id)"),
+        ("a timeline that does not end in the state", "SELECT count(*) FROM delivery d JOIN delivery_event e ON e.delivery_id = d.id AND e.n = d.events WHERE e.state <> d.state"),
+        ("a stored in-app delivery without its item", "SELECT count(*) FROM delivery d WHERE d.channel = 1 AND d.state = 4 AND NOT EXISTS (SELECT 1 FROM inbox_item i WHERE i.delivery_id = d.id)"),
+        ("a notification without deliveries", "SELECT count(*) FROM notification n WHERE NOT EXISTS (SELECT 1 FROM delivery d WHERE d.source_id = n.id)"),
+        ("a failure without a reason", "SELECT count(*) FROM delivery WHERE state = 5 AND failure_reason IS NULL"),
+        ("a reason that is shown but not stored", "SELECT count(*) FROM delivery WHERE state = 6 AND skip_reason IS NULL"),
+    ];
+    for (what, query) in wrong {
+        assert_eq!(t.number(query).await, 0, "{what}");
+    }
+}

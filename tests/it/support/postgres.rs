@@ -1,0 +1,165 @@
+//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a
+//! database to itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so, and fails if
+//! it was demanded: nothing is skipped in silence.
+
+use std::{
+    env, fs, io,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::{sync::OnceCell, time};
+use uuid::Uuid;
+
+const NOBODY: u32 = 65534;
+/// Debian keeps the binaries of each major version in `<version>/bin` below this.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// Ends the server when its standard input closes: the kernel does that when the test process is gone. Settings that
+/// guard against power loss stay on, since the store refuses to work without them.
+const KEEPER: &str = r#"
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=64MB >"$2/log" 2>&1 &
+server=$!
+cat >/dev/null
+kill -QUIT $server; wait $server; rm -rf "$2""#;
+
+/// Deletes every row but those that say which schema this is. TRUNCATE would wait for the disk, table by table.
+const EMPTY: &str = r#"
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+END $$"#;
+
+struct Cluster {
+    _keeper: Child,
+    url: String,
+}
+
+static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
+
+/// Databases of tests that went well, emptied, for the tests to come: making one takes up to a second where `fsync` is on.
+static SPARE: Mutex<Vec<Database>> = Mutex::new(Vec::new());
+
+/// A database that one test at a time has.
+pub(crate) struct Database {
+    pub(crate) url: String,
+}
+
+impl Database {
+    /// One without rows, its schema as an earlier test left it; unset when there is no PostgreSQL and none was demanded.
+    pub(crate) async fn take() -> Option<Self> {
+        let spare = SPARE.lock().unwrap().pop();
+        if spare.is_some() { spare } else { Self::create().await }
+    }
+
+    /// One without anything.
+    pub(crate) async fn create() -> Option<Self> {
+        let maintenance = match env::var("HEEDWELL_TEST_POSTGRES") {
+            Ok(url) => url,
+            Err(_) => CLUSTER.get_or_init(cluster).await.as_ref()?.url.clone(),
+        };
+        let name = format!("t_{}", Uuid::new_v4().simple());
+        let mut connection = connect(&maintenance).await;
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        connection.close().await.unwrap();
+        let (head, tail) = maintenance.rsplit_once("/postgres").unwrap_or((&maintenance, ""));
+        Some(Self { url: format!("{head}/{name}{tail}") })
+    }
+
+    /// Leaves it to a test to come. A test that failed does not get here: its rows stay to be looked at.
+    pub(crate) async fn give_back(self) {
+        let mut connection = connect(&self.url).await;
+        connection.execute(EMPTY).await.unwrap();
+        connection.close().await.unwrap();
+        SPARE.lock().unwrap().push(self);
+    }
+}
+
+async fn cluster() -> Option<Cluster> {
+    let Some(bin) = binaries() else {
+        say_that_there_is_none();
+        return None;
+    };
+    let started = tokio::task::spawn_blocking(move || start(&bin)).await.unwrap();
+    Some(started.unwrap_or_else(|error| panic!("PostgreSQL does not start: {error}")))
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see it")]
+fn say_that_there_is_none() {
+    assert!(
+        env::var("HEEDWELL_TEST_REQUIRE").as_deref() != Ok("postgres"),
+        "no PostgreSQL found: install it, or name its folder in HEEDWELL_TEST_PG_BIN"
+    );
+    eprintln!(
+        "NO POSTGRESQL: neither HEEDWELL_TEST_PG_BIN, PATH nor {DEBIAN} has initdb and postgres. \
+         The tests named `postgres` test nothing; set HEEDWELL_TEST_REQUIRE=postgres to make that a failure."
+    );
+}
+
+fn binaries() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let debian = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let named = env::var_os("HEEDWELL_TEST_PG_BIN").map(PathBuf::from);
+    named.into_iter().chain(env::split_paths(&path)).chain(debian).find_map(|folder| {
+        // What is in PATH may be a link, and initdb looks for postgres beside itself.
+        let folder = folder.join("initdb").canonicalize().ok()?.parent()?.to_owned();
+        folder.join("postgres").exists().then_some(folder)
+    })
+}
+
+fn command(program: &Path, folder: &Path, root: bool) -> Command {
+    let mut command = Command::new(program);
+    // In a group of its own, so that Ctrl-C reaches the tests first.
+    command.current_dir(folder).process_group(0);
+    if root {
+        // initdb and postgres refuse root.
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+fn start(bin: &Path) -> io::Result<Cluster> {
+    // The path of a socket has room for 107 bytes: the folder's name is short.
+    let folder = tempfile::Builder::new().prefix("hw-pg-").tempdir()?.keep();
+    let root = fs::metadata(&folder)?.uid() == 0;
+    if root {
+        chown(&folder, Some(NOBODY), Some(NOBODY))?;
+    }
+    let made = command(&bin.join("initdb"), &folder, root)
+        .args(["-A", "trust", "-U", "postgres", "-N", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
+        .arg(folder.join("data"))
+        .output()?;
+    if !made.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&made.stderr).into_owned()));
+    }
+    let keeper = command(Path::new("sh"), &folder, root)
+        .args(["-c", KEEPER, "keeper"])
+        .args([bin, &folder])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    Ok(Cluster { _keeper: keeper, url: format!("postgres://postgres@localhost/postgres?host={}", folder.display()) })
+}
+
+/// The socket is there before the server answers, so that the first connections may be refused.
+async fn connect(url: &str) -> PgConnection {
+    let mut tick = time::interval(Duration::from_millis(50));
+    let connected = async {
+        loop {
+            tick.tick().await;
+            if let Ok(connection) = PgConnection::connect(url).await {
+                return connection;
+            }
+        }
+    };
+    time::timeout(Duration::from_secs(20), connected)
+        .await
+        .unwrap_or_else(|_| panic!("PostgreSQL does not answer within 20 s"))
+}
