@@ -9,10 +9,11 @@ mod signature;
 
 use std::{path::PathBuf, time::Duration};
 
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, Header, Validation};
 
 use self::{
     claims::{Claims, Terms},
+    jwks::Key,
     keyring::Keyring,
 };
 pub use self::{
@@ -102,25 +103,17 @@ impl Verifier {
     /// # Errors
     /// [`TokenError::Invalid`] for every fault of the token, [`TokenError::Unavailable`] if no key set was ever loaded.
     pub async fn verify(&self, token: &str) -> Result<Actor, TokenError> {
-        self.check(token).await.map_err(|refusal| {
+        let refused = |refusal: Refusal| {
             tracing::debug!(reason = refusal, "token refused");
-            if refusal == keyring::UNAVAILABLE { TokenError::Unavailable } else { TokenError::Invalid }
-        })
+            TokenError::Invalid
+        };
+        let header = header(token).map_err(refused)?;
+        let key = self.keyring.find(header.kid.as_deref(), header.alg).await?;
+        let key = key.ok_or("unknown key").map_err(refused)?;
+        self.actor(token, &key).map_err(refused)
     }
 
-    async fn check(&self, token: &str) -> Result<Actor, Refusal> {
-        if token.len() > MAX_TOKEN_LEN {
-            return Err("length");
-        }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| "header")?;
-        // Extensions that must be understood; we know none (RFC 7515, 4.1.11), and the crate does not look.
-        if header.crit.is_some() {
-            return Err("crit");
-        }
-        if !signature::known(header.alg) {
-            return Err("algorithm");
-        }
-        let key = self.keyring.find(header.kid.as_deref(), header.alg).await?;
+    fn actor(&self, token: &str, key: &Key) -> Result<Actor, Refusal> {
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation(key.algorithm))
             .map_err(|error| word(error.kind()))?
             .claims;
@@ -136,6 +129,22 @@ impl Verifier {
         validation.validate_exp = false;
         validation
     }
+}
+
+/// The header, once it is sure that the token may be looked into at all.
+fn header(token: &str) -> Result<Header, Refusal> {
+    if token.len() > MAX_TOKEN_LEN {
+        return Err("length");
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| "header")?;
+    // Extensions that must be understood; we know none (RFC 7515, 4.1.11), and the crate does not look.
+    if header.crit.is_some() {
+        return Err("crit");
+    }
+    if !signature::known(header.alg) {
+        return Err("algorithm");
+    }
+    Ok(header)
 }
 
 fn word(kind: &jsonwebtoken::errors::ErrorKind) -> Refusal {

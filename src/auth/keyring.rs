@@ -13,13 +13,9 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Refusal,
+    TokenError,
     jwks::{JwksError, JwksSource, Key, KeySet, Source},
 };
-
-/// There is a source, but no set was ever had from it.
-pub(super) const UNAVAILABLE: Refusal = "no key set";
-const UNKNOWN: Refusal = "unknown key";
 
 /// The least time between two loads while there is a set, and while there is none.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -61,12 +57,15 @@ impl Keyring {
         Ok(Self { local: local.map(Arc::new), published })
     }
 
-    /// The key that a token names, with the algorithm it names.
-    pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>, Refusal> {
+    /// The key that a token names, with the algorithm it names. [`TokenError::Unavailable`] if there is a source, but no
+    /// set was ever had from it.
+    pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Option<Arc<Key>>, TokenError> {
         match (&self.local, &self.published) {
-            (Some(local), _) if local.algorithm == algorithm && local.kid.as_deref() == kid => Ok(Arc::clone(local)),
+            (Some(local), _) if local.algorithm == algorithm && local.kid.as_deref() == kid => {
+                Ok(Some(Arc::clone(local)))
+            }
             (_, Some(published)) => published.find(kid, algorithm).await,
-            (_, None) => Err(UNKNOWN),
+            (_, None) => Ok(None),
         }
     }
 }
@@ -88,23 +87,20 @@ impl Published {
         Ok(published)
     }
 
-    async fn find(self: &Arc<Self>, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>, Refusal> {
+    async fn find(self: &Arc<Self>, kid: Option<&str>, algorithm: Algorithm) -> Result<Option<Arc<Key>>, TokenError> {
         let known = |set: Arc<KeySet>| set.find(kid, algorithm);
         if let Some(key) = self.current().and_then(known) {
             if self.schedule.try_lock().is_ok_and(|schedule| Instant::now() >= schedule.should) {
                 drop(self.start_load());
             }
-            return Ok(key);
+            return Ok(Some(key));
         }
         // A lock that is held means a load that is worth waiting for.
         if self.schedule.try_lock().map_or(true, |schedule| Instant::now() >= schedule.may) {
             // A task that failed to load has said so.
             let _ = self.start_load().await;
         }
-        match self.current() {
-            Some(set) => known(set).ok_or(UNKNOWN),
-            None => Err(UNAVAILABLE),
-        }
+        self.current().map(known).ok_or(TokenError::Unavailable)
     }
 
     fn current(&self) -> Option<Arc<KeySet>> {
