@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use secrecy::SecretString;
 use url::Url;
 
-use crate::{auth, auth::JwksSource, dispatch, providers, service::watch, store, telemetry};
+use crate::{auth, auth::JwksSource, dispatch, grpc, providers, service::watch, store, telemetry};
 
 pub use env::Env;
 pub use faults::{Fault, Faults};
@@ -37,8 +37,8 @@ pub struct Config {
     pub master_key_file: PathBuf,
     /// Whether keys that are missing may be made: only on a loopback address.
     pub may_make_keys: bool,
-    /// TLS of the gRPC port.
-    pub tls: Option<ServerTlsConfig>,
+    /// The gRPC port.
+    pub grpc: grpc::Settings,
     /// The database.
     pub store: store::Settings,
     /// Callers' tokens.
@@ -95,7 +95,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         http_addr,
         master_key_file: master_key_file(env, loopback, &mut faults),
         may_make_keys: loopback,
-        tls: tls(env, loopback, &mut faults),
+        grpc: grpc::Settings { tls: tls(env, loopback, &mut faults), reflection: true },
         store: store_settings(env, &data_dir, migrate, &mut faults),
         auth: auth_settings(env, loopback, &mut faults),
         providers: providers_settings(env, allow_private, &mut faults),
@@ -178,11 +178,11 @@ fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
     data_dir(env).join("master-key")
 }
 
-fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig> {
+fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<grpc::Tls> {
     let mut file = |name: &'static str| {
         let path = env.text(name)?;
-        match std::fs::read(path) {
-            Ok(bytes) => Some(bytes),
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
             Err(_) => {
                 faults.add(name, "must name a PEM file that can be read");
                 None
@@ -205,12 +205,7 @@ fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig
         }
         _ => {}
     }
-    let identity = Identity::from_pem(cert?, key?);
-    let config = ServerTlsConfig::new().identity(identity);
-    Some(match ca {
-        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
-        None => config,
-    })
+    Some(grpc::Tls { certificate: cert?, key: SecretString::from(key?), client_roots: ca })
 }
 
 fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults) -> store::Settings {

@@ -10,3 +10,5 @@ pub mod preferences;
 pub mod watch;
 
 pub use error::{Error, Violation};
+
+pub use crate::store::{NotificationDetail, NotificationRecord, PatientPage, PatientQuery};

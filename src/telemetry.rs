@@ -1,7 +1,7 @@
 //! Logs, and how errors are written into them. It must never see an address, a name, a body or a token: whoever logs names
 //! ids, channels, providers and codes.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io::IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
@@ -20,7 +20,8 @@ pub fn start(settings: &Settings) {
         "" => EnvFilter::new("info"),
         filter => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Only the first call in a process counts; tests start several servers in one.
     let _ = if settings.json { builder.json().try_init() } else { builder.try_init() };
 }
