@@ -19,7 +19,7 @@ use super::{
     feed::{self, Change},
     grounds,
     health::{self, Sign},
-    image::{CLOSED, Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING, WAITING},
+    image::{CLOSED, Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING},
     notifications, preferences,
     tx::Tx,
     vault::PracticeKeys,
@@ -562,13 +562,10 @@ async fn settle_on(
         }
         return Ok(());
     }
-    record_on(tx, draft, attempt, settlement).await?;
     if !ours {
-        if draft.facts().left_us() && draft.row.phase != IN_FLIGHT {
-            draft.close();
-        }
-        return Ok(());
+        return evidence_on(tx, draft, attempt, settlement).await;
     }
+    record_on(tx, draft, attempt, settlement).await?;
     let undecided = attempts.iter().any(|row| row.n != attempt.n && row.verdict == Some(verdict::UNKNOWN));
     let standing = Standing {
         attempts: draft.row.attempts,
@@ -599,6 +596,28 @@ async fn settle_on(
             draft.row.doubt_since = Some(tx.now);
             draft.row.not_before = at;
         }
+    }
+    Ok(())
+}
+
+/// A verdict on a claim that was lost, or one that came before. Only an acceptance that nobody knew of tells something.
+async fn evidence_on(
+    tx: &Tx,
+    draft: &mut Draft,
+    attempt: &attempt::Model,
+    settlement: &Settlement,
+) -> Result<(), StoreError> {
+    let known = Facts::from_bits(attempt.facts).any(Facts::ACCEPTED);
+    if known || !matches!(settlement.verdict, Verdict::Accepted { .. }) {
+        return Ok(());
+    }
+    record_on(tx, draft, attempt, settlement).await?;
+    if attempt.n < draft.row.attempts {
+        // It went out again meanwhile: the patient may have it twice.
+        draft.row.flags |= POSSIBLE_DUPLICATE;
+    }
+    if draft.row.phase != IN_FLIGHT && !is_closed(&draft.row) {
+        closed_as_sent(draft, tx.now);
     }
     Ok(())
 }
