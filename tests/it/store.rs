@@ -5,5 +5,6 @@ mod claims;
 mod given;
 mod patients;
 mod practices;
+mod settlements;
 
 use crate::support::{TestStore, on_both};
