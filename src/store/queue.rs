@@ -45,6 +45,9 @@ pub(super) mod verdict {
 /// A delivery whose worker died this often is not tried again.
 const MOST_CRASHES: i16 = 5;
 
+/// Stands where the provider's code would, when the worker died before there was one.
+const WORKER_GONE: &str = "worker gone";
+
 /// Where a message goes.
 #[derive(Clone, Debug)]
 pub enum Destination {
@@ -696,6 +699,13 @@ async fn record_on(
 async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) -> Result<(), StoreError> {
     draft.row.epoch += 1;
     draft.release();
+    if let Some(attempt) = last.filter(|attempt| attempt.verdict.is_none()) {
+        let mut row = attempt.clone().into_active_model();
+        row.verdict = Set(Some(if attempt.facts != 0 { verdict::RECONCILED } else { verdict::UNKNOWN }));
+        row.ended_at = Set(Some(tx.now));
+        row.code = Set(WORKER_GONE.into());
+        row.update(&tx.db).await?;
+    }
     if draft.facts().left_us() {
         closed_as_sent(draft, tx.now);
         return Ok(());
@@ -710,16 +720,9 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
         draft.row.flags |= QUARANTINED;
         tracing::error!(delivery.id = %draft.row.id, "delivery quarantined: its worker died too often");
     }
-    if let Some(attempt) = last.filter(|attempt| attempt.verdict.is_none()) {
-        let mut row = attempt.clone().into_active_model();
-        row.verdict = Set(Some(verdict::UNKNOWN));
-        row.ended_at = Set(Some(tx.now));
-        row.code = Set("worker gone".into());
-        row.update(&tx.db).await?;
-    }
     let note = Note {
         attempt: draft.row.attempts,
-        code: "worker gone".into(),
+        code: WORKER_GONE.into(),
         ..Note::new(Author::system(), "The server stopped in mid-attempt: the provider is asked.")
     };
     draft.note(note, tx.now);
