@@ -65,11 +65,18 @@ impl Draft {
         Ok(())
     }
 
-    /// Explains a failure; the first explanation of a state stays.
+    /// Explains a failure.
     pub(super) fn fail(&mut self, failure: &Failure) {
         self.row.failure_reason = Some(failure.reason.number());
         self.row.failure_code.clone_from(&failure.provider_code);
         self.row.failure_time = Some(failure.fail_time);
+    }
+
+    /// Explains a failure for which the provider gave a code at most, unless it has been explained before.
+    pub(super) fn explain(&mut self, code: &str, now: DateTime<Utc>) {
+        if self.row.state == DeliveryState::Failed.number() && self.row.failure_reason.is_none() {
+            self.fail(&Failure { reason: FailureReason::Other, provider_code: code.to_owned(), fail_time: now });
+        }
     }
 
     /// Ends what the server does by itself.

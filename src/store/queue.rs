@@ -19,7 +19,7 @@ use super::{
     feed::{self, Change},
     grounds,
     health::{self, Sign},
-    image::{CLOSED, Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING, WAITING},
+    image::{CLOSED, Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING},
     notifications, preferences,
     tx::Tx,
     vault::PracticeKeys,
@@ -44,6 +44,9 @@ pub(super) mod verdict {
 
 /// A delivery whose worker died this often is not tried again.
 const MOST_CRASHES: i16 = 5;
+
+/// Stands where the provider's code would, when the worker died before there was one.
+const WORKER_GONE: &str = "worker gone";
 
 /// Where a message goes.
 #[derive(Clone, Debug)]
@@ -568,13 +571,10 @@ async fn settle_on(
         }
         return Ok(());
     }
-    record_on(tx, draft, attempt, settlement).await?;
     if !ours {
-        if draft.facts().left_us() && draft.row.phase != IN_FLIGHT {
-            draft.close();
-        }
-        return Ok(());
+        return evidence_on(tx, draft, attempt, settlement).await;
     }
+    record_on(tx, draft, attempt, settlement).await?;
     let undecided = attempts.iter().any(|row| row.n != attempt.n && row.verdict == Some(verdict::UNKNOWN));
     let standing = Standing {
         attempts: draft.row.attempts,
@@ -605,6 +605,28 @@ async fn settle_on(
             draft.row.doubt_since = Some(tx.now);
             draft.row.not_before = at;
         }
+    }
+    Ok(())
+}
+
+/// A verdict on a claim that was lost, or one that came before. Only an acceptance that nobody knew of tells something.
+async fn evidence_on(
+    tx: &Tx,
+    draft: &mut Draft,
+    attempt: &attempt::Model,
+    settlement: &Settlement,
+) -> Result<(), StoreError> {
+    let known = Facts::from_bits(attempt.facts).any(Facts::ACCEPTED);
+    if known || !matches!(settlement.verdict, Verdict::Accepted { .. }) {
+        return Ok(());
+    }
+    record_on(tx, draft, attempt, settlement).await?;
+    if attempt.n < draft.row.attempts {
+        // It went out again meanwhile: the patient may have it twice.
+        draft.row.flags |= POSSIBLE_DUPLICATE;
+    }
+    if draft.row.phase != IN_FLIGHT && !is_closed(&draft.row) {
+        closed_as_sent(draft, tx.now);
     }
     Ok(())
 }
@@ -683,6 +705,13 @@ async fn record_on(
 async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) -> Result<(), StoreError> {
     draft.row.epoch += 1;
     draft.release();
+    if let Some(attempt) = last.filter(|attempt| attempt.verdict.is_none()) {
+        let mut row = attempt.clone().into_active_model();
+        row.verdict = Set(Some(if attempt.facts != 0 { verdict::RECONCILED } else { verdict::UNKNOWN }));
+        row.ended_at = Set(Some(tx.now));
+        row.code = Set(WORKER_GONE.into());
+        row.update(&tx.db).await?;
+    }
     if draft.facts().left_us() {
         closed_as_sent(draft, tx.now);
         return Ok(());
@@ -697,16 +726,9 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
         draft.row.flags |= QUARANTINED;
         tracing::error!(delivery.id = %draft.row.id, "delivery quarantined: its worker died too often");
     }
-    if let Some(attempt) = last.filter(|attempt| attempt.verdict.is_none()) {
-        let mut row = attempt.clone().into_active_model();
-        row.verdict = Set(Some(verdict::UNKNOWN));
-        row.ended_at = Set(Some(tx.now));
-        row.code = Set("worker gone".into());
-        row.update(&tx.db).await?;
-    }
     let note = Note {
         attempt: draft.row.attempts,
-        code: "worker gone".into(),
+        code: WORKER_GONE.into(),
         ..Note::new(Author::system(), "The server stopped in mid-attempt: the provider is asked.")
     };
     draft.note(note, tx.now);

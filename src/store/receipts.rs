@@ -109,6 +109,7 @@ async fn apply_on(
     if let Some(reason) = receipt.failure {
         draft.fail(&Failure { reason, provider_code: receipt.code.clone(), fail_time: tx.now });
     }
+    draft.explain(&receipt.code, tx.now);
     if draft.row.phase != IN_FLIGHT && draft.facts().left_us() && !is_closed(&draft.row) {
         closed_as_sent(draft, tx.now);
     }

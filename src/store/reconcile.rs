@@ -1,5 +1,5 @@
-//! Deliveries whose outcome is unknown. A look is taken like a claim: the next one is scheduled before the provider is
-//! asked, so that replicas do not ask twice.
+//! Deliveries whose outcome is unknown. A look is leased like a claim before the provider is asked, so that replicas do not
+//! ask twice.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockBehavior, LockType},
 };
 
@@ -23,6 +23,9 @@ use super::{
 use crate::domain::{
     Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
 };
+
+/// Whoever dies in mid-look is followed by another after this long.
+const LOOK_LEASE: TimeDelta = TimeDelta::seconds(45);
 
 /// A delivery to be looked for at its provider.
 #[derive(Debug)]
@@ -56,19 +59,21 @@ impl Store {
         let rows = self
             .write(move |tx| {
                 Box::pin(async move {
+                    let untaken = Condition::any()
+                        .add(delivery::Column::LeaseUntil.is_null())
+                        .add(delivery::Column::LeaseUntil.lte(tx.now));
                     let rows = delivery::Entity::find()
                         .filter(delivery::Column::Phase.eq(RECONCILING))
                         .filter(delivery::Column::NotBefore.lte(tx.now))
+                        .filter(untaken)
                         .order_by_asc(delivery::Column::NotBefore)
                         .limit(limit)
                         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
                         .all(&tx.db)
                         .await?;
                     for row in &rows {
-                        // Whoever dies in mid-look is followed by another after this long.
-                        let later = tx.now + TimeDelta::seconds(45);
                         let mut row = row.clone().into_active_model();
-                        row.not_before = Set(later);
+                        row.lease_until = Set(Some(tx.now + LOOK_LEASE));
                         row.update(&tx.db).await?;
                     }
                     Ok(rows)
@@ -186,6 +191,7 @@ async fn settle_on(
     let mut row = attempt.clone().into_active_model();
     let mut note = Note { attempt: attempt.n, ..Note::new(Author::system(), "") };
     draft.row.looks += 1;
+    draft.release();
     match after {
         AfterLook::Bind => {
             if let Look::Found { provider_ref, status, code } = look {
@@ -197,6 +203,7 @@ async fn settle_on(
             row.verdict = Set(Some(verdict::RECONCILED));
             row.facts = Set(Facts::from_bits(attempt.facts).and(facts).bits());
             draft.add(facts.and(Facts::ACCEPTED), tx.now)?;
+            draft.explain(&note.code, tx.now);
             closed_as_sent(draft, tx.now);
             note.detail = "The provider has it after all.";
         }

@@ -2,8 +2,11 @@
 
 mod accepts;
 mod claims;
+mod doubts;
 mod given;
 mod patients;
 mod practices;
+mod receipts;
+mod settlements;
 
 use crate::support::{TestStore, on_both};

@@ -7,7 +7,7 @@ use heedwell::{
     crypto::new_id,
     domain::{
         Channel, ChannelSet, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider, EmailSettings,
-        Grounds, Kind, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope, SmsSender,
+        Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope, SmsSender,
         SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
     },
     store::{Accepted, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
@@ -233,6 +233,16 @@ pub(super) fn accepted(provider_ref: &str) -> Verdict {
 
 pub(super) fn unknown() -> Verdict {
     Verdict::Unknown { code: "timeout".into() }
+}
+
+/// Takes both looks at the only doubt there is; each finds the same.
+pub(super) async fn look_twice(t: &TestStore, look: &Look) {
+    for _ in 0..2 {
+        t.advance(150);
+        let mut doubts = t.store.doubts_due(&t.engine, 10).await.unwrap();
+        assert_eq!(doubts.len(), 1);
+        t.store.doubt_settle(&t.engine, &doubts.remove(0), look.clone(), Facts::NONE, 0.0).await.unwrap();
+    }
 }
 
 /// A delivery as it is now.
