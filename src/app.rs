@@ -55,7 +55,7 @@ pub enum StartError {
     },
     /// The gRPC server could not be set up.
     #[error("HEEDWELL_TLS_CERT_FILE or HEEDWELL_TLS_KEY_FILE: the certificate cannot be used")]
-    Tls(#[source] grpc::ServeError),
+    Tls(#[source] tonic::transport::Error),
 }
 
 /// How long calls under way may take to end.
@@ -84,7 +84,6 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, time: Time) -> Result<Self, StartError> {
-        config.grpc.check().map_err(StartError::Tls)?;
         make_folder(&config.data_dir).map_err(StartError::DataDir)?;
         let keys = load_keys(&config).map_err(StartError::MasterKey)?;
         // The first number parsed loads the numbering plans; no caller shall wait for that.
@@ -109,8 +108,7 @@ impl App {
             directory: Directory::new(store.clone()),
             preferences: Preferences::new(store.clone(), public_url.clone()),
         };
-        let routes = grpc::routes(services);
-        let health = grpc::Health::new().await;
+        let (health, server) = grpc::Server::new(services, config.tls).map_err(StartError::Tls)?;
         let ready = store.clone();
         let readiness = http::Readiness::new(move || {
             let store = ready.clone();
@@ -121,21 +119,21 @@ impl App {
             links: Links::new(store.clone(), engine.clone(), fingerprints),
             readiness: readiness.clone(),
         });
-        let sidecar = sidecar.merge(grpc::web(routes.clone()));
+        let sidecar = sidecar.merge(server.web());
         let settings = crate::dispatch::Settings { public_url, ..config.dispatch };
         let dispatch = Dispatch::new(store.clone(), engine.clone(), Arc::new(providers), settings, work.clone());
         tasks.spawn(dispatch.run());
         tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
-        let (stop, serving) = (streams.clone(), health.clone());
+        let stop = streams.clone();
         tasks.spawn(async move {
-            if let Err(error) = grpc::serve(grpc_listener, routes, serving, config.grpc, stop).await {
+            if let Err(error) = server.serve(grpc_listener, stop).await {
                 tracing::error!(error = %telemetry::chain(&error), "the gRPC server ended");
             }
         });
         tasks.spawn(http_server(http_listener, sidecar, streams.clone()));
         tasks.close();
         let _ = warm.await;
-        health.set_serving().await;
+        health.serving().await;
         Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, streams, tasks })
     }
 
@@ -148,7 +146,7 @@ impl App {
     /// Stops: no more work is taken, load balancers are given time to notice, streams end as planned, calls under way end or
     /// are left to be looked into.
     pub async fn stop(self) {
-        self.health.set_not_serving().await;
+        self.health.not_serving().await;
         self.readiness.stop();
         self.work.cancel();
         tokio::time::sleep(self.drain).await;

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::{auth, auth::JwksSource, dispatch, grpc, providers, service::watch, store, telemetry};
+use crate::{auth, auth::JwksSource, dispatch, providers, service::watch, store, telemetry};
 
 pub use env::Env;
 pub use faults::{Fault, Faults};
@@ -37,8 +37,8 @@ pub struct Config {
     pub master_key_file: PathBuf,
     /// Whether keys that are missing may be made: only on a loopback address.
     pub may_make_keys: bool,
-    /// The gRPC port.
-    pub grpc: grpc::Settings,
+    /// TLS of the gRPC port.
+    pub tls: Option<ServerTlsConfig>,
     /// The database.
     pub store: store::Settings,
     /// Callers' tokens.
@@ -95,7 +95,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         http_addr,
         master_key_file: master_key_file(env, loopback, &mut faults),
         may_make_keys: loopback,
-        grpc: grpc::Settings { tls: tls(env, loopback, &mut faults), reflection: true },
+        tls: tls(env, loopback, &mut faults),
         store: store_settings(env, &data_dir, migrate, &mut faults),
         auth: auth_settings(env, loopback, &mut faults),
         providers: providers_settings(env, allow_private, &mut faults),
@@ -178,7 +178,7 @@ fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
     data_dir(env).join("master-key")
 }
 
-fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<grpc::Tls> {
+fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig> {
     let mut file = |name: &'static str| {
         let path = env.text(name)?;
         match std::fs::read_to_string(path) {
@@ -205,7 +205,11 @@ fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<grpc::Tls> {
         }
         _ => {}
     }
-    Some(grpc::Tls { certificate: cert?, key: SecretString::from(key?), client_roots: ca })
+    let config = ServerTlsConfig::new().identity(Identity::from_pem(cert?, key?)).timeout(Duration::from_secs(10));
+    Some(match ca {
+        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+        None => config,
+    })
 }
 
 fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults) -> store::Settings {

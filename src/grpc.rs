@@ -66,9 +66,7 @@ pub struct Services {
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
 macro_rules! bounded {
     ($server:ident($handlers:expr)) => {
-        $server::new($handlers)
-            .max_decoding_message_size(LONGEST_MESSAGE)
-            .max_encoding_message_size(LONGEST_MESSAGE)
+        $server::new($handlers).max_decoding_message_size(LONGEST_MESSAGE).max_encoding_message_size(LONGEST_MESSAGE)
     };
 }
 

@@ -12,7 +12,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// any text, and would end up in the log.
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let span = tracing::info_span!("rpc", rpc.method = method(request.uri().path()), request.id = id, practice.id = Empty);
+    let span =
+        tracing::info_span!("rpc", rpc.method = method(request.uri().path()), request.id = id, practice.id = Empty);
     let start = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");

@@ -35,7 +35,8 @@ pub(super) async fn limit(mut request: Request, next: Next) -> Response {
         request.extensions_mut().insert(Deadline(deadline));
     }
     let asked = asked.map(|asked| asked - MARGIN.min(asked / 2));
-    let allowed = if STREAMS.contains(&request.uri().path()) { asked } else { Some(asked.unwrap_or(LONGEST).min(LONGEST)) };
+    let allowed =
+        if STREAMS.contains(&request.uri().path()) { asked } else { Some(asked.unwrap_or(LONGEST).min(LONGEST)) };
     let answer = next.run(request);
     match allowed {
         Some(allowed) => timeout(allowed, answer).await.unwrap_or_else(|_| status::deadline_exceeded().into_http()),

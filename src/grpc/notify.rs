@@ -94,8 +94,7 @@ impl NotifyService for Handlers {
         Ok(Response::new(convert::delivery::page(self.notify.list(&scope, query).await?)))
     }
 
-    type WatchDeliveriesStream =
-        Map<Steps, fn(Result<Step, Error>) -> Result<WatchDeliveriesResponse, Status>>;
+    type WatchDeliveriesStream = Map<Steps, fn(Result<Step, Error>) -> Result<WatchDeliveriesResponse, Status>>;
 
     async fn watch_deliveries(
         &self,

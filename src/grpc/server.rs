@@ -20,7 +20,9 @@ use tonic_health::{
 use tonic_web::GrpcWebLayer;
 use tower::Layer;
 
-use super::{SERVICES, Services, directory, proto, proto::directory_service_server::DirectoryServiceServer, routes, status};
+use super::{
+    SERVICES, Services, directory, proto, proto::directory_service_server::DirectoryServiceServer, routes, status,
+};
 
 /// A client that is silent for this long is pinged, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(20);

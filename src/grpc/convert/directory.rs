@@ -36,7 +36,8 @@ fn read_practice(check: &mut Check, practice: proto::Practice) -> Option<Practic
     let phone = check.parsed_if_set("phone", &practice.phone, |text| PhoneNumber::parse(text, REGION));
     let time_zone = check.parsed("time_zone", &practice.time_zone, time_zone);
     let locale = check.parsed_if_set("locale", &practice.locale, locale).unwrap_or_else(|| "en-US".to_owned());
-    let portal_url = if practice.portal_url.is_empty() { None } else { check.https("portal_url", &practice.portal_url) };
+    let portal_url =
+        if practice.portal_url.is_empty() { None } else { check.https("portal_url", &practice.portal_url) };
     let postal_address = check.lines("postal_address", practice.postal_address, 500);
     let time_zone = time_zone?;
     Some(Practice { legal_name, display_name, phone, time_zone, locale, portal_url, postal_address })

@@ -111,7 +111,8 @@ pub(crate) fn all_sent(results: Vec<Result<Sent, Error>>) -> proto::BatchSendNot
 /// A notification with its timelines.
 pub(crate) fn detailed(detail: NotificationDetail) -> proto::GetNotificationResponse {
     let NotificationDetail { record, details, decisions } = detail;
-    let details = record.deliveries.iter().zip(details).map(|(delivery, (events, content))| history(delivery, events, content));
+    let details =
+        record.deliveries.iter().zip(details).map(|(delivery, (events, content))| history(delivery, events, content));
     proto::GetNotificationResponse {
         details: details.collect(),
         decisions: decisions.into_iter().map(decision).collect(),

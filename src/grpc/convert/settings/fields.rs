@@ -63,12 +63,18 @@ fn secret(check: &mut Check, name: &str, text: &str) -> Option<SecretString> {
 
 /// `SmsSettings`.
 pub(super) const SMS: &Fields<proto::SmsSettings, SmsSettings> = &[
-    ("account_sid", Field::Plain(|check, new, sms| sms.account_sid = sid(check, "account_sid", "AC", &new.account_sid))),
+    (
+        "account_sid",
+        Field::Plain(|check, new, sms| sms.account_sid = sid(check, "account_sid", "AC", &new.account_sid)),
+    ),
     ("auth_token", Field::Secret(|new| &new.auth_token, |sms| &mut sms.auth_token)),
     ("auth_token_set", Field::OutputOnly),
     ("secondary_auth_token", Field::Secret(|new| &new.secondary_auth_token, |sms| &mut sms.secondary_auth_token)),
     ("secondary_auth_token_set", Field::OutputOnly),
-    ("api_key_sid", Field::Plain(|check, new, sms| sms.api_key_sid = sid(check, "api_key_sid", "SK", &new.api_key_sid))),
+    (
+        "api_key_sid",
+        Field::Plain(|check, new, sms| sms.api_key_sid = sid(check, "api_key_sid", "SK", &new.api_key_sid)),
+    ),
     ("api_key_secret", Field::Secret(|new| &new.api_key_secret, |sms| &mut sms.api_key_secret)),
     ("api_key_secret_set", Field::OutputOnly),
     ("from_number", Field::Plain(from_number)),
