@@ -154,9 +154,12 @@ impl Watch {
         let run = Run { watch: self.clone(), scope, request, position, wake, sender };
         let slot = Arc::clone(&end);
         self.tasks.spawn(async move {
+            // Kept until the error is in its place: the reader looks there as soon as the channel closes.
+            let open = run.sender.clone();
             if let Err(error) = run.run().await {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
+            drop(open);
         });
         Ok(Steps { steps, end, _place: place })
     }
