@@ -5,6 +5,7 @@ mod invariants;
 mod postgres;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
+pub(crate) use postgres::Careless;
 
 /// Writes each test once for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
 macro_rules! on_both {

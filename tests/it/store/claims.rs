@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, changes, claim, claim_one, claimed, delivery, email, patient, phone, ready_practice, settings,
-        settle,
+        NORTH, Order, SOUTH, changes, claim, claim_one, claimed, delivery, email, patient, phone, ready_practice,
+        settings, settle,
     },
     *,
 };

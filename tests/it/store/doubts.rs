@@ -3,7 +3,9 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, DeliveryState, Facts, FailureReason, Look, Patient, PracticeSettings, Provider, SkipReason, Verdict},
+    domain::{
+        Channel, DeliveryState, Facts, FailureReason, Look, Patient, PracticeSettings, Provider, SkipReason, Verdict,
+    },
     store::{Destination, Doubt, Receipt},
 };
 

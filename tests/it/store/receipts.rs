@@ -3,14 +3,16 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{ActorType, Author, Channel, DeliveryState, Engine, Facts, FailureReason, Provider, Scope, SkipReason, Verdict},
+    domain::{
+        ActorType, Author, Channel, DeliveryState, Engine, Facts, FailureReason, Provider, Scope, SkipReason, Verdict,
+    },
     store::{Applied, Claimed, Receipt},
 };
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice, settle,
-        unknown,
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice,
+        settle, unknown,
     },
     *,
 };
@@ -108,6 +110,7 @@ on_both! {
         assert_eq!(ends.len(), 120);
         let expected = (DeliveryState::Delivered, 1, None, Some(Provider::Twilio), None, false);
         assert!(ends.iter().all(|end| *end == expected), "{ends:?}");
+        assert_eq!(t.number("SELECT count(*) FROM delivery WHERE poll_at IS NOT NULL").await, 0);
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
     }
 
