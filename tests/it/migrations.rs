@@ -14,11 +14,14 @@ async fn schema(db: &DatabaseConnection) -> BTreeSet<String> {
             "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_master WHERE tbl_name <> 'seaql_migrations'"
         }
         _ => {
-            "SELECT table_name || '.' || column_name || ': ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '') \
+            "SELECT table_name || '.' || column_name || ': ' || data_type || ' ' || is_nullable || ' ' \
+                    || coalesce(column_default, '') \
              FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'seaql_migrations' \
-             UNION SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' \
-             UNION SELECT relname || array_to_string(reloptions, ',') FROM pg_class WHERE reloptions IS NOT NULL AND relkind = 'r' \
-             AND relnamespace = 'public'::regnamespace"
+             UNION \
+             SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' \
+             UNION \
+             SELECT relname || ': ' || array_to_string(reloptions, ',') FROM pg_class \
+             WHERE reloptions IS NOT NULL AND relkind = 'r' AND relnamespace = 'public'::regnamespace"
         }
     };
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();

@@ -122,7 +122,7 @@ on_both! {
         let bytes = bytes(t).await;
         let found: Vec<_> = CANARIES.iter().filter(|canary| holds(&bytes, canary)).collect();
         assert!(found.is_empty(), "{found:?}");
-        // What may be read is found, so that the search is known to work: in text columns and inside images of the feed.
+        // What may be read is found, so that the search is known to work: in columns of text and in images of the feed.
         for known in ["maria", "north Primary Care", "(•••) •••-0177", "SM1", "\"provider_ref\""] {
             assert!(holds(&bytes, known), "{known}");
         }

@@ -69,7 +69,9 @@ on_both! {
         }
         let minutes = |minutes| start + TimeDelta::minutes(minutes);
         let mut found = Vec::new();
-        for time in [minutes(-9), minutes(0), minutes(1), minutes(2) - TimeDelta::microseconds(1), minutes(3), minutes(9)] {
+        for time in
+            [minutes(-9), minutes(0), minutes(1), minutes(2) - TimeDelta::microseconds(1), minutes(3), minutes(9)]
+        {
             found.push(t.store.feed_position_at(&scope, time).await.unwrap());
         }
         assert_eq!(found, [0, 0, 1, 2, 3, 4]);

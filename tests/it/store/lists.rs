@@ -35,8 +35,9 @@ on_both! {
     async fn every_filter_narrows_and_all_of_them_must_match(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         t.store.patients_put(&scope, vec![patient("ann")]).await.unwrap();
-        let reminder =
-            Order { reference: "visit-7".into(), ..Order::new("r1", &[Channel::Sms, Channel::Email]) }.accept(t, &scope).await;
+        let reminder = Order { reference: "visit-7".into(), ..Order::new("r1", &[Channel::Sms, Channel::Email]) }
+            .accept(t, &scope)
+            .await;
         let other = Order { patient: "ann", kind: Kind::System, ..Order::new("r2", &[Channel::InApp]) };
         other.accept(t, &scope).await;
         for claimed in claim(t, &scope, 10).await {
@@ -89,7 +90,11 @@ on_both! {
         let at = |minutes| Some(start + TimeDelta::minutes(minutes));
         let filter = DeliveryFilter::default();
         for (span, count) in [
-            ((at(1), None), 3), ((None, at(1)), 1), ((at(1), at(3)), 2), ((at(1), at(1)), 0), ((at(9), None), 0),
+            ((at(1), None), 3),
+            ((None, at(1)), 1),
+            ((at(1), at(3)), 2),
+            ((at(1), at(1)), 0),
+            ((at(9), None), 0),
             ((at(0).map(|time| time + TimeDelta::microseconds(1)), None), 3),
         ] {
             assert_eq!(page(t, &scope, &filter, span, None, 10).await.0.len(), count, "{span:?}");

@@ -143,9 +143,13 @@ async fn a_newer_schema_is_refused_postgres() {
 on_both! {
     async fn a_store_that_is_open_is_ready_and_says_so_no_more_when_its_schema_is_gone(t: &TestStore) {
         assert!(t.store.ready().await.unwrap());
-        t.execute("UPDATE seaql_migrations SET version = 'm29990101_000001_add_wings' WHERE version LIKE '%_000005_%'").await;
+        t.execute("UPDATE seaql_migrations SET version = 'm29990101_000001_add_wings' WHERE version LIKE '%_000005_%'")
+            .await;
         assert!(!t.store.ready().await.unwrap());
-        t.execute("UPDATE seaql_migrations SET version = 'm20261125_000005_create_ledgers' WHERE version LIKE '%add_wings'").await;
+        t.execute(
+            "UPDATE seaql_migrations SET version = 'm20261125_000005_create_ledgers' WHERE version LIKE '%add_wings'",
+        )
+        .await;
         assert!(t.store.ready().await.unwrap());
     }
 

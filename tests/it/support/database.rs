@@ -31,8 +31,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// One whose database may have a schema already. Unset when there is no PostgreSQL on this machine, which has been said
-    /// aloud then.
+    /// One whose database may have a schema already. Unset when there is no PostgreSQL on this machine, which has been
+    /// said aloud then.
     pub(crate) async fn new(backend: Backend) -> Option<Self> {
         match backend {
             Backend::Sqlite => Some(Self::with(None)),

@@ -1,6 +1,6 @@
-//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a
-//! database to itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so, and fails if
-//! it was demanded: nothing is skipped in silence.
+//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a database to
+//! itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so,
+//! and fails if it was demanded: nothing is skipped in silence.
 
 use std::{
     env, fs, io,
@@ -24,7 +24,8 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 
 /// Ends the server when its standard input closes: the kernel does that when the test process is gone.
 const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=64MB -c "$3" >"$2/log" 2>&1 &
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=64MB \
+  -c "$3" >"$2/log" 2>&1 &
 server=$!
 cat >/dev/null
 kill -QUIT $server; wait $server; rm -rf "$2""#;
@@ -44,7 +45,7 @@ struct Cluster {
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
 
-/// Databases of tests that went well, emptied, for the tests to come: making one takes up to a second where `fsync` is on.
+/// Databases of tests that went well, emptied, for the tests to come: to make one takes up to a second, as `fsync` is on.
 static SPARE: Mutex<Vec<Database>> = Mutex::new(Vec::new());
 
 /// A database that one test at a time has.
