@@ -631,10 +631,13 @@ async fn evidence_on(
     Ok(())
 }
 
+/// After one of these no further report is waited for.
+pub(super) const LAST_WORD: Facts = Facts::DELIVERED.and(Facts::READ).and(Facts::UNDELIVERED).and(Facts::BOUNCED);
+
 /// A provider has it: only its reports can change anything now, and it is asked if they stay away.
 pub(super) fn closed_as_sent(draft: &mut Draft, now: DateTime<Utc>) {
     draft.close();
-    if draft.row.provider == Some(Provider::Twilio as i16) {
+    if draft.row.provider == Some(Provider::Twilio as i16) && !draft.facts().any(LAST_WORD) {
         draft.row.poll_at.get_or_insert(now + TimeDelta::minutes(30));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     entity::attempt,
     health::{self, Sign},
     image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
-    queue::{closed_as_sent, drafts_on, is_closed, save_all_on, suppress_on, verdict},
+    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, save_all_on, suppress_on, verdict},
 };
 use crate::domain::{DeliveryId, Facts, Failure, FailureReason, Scope};
 
@@ -113,7 +113,7 @@ async fn apply_on(
     if draft.row.phase != IN_FLIGHT && draft.facts().left_us() && !is_closed(&draft.row) {
         closed_as_sent(draft, tx.now);
     }
-    if draft.facts().any(Facts::DELIVERED.and(Facts::UNDELIVERED).and(Facts::BOUNCED).and(Facts::READ)) {
+    if draft.facts().any(LAST_WORD) {
         draft.row.poll_at = None;
     }
     let note = Note {

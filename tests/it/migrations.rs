@@ -1,1 +1,98 @@
-//! Every schema change can be taken back and applied anew, on both databases.
+//! Schema changes: each can be taken back and applied anew, and what was applied is not applied again.
+
+use std::collections::BTreeSet;
+
+use heedwell_migrations::{Migrator, MigratorTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+
+use crate::support::{Backend, Home};
+
+/// Tables, columns and indexes, as the database describes them.
+async fn schema(db: &DatabaseConnection) -> BTreeSet<String> {
+    let query = match db.get_database_backend() {
+        DbBackend::Sqlite => {
+            "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_master WHERE tbl_name <> 'seaql_migrations'"
+        }
+        _ => {
+            "SELECT table_name || '.' || column_name || ': ' || data_type || ' ' || is_nullable || ' ' \
+                    || coalesce(column_default, '') \
+             FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'seaql_migrations' \
+             UNION \
+             SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' \
+             UNION \
+             SELECT relname || ': ' || array_to_string(reloptions, ',') FROM pg_class \
+             WHERE reloptions IS NOT NULL AND relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        }
+    };
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+async fn applied(db: &DatabaseConnection) -> Vec<(String, i64)> {
+    let query = Statement::from_string(
+        db.get_database_backend(),
+        "SELECT version, applied_at FROM seaql_migrations ORDER BY version",
+    );
+    let rows = db.query_all_raw(query).await.unwrap();
+    rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()
+}
+
+async fn up_down_up(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    Migrator::up(&db, None).await.unwrap();
+    let first = schema(&db).await;
+    assert!(first.iter().any(|line| line.contains("delivery_ready")), "{first:?}");
+
+    let steps = u32::try_from(Migrator::migrations().len()).unwrap();
+    // One step at a time, so that each change is seen to take back what it made and no more.
+    for left in (0..steps).rev() {
+        Migrator::down(&db, Some(1)).await.unwrap();
+        assert_eq!(applied(&db).await.len(), usize::try_from(left).unwrap());
+    }
+    assert_eq!(schema(&db).await, BTreeSet::new());
+
+    for _ in 0..steps {
+        Migrator::up(&db, Some(1)).await.unwrap();
+    }
+    assert_eq!(schema(&db).await, first);
+}
+
+async fn again(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    Migrator::up(&db, None).await.unwrap();
+    let (before, applied_before) = (schema(&db).await, applied(&db).await);
+    Migrator::up(&db, None).await.unwrap();
+    assert_eq!((schema(&db).await, applied(&db).await), (before, applied_before));
+    let names: Vec<String> = applied(&db).await.into_iter().map(|(name, _)| name).collect();
+    let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    assert_eq!(names, known, "names sort in the order in which the changes are applied");
+}
+
+#[tokio::test]
+async fn every_change_can_be_taken_back_and_applied_anew_sqlite() {
+    up_down_up(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn every_change_can_be_taken_back_and_applied_anew_postgres() {
+    up_down_up(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn what_was_applied_is_not_applied_again_sqlite() {
+    again(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn what_was_applied_is_not_applied_again_postgres() {
+    again(Backend::Postgres).await;
+}
+
+#[test]
+fn every_change_is_one_transaction() {
+    for migration in Migrator::migrations() {
+        assert_eq!(migration.use_transaction(), Some(true), "{}", migration.name());
+    }
+}

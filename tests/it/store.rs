@@ -1,9 +1,14 @@
 //! One conformance suite for the store: every public method, on both databases.
 
 mod accepts;
+mod at_rest;
 mod claims;
 mod doubts;
+mod feeds;
 mod given;
+mod links;
+mod lists;
+mod opening;
 mod patients;
 mod practices;
 mod receipts;

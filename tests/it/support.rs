@@ -6,8 +6,9 @@ mod invariants;
 mod postgres;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
+pub(crate) use postgres::Careless;
 
-/// Writes each test once for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
+/// Writes each test for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($t:ident: &TestStore) $body:block)+) => {$(
         $(#[$meta])*

@@ -19,7 +19,9 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let order = Order { reference: "visit-7".into(), ..Order::new("r1", &[Channel::Sms, Channel::Email]) };
         let new = order.prepare(t, &scope).await;
-        let Accepted::New(record) = t.store.notification_accept(&scope, new.clone()).await.unwrap() else { panic!("new") };
+        let Accepted::New(record) = t.store.notification_accept(&scope, new.clone()).await.unwrap() else {
+            panic!("new")
+        };
 
         assert_eq!((record.id, record.request_id.as_str(), record.reference.as_str()), (new.id, "r1", "visit-7"));
         assert_eq!((record.kind, &record.patient), (Kind::AppointmentReminder, &new.patient.id));
@@ -40,7 +42,10 @@ on_both! {
 
     async fn a_detail_has_timeline_text_and_decisions_only_if_asked(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
-        t.store.patients_put(&scope, vec![heedwell::domain::Patient { email: None, ..patient("maria") }]).await.unwrap();
+        t.store
+            .patients_put(&scope, vec![heedwell::domain::Patient { email: None, ..patient("maria") }])
+            .await
+            .unwrap();
         let new = Order::new("r1", &[Channel::Email, Channel::Sms]).prepare(t, &scope).await;
         t.store.notification_accept(&scope, new.clone()).await.unwrap();
 
@@ -221,7 +226,10 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let id = NotificationId(uuid::Uuid::nil());
         assert!(matches!(t.store.notification_get(&scope, id).await, Err(StoreError::NotFound("notification"))));
-        assert!(matches!(t.store.notification_detail(&scope, id, true).await, Err(StoreError::NotFound("notification"))));
+        assert!(matches!(
+            t.store.notification_detail(&scope, id, true).await,
+            Err(StoreError::NotFound("notification"))
+        ));
     }
 
     async fn a_listener_is_woken_after_the_commit_and_not_by_a_replay(t: &TestStore) {

@@ -107,9 +107,11 @@ on_both! {
         let mut claims = 0;
         loop {
             let practices = [north.practice(), south.practice(), north.practice(), south.practice(), north.practice()];
-            let round = join_all((1..).zip(practices).map(|(worker, practice)| {
-                t.store.claim(&t.engine, Uuid::from_u128(worker), practice, 3)
-            }))
+            let round = join_all(
+                (1..)
+                    .zip(practices)
+                    .map(|(worker, practice)| t.store.claim(&t.engine, Uuid::from_u128(worker), practice, 3)),
+            )
             .await;
             let round: Vec<_> = round.into_iter().flat_map(|claimed| claimed.unwrap().0).collect();
             if round.is_empty() {

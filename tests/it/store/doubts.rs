@@ -3,7 +3,9 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, DeliveryState, Facts, FailureReason, Look, Patient, PracticeSettings, Provider, SkipReason, Verdict},
+    domain::{
+        Channel, DeliveryState, Facts, FailureReason, Look, Patient, PracticeSettings, Provider, SkipReason, Verdict,
+    },
     store::{Destination, Doubt, Receipt},
 };
 
@@ -81,8 +83,12 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let lost = claimed(t, &scope, "r1", Channel::Sms).await;
         let receipt = Receipt {
-            token: lost.token, provider_ref: "SM1".into(), facts: Facts::SENT_TO_CARRIER, status: "sent".into(),
-            code: String::new(), failure: None,
+            token: lost.token,
+            provider_ref: "SM1".into(),
+            facts: Facts::SENT_TO_CARRIER,
+            status: "sent".into(),
+            code: String::new(),
+            failure: None,
         };
         t.store.receipt_apply(&scope, receipt).await.unwrap();
         t.advance(61);
@@ -269,8 +275,12 @@ on_both! {
             t.advance(20);
             let doubt = one_doubt(t).await;
             let receipt = Receipt {
-                token: claimed.token, provider_ref: format!("SMcallback{n}"), facts: Facts::DELIVERED,
-                status: "delivered".into(), code: String::new(), failure: None,
+                token: claimed.token,
+                provider_ref: format!("SMcallback{n}"),
+                facts: Facts::DELIVERED,
+                status: "delivered".into(),
+                code: String::new(),
+                failure: None,
             };
             t.store.receipt_apply(&scope, receipt).await.unwrap();
             let delivered = delivery(t, &scope, claimed.id).await;
@@ -322,7 +332,10 @@ on_both! {
             assert!(claim(t, &scope, 10).await.is_empty());
             let late = delivery(t, &scope, claimed.id).await;
             assert_eq!((late.state, late.next_action_time), (state, None));
-            assert_eq!(late.failure.map(|failure| failure.reason), (state == DeliveryState::Failed).then_some(FailureReason::Expired));
+            assert_eq!(
+                late.failure.map(|failure| failure.reason),
+                (state == DeliveryState::Failed).then_some(FailureReason::Expired)
+            );
         }
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
     }

@@ -7,8 +7,8 @@ use heedwell::{
     crypto::new_id,
     domain::{
         Channel, ChannelSet, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider, EmailSettings,
-        Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope, SmsSender,
-        SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
+        Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope,
+        SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
     },
     store::{Accepted, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
 };

@@ -112,8 +112,10 @@ on_both! {
         let everyone: Vec<_> = (0..20).map(|n| patient(&format!("p{n:02}"))).collect();
         t.store.patients_put(&scope, everyone.clone()).await.unwrap();
         let puts = join_all((0..8).map(|n| {
-            let mut mine: Vec<_> =
-                everyone.iter().map(|patient| Patient { inactive: n % 2 == 0, locale: Some(format!("en-{n}")), ..patient.clone() }).collect();
+            let mut mine: Vec<_> = everyone
+                .iter()
+                .map(|patient| Patient { inactive: n % 2 == 0, locale: Some(format!("en-{n}")), ..patient.clone() })
+                .collect();
             mine.rotate_left(n * 2);
             t.store.patients_put(&scope, mine)
         }))
@@ -147,9 +149,11 @@ on_both! {
 
     async fn all_of_the_tags_asked_for_must_be_there(t: &TestStore) {
         let scope = empty_practice(t, NORTH).await;
-        let people = vec![tagged("p1", &["a", "b"]), tagged("p2", &["a"]), tagged("p3", &["b", "c"]), tagged("p4", &[])];
+        let people =
+            vec![tagged("p1", &["a", "b"]), tagged("p2", &["a"]), tagged("p3", &["b", "c"]), tagged("p4", &[])];
         t.store.patients_put(&scope, people).await.unwrap();
-        let with = |tags: &[&str]| PatientQuery { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..asked("") };
+        let with =
+            |tags: &[&str]| PatientQuery { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..asked("") };
         assert_eq!(found(t, &scope, with(&["a"])).await, ["p1", "p2"]);
         assert_eq!(found(t, &scope, with(&["a", "b"])).await, ["p1"]);
         assert_eq!(found(t, &scope, with(&["a", "c"])).await, Vec::<String>::new());
@@ -169,7 +173,10 @@ on_both! {
                 seen.extend(page.patients.iter().map(|patient| patient.value.id.to_string()));
                 if seen.len() < 9 {
                     // Sorted before and after what was read.
-                    t.store.patients_put(&scope, vec![named("p01", "Ann", "New"), named("p47", "Ann", "New")]).await.unwrap();
+                    t.store
+                        .patients_put(&scope, vec![named("p01", "Ann", "New"), named("p47", "Ann", "New")])
+                        .await
+                        .unwrap();
                 }
                 after = page.next;
                 if after.is_none() {
@@ -215,12 +222,18 @@ on_both! {
         given::Order::new("r1", &[Channel::Sms, Channel::Email]).accept(t, &scope).await;
         t.execute("UPDATE recipient_gate SET consent = 2 WHERE channel = 3 AND subject_kind = 1").await;
         t.execute("UPDATE recipient_gate SET consent = 1 WHERE channel = 2 AND subject_kind = 2").await;
-        t.execute("UPDATE recipient_gate SET blocked_at = '2026-03-02T00:00:00+00:00' WHERE channel = 3 AND subject_kind = 2").await;
+        t.execute(
+            "UPDATE recipient_gate SET blocked_at = '2026-03-02T00:00:00+00:00' WHERE channel = 3 AND subject_kind = 2",
+        )
+        .await;
         let gates = t.store.grounds(&scope, &id).await.unwrap().gates;
         let sms = gates[&Channel::Sms];
         assert_eq!((sms.patient, sms.address, sms.suppressed), (ConsentState::OptedOut, ConsentState::Unknown, true));
         let email = gates[&Channel::Email];
-        assert_eq!((email.patient, email.address, email.suppressed), (ConsentState::Unknown, ConsentState::OptedIn, false));
+        assert_eq!(
+            (email.patient, email.address, email.suppressed),
+            (ConsentState::Unknown, ConsentState::OptedIn, false)
+        );
         assert_eq!(gates[&Channel::InApp], Default::default());
     }
 }

@@ -3,14 +3,16 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{ActorType, Author, Channel, DeliveryState, Engine, Facts, FailureReason, Provider, Scope, SkipReason, Verdict},
+    domain::{
+        ActorType, Author, Channel, DeliveryState, Engine, Facts, FailureReason, Provider, Scope, SkipReason, Verdict,
+    },
     store::{Applied, Claimed, Receipt},
 };
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice, settle,
-        unknown,
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice,
+        settle, unknown,
     },
     *,
 };
@@ -70,7 +72,10 @@ on_both! {
         let heedwell::domain::Source::Notification(id) = delivered.source else { panic!("no notification") };
         let events = t.store.notification_detail(&scope, id, false).await.unwrap().details.remove(0).0;
         let line = events.last().unwrap();
-        assert_eq!((line.provider_status.as_str(), line.attempt, line.state), ("delivered", 1, DeliveryState::Delivered));
+        assert_eq!(
+            (line.provider_status.as_str(), line.attempt, line.state),
+            ("delivered", 1, DeliveryState::Delivered)
+        );
         assert_eq!((line.actor.kind, line.actor.id.as_str()), (ActorType::Provider, "twilio"));
         assert_eq!(line.detail, "The provider confirmed receipt.");
         assert_eq!(t.number("SELECT count(*) FROM delivery WHERE poll_at IS NOT NULL").await, 0);
@@ -103,11 +108,19 @@ on_both! {
             assert!(states.is_sorted_by_key(rank), "{states:?}");
             let end = delivery(t, &scope, claimed.id).await;
             assert_eq!(end.provider_message_id, provider_ref);
-            ends.push((end.state, end.attempts, end.failure, end.provider, end.next_action_time, end.possible_duplicate));
+            ends.push((
+                end.state,
+                end.attempts,
+                end.failure,
+                end.provider,
+                end.next_action_time,
+                end.possible_duplicate,
+            ));
         }
         assert_eq!(ends.len(), 120);
         let expected = (DeliveryState::Delivered, 1, None, Some(Provider::Twilio), None, false);
         assert!(ends.iter().all(|end| *end == expected), "{ends:?}");
+        assert_eq!(t.number("SELECT count(*) FROM delivery WHERE poll_at IS NOT NULL").await, 0);
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
     }
 
@@ -163,7 +176,10 @@ on_both! {
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         apply(t, receipt(&claimed, "delivered")).await;
         let early = delivery(t, &scope, claimed.id).await;
-        assert_eq!((early.state, early.attempts, early.provider), (DeliveryState::Delivered, 1, Some(Provider::Twilio)));
+        assert_eq!(
+            (early.state, early.attempts, early.provider),
+            (DeliveryState::Delivered, 1, Some(Provider::Twilio))
+        );
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 1);
         settle(t, &claimed, unknown()).await;
         let settled = delivery(t, &scope, claimed.id).await;
@@ -239,7 +255,9 @@ on_both! {
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         settle(t, &claimed, accepted("SM1")).await;
         let refused = Receipt {
-            failure: Some(FailureReason::ProviderConfig), code: "30034".into(), ..receipt(&claimed, "undelivered")
+            failure: Some(FailureReason::ProviderConfig),
+            code: "30034".into(),
+            ..receipt(&claimed, "undelivered")
         };
         apply(t, refused).await;
         let health = t.store.channel_health(&scope).await.unwrap();

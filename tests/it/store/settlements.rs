@@ -41,9 +41,8 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         t.advance(2);
-        let verdict = Verdict::Accepted {
-            provider_ref: Some("SM1".into()), status: "accepted".into(), sms_segments: Some(3),
-        };
+        let verdict =
+            Verdict::Accepted { provider_ref: Some("SM1".into()), status: "accepted".into(), sms_segments: Some(3) };
         settle(t, &claimed, verdict).await;
         let sent = delivery(t, &scope, claimed.id).await;
         assert_eq!((sent.state, sent.attempts, sent.revision), (DeliveryState::Sent, 1, 2));
@@ -199,11 +198,11 @@ on_both! {
     async fn a_settlement_that_is_repeated_changes_nothing(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let busy = Verdict::NotTaken { retry_after: None, code: "503".into() };
-        let verdicts =
-            [accepted("SM1"), refusal(FailureReason::Blocked), busy, unknown(), Verdict::NotStarted];
+        let verdicts = [accepted("SM1"), refusal(FailureReason::Blocked), busy, unknown(), Verdict::NotStarted];
         for (n, verdict) in verdicts.into_iter().enumerate() {
             let record = Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, &scope).await;
-            let claimed = claim(t, &scope, 10).await.into_iter().find(|claimed| claimed.id == record.deliveries[0].id).unwrap();
+            let claimed =
+                claim(t, &scope, 10).await.into_iter().find(|claimed| claimed.id == record.deliveries[0].id).unwrap();
             settle(t, &claimed, verdict.clone()).await;
             let once = t.store.notification_detail(&scope, record.id, false).await.unwrap();
             let head = t.store.feed_head(&scope).await.unwrap();

@@ -31,18 +31,31 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Unset when there is no PostgreSQL on this machine, which has been said aloud then.
+    /// One whose database may have a schema already. Unset when there is no PostgreSQL on this machine, which has been
+    /// said aloud then.
     pub(crate) async fn new(backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::Sqlite => Some(Self::with(None)),
+            Backend::Postgres => Some(Self::with(Some(postgres::Database::take().await?))),
+        }
+    }
+
+    /// One whose database has nothing at all.
+    pub(crate) async fn bare(backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::Sqlite => Some(Self::with(None)),
+            Backend::Postgres => Some(Self::with(Some(postgres::Database::create().await?))),
+        }
+    }
+
+    fn with(database: Option<postgres::Database>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         KeyFile::create(&folder.path().join("keys")).unwrap();
-        let (url, database) = match backend {
-            Backend::Sqlite => (format!("sqlite:{}", folder.path().join("heedwell.db").display()), None),
-            Backend::Postgres => {
-                let database = postgres::Database::take().await?;
-                (database.url.clone(), Some(database))
-            }
+        let (backend, url) = match &database {
+            None => (Backend::Sqlite, format!("sqlite:{}", folder.path().join("heedwell.db").display())),
+            Some(database) => (Backend::Postgres, database.url.clone()),
         };
-        Some(Self { backend, url, folder, database })
+        Self { backend, url, folder, database }
     }
 
     /// A file beside the key file.
@@ -104,6 +117,15 @@ impl TestStore {
         let store = home.open(Time::Injected(clock.clone())).await.unwrap();
         let raw = home.raw().await;
         Some(Self { home, store, engine: Engine::new(), clock, raw })
+    }
+
+    /// The same after a restart of the process.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { home, store, engine, clock, raw } = self;
+        store.close().await;
+        drop(store);
+        let store = home.open(Time::Injected(clock.clone())).await.unwrap();
+        Self { home, store, engine, clock, raw }
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {

@@ -1,6 +1,6 @@
-//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a
-//! database to itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so, and fails if
-//! it was demanded: nothing is skipped in silence.
+//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a database to
+//! itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so,
+//! and fails if it was demanded: nothing is skipped in silence.
 
 use std::{
     env, fs, io,
@@ -22,10 +22,10 @@ const NOBODY: u32 = 65534;
 /// Debian keeps the binaries of each major version in `<version>/bin` below this.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Ends the server when its standard input closes: the kernel does that when the test process is gone. Settings that
-/// guard against power loss stay on, since the store refuses to work without them.
+/// Ends the server when its standard input closes: the kernel does that when the test process is gone.
 const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=64MB >"$2/log" 2>&1 &
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=64MB \
+  -c "$3" >"$2/log" 2>&1 &
 server=$!
 cat >/dev/null
 kill -QUIT $server; wait $server; rm -rf "$2""#;
@@ -45,7 +45,7 @@ struct Cluster {
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
 
-/// Databases of tests that went well, emptied, for the tests to come: making one takes up to a second where `fsync` is on.
+/// Databases of tests that went well, emptied, for the tests to come: to make one takes up to a second, as `fsync` is on.
 static SPARE: Mutex<Vec<Database>> = Mutex::new(Vec::new());
 
 /// A database that one test at a time has.
@@ -64,7 +64,7 @@ impl Database {
     pub(crate) async fn create() -> Option<Self> {
         let maintenance = match env::var("HEEDWELL_TEST_POSTGRES") {
             Ok(url) => url,
-            Err(_) => CLUSTER.get_or_init(cluster).await.as_ref()?.url.clone(),
+            Err(_) => CLUSTER.get_or_init(careful).await.as_ref()?.url.clone(),
         };
         let name = format!("t_{}", Uuid::new_v4().simple());
         let mut connection = connect(&maintenance).await;
@@ -83,12 +83,31 @@ impl Database {
     }
 }
 
-async fn cluster() -> Option<Cluster> {
+/// A server without one of the settings that guard against power loss; it ends when this is dropped.
+pub(crate) struct Careless {
+    pub(crate) url: String,
+    _cluster: Cluster,
+}
+
+impl Careless {
+    pub(crate) async fn start(setting: &str) -> Option<Self> {
+        let cluster = cluster(format!("{setting}=off")).await?;
+        connect(&cluster.url).await.close().await.unwrap();
+        Some(Self { url: cluster.url.clone(), _cluster: cluster })
+    }
+}
+
+/// The one for everybody: what guards against power loss is on, since the store refuses to work without it.
+async fn careful() -> Option<Cluster> {
+    cluster("synchronous_commit=on".to_owned()).await
+}
+
+async fn cluster(setting: String) -> Option<Cluster> {
     let Some(bin) = binaries() else {
         say_that_there_is_none();
         return None;
     };
-    let started = tokio::task::spawn_blocking(move || start(&bin)).await.unwrap();
+    let started = tokio::task::spawn_blocking(move || start(&bin, &setting)).await.unwrap();
     Some(started.unwrap_or_else(|error| panic!("PostgreSQL does not start: {error}")))
 }
 
@@ -126,7 +145,7 @@ fn command(program: &Path, folder: &Path, root: bool) -> Command {
     command
 }
 
-fn start(bin: &Path) -> io::Result<Cluster> {
+fn start(bin: &Path, setting: &str) -> io::Result<Cluster> {
     // The path of a socket has room for 107 bytes: the folder's name is short.
     let folder = tempfile::Builder::new().prefix("hw-pg-").tempdir()?.keep();
     let root = fs::metadata(&folder)?.uid() == 0;
@@ -143,6 +162,7 @@ fn start(bin: &Path) -> io::Result<Cluster> {
     let keeper = command(Path::new("sh"), &folder, root)
         .args(["-c", KEEPER, "keeper"])
         .args([bin, &folder])
+        .arg(setting)
         .stdin(Stdio::piped())
         .spawn()?;
     Ok(Cluster { _keeper: keeper, url: format!("postgres://postgres@localhost/postgres?host={}", folder.display()) })

@@ -1,0 +1,150 @@
+//! The feed: dense, in the order of the commits, and readable from any position that is still kept.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::TimeDelta;
+use futures::future::{join, join_all};
+use heedwell::{
+    domain::{Channel, DeliveryState, Scope},
+    store::FeedBounds,
+};
+
+use super::{
+    given::{NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, ready_practice, settle, settlement},
+    *,
+};
+
+/// Reads until `wanted` changes were seen, from `position` on, as a watch does. Each step looks anew after a hint.
+async fn tail(t: &TestStore, scope: &Scope, wanted: usize) -> Vec<(i64, uuid::Uuid, i64)> {
+    let mut listener = t.store.wake().listen();
+    let (mut position, mut seen) = (0, Vec::new());
+    let all_seen = async {
+        while seen.len() < wanted {
+            let page = t.store.feed_read_after(scope, position, 5).await.unwrap();
+            let numbered = (position + 1..).zip(&page.changes);
+            seen.extend(numbered.map(|(seq, change)| (seq, change.delivery.id.0, change.delivery.revision)));
+            assert_eq!(page.position, position + i64::try_from(page.changes.len()).unwrap(), "a gap, or out of order");
+            position = page.position;
+            if !page.full && seen.len() < wanted {
+                listener.practice(scope.practice()).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_seen).await.unwrap();
+    seen
+}
+
+on_both! {
+    async fn a_new_practice_has_an_empty_feed(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        assert_eq!(t.store.feed_head(&scope).await.unwrap(), 0);
+        assert_eq!(t.store.feed_bounds(&scope).await.unwrap(), FeedBounds { earliest: 0, newest: 0 });
+        assert_eq!(t.store.feed_position_at(&scope, t.now()).await.unwrap(), 0);
+        let page = t.store.feed_read_after(&scope, 0, 10).await.unwrap();
+        assert!(page.changes.is_empty() && !page.full && page.position == 0);
+    }
+
+    async fn changes_come_in_order_with_the_state_before(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
+        let claimed = claim_one(t, &scope).await;
+        settle(t, &claimed, accepted("SM1")).await;
+        let page = t.store.feed_read_after(&scope, 0, 10).await.unwrap();
+        assert_eq!((page.position, page.full), (2, false));
+        let [accepted, sent] = &page.changes[..] else { panic!("two changes") };
+        assert_eq!((accepted.previous_state, accepted.delivery.state), (None, DeliveryState::Pending));
+        assert_eq!((sent.previous_state, sent.delivery.state), (Some(DeliveryState::Pending), DeliveryState::Sent));
+        assert_eq!(sent.delivery, delivery(t, &scope, claimed.id).await);
+        let rest = t.store.feed_read_after(&scope, 1, 1).await.unwrap();
+        assert_eq!((rest.changes.len(), rest.position, rest.full), (1, 2, true));
+        assert_eq!(rest.changes[0], *sent);
+    }
+
+    async fn positions_are_found_by_time(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let start = t.now();
+        for n in 0..4 {
+            Order::new(&format!("r{n}"), &[Channel::InApp]).accept(t, &scope).await;
+            t.advance(60);
+        }
+        let minutes = |minutes| start + TimeDelta::minutes(minutes);
+        let mut found = Vec::new();
+        for time in
+            [minutes(-9), minutes(0), minutes(1), minutes(2) - TimeDelta::microseconds(1), minutes(3), minutes(9)]
+        {
+            found.push(t.store.feed_position_at(&scope, time).await.unwrap());
+        }
+        assert_eq!(found, [0, 0, 1, 2, 3, 4]);
+    }
+
+    async fn what_is_forgotten_moves_the_earliest_position(t: &TestStore) {
+        let (scope, other) = (ready_practice(t, NORTH).await, ready_practice(t, SOUTH).await);
+        let start = t.now();
+        for n in 0..5 {
+            Order::new(&format!("r{n}"), &[Channel::InApp]).accept(t, &scope).await;
+            Order::new(&format!("r{n}"), &[Channel::InApp]).accept(t, &other).await;
+            t.advance(60);
+        }
+        let before = start + TimeDelta::minutes(3);
+        assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 4);
+        assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 2);
+        assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 0);
+        for scope in [&scope, &other] {
+            assert_eq!(t.store.feed_bounds(scope).await.unwrap(), FeedBounds { earliest: 3, newest: 5 });
+            assert_eq!(t.store.feed_position_at(scope, start).await.unwrap(), 3);
+            assert_eq!(changes(t, scope, 3).await.len(), 2);
+        }
+        assert_eq!(t.store.feed_forget(&t.engine, start + TimeDelta::hours(1), 100).await.unwrap(), 4);
+        assert_eq!(t.store.feed_bounds(&scope).await.unwrap(), FeedBounds { earliest: 5, newest: 5 });
+        Order::new("next", &[Channel::InApp]).accept(t, &scope).await;
+        assert_eq!(t.store.feed_bounds(&scope).await.unwrap(), FeedBounds { earliest: 5, newest: 6 });
+    }
+
+    async fn a_tailing_reader_sees_every_change_of_many_writers_in_order(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        ready_practice(t, SOUTH).await;
+        const WRITERS: usize = 8;
+        const EACH: usize = 12;
+        let write = async |writer: usize| {
+            for n in 0..EACH {
+                let order = Order::new(&format!("w{writer}-{n}"), &[Channel::Sms, Channel::Email]);
+                order.accept(t, &scope).await;
+                // Every other writer is also a worker, so that updates mix with inserts.
+                if writer % 2 == 0 {
+                    let ended: Vec<_> = claim(t, &scope, 2)
+                        .await
+                        .iter()
+                        .map(|claimed| settlement(claimed, accepted(&claimed.id.to_string())))
+                        .collect();
+                    t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+                }
+            }
+        };
+        // What workers settle depends on the race: at least the accepts are certain.
+        let certain = WRITERS * EACH * 2;
+        let writers = join_all((0..WRITERS).map(write));
+        let (first, _) = join(tail(t, &scope, certain), writers).await;
+        let head = usize::try_from(t.store.feed_head(&scope).await.unwrap()).unwrap();
+        let second = tail(t, &scope, head).await;
+        assert_eq!(first[..], second[..first.len()], "a reader during the writing saw what one afterwards sees");
+        let mut revisions = BTreeMap::new();
+        for (_, id, revision) in second {
+            let before = revisions.insert(id, revision).unwrap_or_default();
+            assert_eq!(revision, before + 1);
+        }
+        assert_eq!(revisions.len(), certain);
+    }
+
+    async fn each_practice_has_a_sequence_of_its_own(t: &TestStore) {
+        let (north, south) = (ready_practice(t, NORTH).await, ready_practice(t, SOUTH).await);
+        let write = async |scope: &Scope| {
+            for n in 0..20 {
+                Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, scope).await;
+            }
+        };
+        let (seen, _) = join(tail(t, &north, 20), join(write(&north), write(&south))).await;
+        assert_eq!(seen.len(), 20);
+        assert_eq!(t.store.feed_head(&north).await.unwrap(), 20);
+        assert_eq!(t.store.feed_head(&south).await.unwrap(), 20);
+    }
+}
