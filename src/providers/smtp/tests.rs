@@ -12,8 +12,8 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::*;
 use crate::{
-    domain::EmailAddress,
-    providers::{FailureReason, OutgoingEmail, mail},
+    domain::{EmailAddress, FailureReason},
+    providers::{OutgoingEmail, mail},
 };
 
 /// A relay that answers as told: `(command, reply)`. Commands that are not listed get the usual reply; `.` is the final

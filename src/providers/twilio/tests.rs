@@ -16,8 +16,8 @@ use url::form_urlencoded;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Account, Phi, PhoneNumber},
-    providers::{FailureReason, Outgoing, Providers, Settings},
+    domain::{Account, FailureReason, Phi, PhoneNumber},
+    providers::{Outgoing, Providers, Settings},
 };
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
