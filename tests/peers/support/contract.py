@@ -26,6 +26,7 @@ sys.path.insert(0, _folder.name)
 
 from heedwell.v1 import (  # noqa: E402
     audit_service_pb2_grpc,
+    broadcast_service_pb2 as broadcast,
     broadcast_service_pb2_grpc,
     conversations_service_pb2_grpc,
     directory_service_pb2 as directory,
@@ -55,6 +56,7 @@ __all__ = [
     "ROOT",
     "SERVICES",
     "audit_service_pb2_grpc",
+    "broadcast",
     "broadcast_service_pb2_grpc",
     "conversations_service_pb2_grpc",
     "directory",
