@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Form, Router, extract::State, http::StatusCode, routing::post};
+use axum::{Router, extract::State, http::StatusCode, routing::post};
 use heedwell::grpc::proto::{
     self, directory_service_client::DirectoryServiceClient, notification_input::Payload,
     notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient, sms_settings,
@@ -114,7 +114,8 @@ async fn main() {
 
 /// Answers like Twilio's create.
 async fn sink(seen: Seen) -> SocketAddr {
-    async fn create(State(seen): State<Seen>, Form(form): Form<HashMap<String, String>>) -> (StatusCode, String) {
+    async fn create(State(seen): State<Seen>, body: String) -> (StatusCode, String) {
+        let form: HashMap<_, _> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         // Each attempt has a callback of its own.
         let twice = seen.lock().unwrap().insert(form["StatusCallback"].clone(), Instant::now());
         assert!(twice.is_none(), "one attempt came twice");

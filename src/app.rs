@@ -14,7 +14,8 @@ use crate::{
     duties, grpc, http,
     providers::{self, Providers},
     service::{
-        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, preferences::Preferences, watch::Watch,
+        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, preferences::Preferences,
+        watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     telemetry,

@@ -20,7 +20,9 @@ pub fn start(settings: &Settings) {
         "" => EnvFilter::new("info"),
         filter => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr)
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // Only the first call in a process counts; tests start several servers in one.
     let _ = if settings.json { builder.json().try_init() } else { builder.try_init() };

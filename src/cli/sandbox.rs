@@ -16,8 +16,19 @@ pub(super) fn command() -> Command {
         .arg(addr("twilio-addr", "127.0.0.1:4010", "Where Twilio's API is served"))
         .arg(addr("smtp-addr", "127.0.0.1:2525", "Where the mail relay listens"))
         .arg(addr("control-addr", "127.0.0.1:4000", "Where the control endpoint is served"))
-        .arg(Arg::new("journal").long("journal").value_parser(value_parser!(PathBuf)).help("File for the journal, one JSON object a line"))
-        .arg(Arg::new("carrier-delay-ms").long("carrier-delay-ms").default_value("50").value_parser(value_parser!(u64)).help("Time between two steps of a text's life"))
+        .arg(
+            Arg::new("journal")
+                .long("journal")
+                .value_parser(value_parser!(PathBuf))
+                .help("File for the journal, one JSON object a line"),
+        )
+        .arg(
+            Arg::new("carrier-delay-ms")
+                .long("carrier-delay-ms")
+                .default_value("50")
+                .value_parser(value_parser!(u64))
+                .help("Time between two steps of a text's life"),
+        )
         .arg(flag("starttls", "Lets the mail relay offer STARTTLS, with a certificate of its own"))
 }
 

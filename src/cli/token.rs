@@ -16,24 +16,46 @@ pub(super) fn command() -> Command {
     let names = Role::ALL.map(Role::name);
     Command::new("token")
         .about("Issues a token from the local signing key, which is made on first use")
-        .arg(Arg::new("role").long("role").required(true).action(clap::ArgAction::Append).value_parser(names).help("What it may do; may be repeated"))
-        .arg(Arg::new("practice").long("practice").required(true).action(clap::ArgAction::Append).help("The practice it covers; may be repeated; '*' for operators: all"))
+        .arg(
+            Arg::new("role")
+                .long("role")
+                .required(true)
+                .action(clap::ArgAction::Append)
+                .value_parser(names)
+                .help("What it may do; may be repeated"),
+        )
+        .arg(
+            Arg::new("practice")
+                .long("practice")
+                .required(true)
+                .action(clap::ArgAction::Append)
+                .help("The practice it covers; may be repeated; '*' for operators: all"),
+        )
         .arg(Arg::new("subject").long("subject").default_value("local").help("Who bears it"))
         .arg(Arg::new("patient").long("patient").help("The patient that role patient is bound to"))
-        .arg(Arg::new("ttl").long("ttl").default_value("1h").value_parser(duration).help("How long it is valid: 90s, 15m, 1h, 7d"))
+        .arg(
+            Arg::new("ttl")
+                .long("ttl")
+                .default_value("1h")
+                .value_parser(duration)
+                .help("How long it is valid: 90s, 15m, 1h, 7d"),
+        )
 }
 
 pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let many = |name| matches.get_many::<String>(name).into_iter().flatten();
     let roles: BTreeSet<Role> = many("role").filter_map(|name| Role::from_name(name)).collect();
-    let patient = matches.get_one::<String>("patient").map(|id| id.parse::<PatientId>()).transpose().context("--patient")?;
+    let patient =
+        matches.get_one::<String>("patient").map(|id| id.parse::<PatientId>()).transpose().context("--patient")?;
     if roles.contains(&Role::Patient) && patient.is_none() {
         bail!("--role patient needs --patient");
     }
     let practices = if many("practice").any(|id| id == "*") {
         Practices::All
     } else {
-        Practices::Named(many("practice").map(|id| id.parse::<PracticeId>()).collect::<Result<_, _>>().context("--practice")?)
+        Practices::Named(
+            many("practice").map(|id| id.parse::<PracticeId>()).collect::<Result<_, _>>().context("--practice")?,
+        )
     };
     let subject = matches.get_one::<String>("subject").cloned().unwrap_or_default();
     let ttl = matches.get_one::<Duration>("ttl").copied().unwrap_or_default();

@@ -45,7 +45,7 @@ impl Dispatch {
         match (&claimed.destination, &claimed.account) {
             (Destination::Phone(to), _) => {
                 let left = (claimed.expires_at - claimed.claimed_at).num_seconds().clamp(1, LONGEST_VALIDITY);
-                let token = &claimed.callback_token;
+                let token = claimed.callback_token();
                 // By default Twilio repeats a callback once, and only when it cannot connect.
                 let callback = format!(
                     "{}/webhooks/twilio/{}/status/{token}#rc=3&rp=all",

@@ -218,6 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table reads best whole")]
     fn only_public_addresses_pass() {
         let refused = [
             "0.0.0.0",

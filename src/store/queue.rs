@@ -70,8 +70,8 @@ pub struct Claimed {
     pub epoch: i32,
     /// The attempt, from 1.
     pub attempt: i32,
-    /// The attempt's own token, as it stands in the callback's address.
-    pub callback_token: String,
+    /// The attempt's own token.
+    pub token: [u8; 16],
     /// The account that sends.
     pub account: Account,
     /// To where.
@@ -82,6 +82,14 @@ pub struct Claimed {
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Claimed {
+    /// The token as it stands in the callback's address.
+    #[must_use]
+    pub fn callback_token(&self) -> String {
+        crypto::base64url(&self.token)
+    }
 }
 
 /// How an attempt ended.
@@ -415,7 +423,7 @@ impl<'a> World<'a> {
             channel,
             epoch: draft.row.epoch,
             attempt: draft.row.attempts,
-            callback_token: crypto::base64url(&token),
+            token,
             account,
             destination,
             content,

@@ -76,7 +76,8 @@ impl Client {
     }
 
     pub(super) async fn list(&mut self) -> anyhow::Result<Vec<Delivery>> {
-        let request = proto::ListDeliveriesRequest { practice_id: PRACTICE.into(), page_size: 500, ..Default::default() };
+        let request =
+            proto::ListDeliveriesRequest { practice_id: PRACTICE.into(), page_size: 500, ..Default::default() };
         Ok(self.notify.list_deliveries(self.request(request)).await?.into_inner().deliveries)
     }
 }
@@ -85,10 +86,7 @@ impl Client {
 pub(super) type Expected = BTreeMap<String, DeliveryState>;
 
 /// Shows each change until every delivery has reached the state expected of it. False when one ends otherwise.
-pub(super) async fn follow(
-    mut watch: Streaming<WatchDeliveriesResponse>,
-    expected: &Expected,
-) -> anyhow::Result<bool> {
+pub(super) async fn follow(mut watch: Streaming<WatchDeliveriesResponse>, expected: &Expected) -> anyhow::Result<bool> {
     let mut open: BTreeSet<&str> = expected.keys().map(String::as_str).collect();
     let mut well = true;
     header();
@@ -123,7 +121,9 @@ fn row(delivery: &Delivery) {
     let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase().replace('_', " ");
     let detail = match &delivery.failure {
         Some(failure) => format!("{} {}", failure.provider_code, failure.message),
-        None if delivery.state() == DeliveryState::Skipped => word(delivery.skip_reason().as_str_name(), "SKIP_REASON_"),
+        None if delivery.state() == DeliveryState::Skipped => {
+            word(delivery.skip_reason().as_str_name(), "SKIP_REASON_")
+        }
         None => delivery.provider_message_id.clone(),
     };
     say(&format!(
