@@ -1,7 +1,7 @@
 //! What tests stand on: databases of their own, a clock that they move, and checks that hold after every test.
 
 mod database;
-mod invariants;
+pub(crate) mod invariants;
 mod postgres;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
