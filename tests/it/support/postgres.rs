@@ -54,7 +54,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// One without rows, maybe with the schema of an earlier test. Unset when there is no PostgreSQL and none was demanded.
+    /// One without rows, maybe with a schema. Unset when there is no PostgreSQL and none was demanded.
     pub(crate) async fn take() -> Option<Self> {
         let spare = SPARE.lock().unwrap().pop();
         if spare.is_some() { spare } else { Self::create().await }
