@@ -138,6 +138,12 @@ impl Store {
         self.inner.vault.practice(self.read(), practice).await
     }
 
+    /// Whether no other process can have this database open.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.inner.connections.dialect == Dialect::Sqlite
+    }
+
     /// How many deliveries of all practices are not finished; for draining a demo and for tests.
     ///
     /// # Errors

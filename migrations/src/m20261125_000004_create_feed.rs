@@ -14,7 +14,6 @@ impl MigrationTrait for Migration {
         Some(true)
     }
 
-    #[expect(clippy::too_many_lines, reason = "a list of tables reads best whole")]
     async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
         m.create_table(
             Table::create()

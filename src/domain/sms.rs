@@ -114,19 +114,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reader_sees_as_one_character_is_one_cluster() {
-        for whole in
-            ["\r\n", "e\u{301}", "👍🏽", "👨‍👩‍👧‍👦", "🇺🇸", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "❤️", "1️⃣", "한", "\u{1112}\u{1161}\u{11ab}", "가\u{11ab}"]
-        {
-            assert_eq!(clusters(whole).collect::<Vec<_>>(), [whole]);
-        }
-        assert_eq!(clusters("🇺🇸🇨🇦").collect::<Vec<_>>(), ["🇺🇸", "🇨🇦"]);
-        assert_eq!(clusters("a\n\u{301}").count(), 3);
-        assert_eq!(clusters("한글").count(), 2);
-        assert_eq!(clusters("").count(), 0);
-    }
-
-    #[test]
     fn a_tower_of_accents_is_divided() {
         assert_eq!(segments(&format!("e{}", "\u{301}".repeat(200))).count, 3);
     }

@@ -132,6 +132,16 @@ pub enum Time {
     Injected(SharedClock),
 }
 
+impl Time {
+    /// The clock in it.
+    #[must_use]
+    pub const fn clock(&self) -> &SharedClock {
+        match self {
+            Self::Database(clock) | Self::Injected(clock) => clock,
+        }
+    }
+}
+
 pub(super) async fn connect(url: &str) -> Result<Connections, OpenError> {
     match Dialect::of(url)? {
         Dialect::Sqlite => sqlite(url).await,

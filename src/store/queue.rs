@@ -70,7 +70,7 @@ pub struct Claimed {
     pub epoch: i32,
     /// The attempt, from 1.
     pub attempt: i32,
-    /// The attempt's own token, for the callback's address.
+    /// The attempt's own token.
     pub token: [u8; 16],
     /// The account that sends.
     pub account: Account,
@@ -78,10 +78,18 @@ pub struct Claimed {
     pub destination: Destination,
     /// What.
     pub content: Content,
-    /// Whether the delivery's notification made it; names the mail.
+    /// No attempt after this.
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Claimed {
+    /// The token as it stands in the callback's address.
+    #[must_use]
+    pub fn callback_token(&self) -> String {
+        crypto::base64url(&self.token)
+    }
 }
 
 /// How an attempt ended.
@@ -377,7 +385,7 @@ impl<'a> World<'a> {
             gates: grounds::gates_of(&self.gates, self.keys, channel, patient),
             sms_regions: &store.inner.sms_regions,
             not_before: draft.row.not_before,
-            expires_at: draft.row.expires_at,
+            expires_at: last_start(channel, draft.row.expires_at),
             now: tx.now,
         };
         let decision = grounds.decide(channel);
@@ -480,6 +488,12 @@ impl<'a> World<'a> {
         inbox_item::Entity::insert(item.into_active_model()).exec_without_returning(&tx.db).await?;
         Ok(())
     }
+}
+
+/// The latest moment at which a call still makes sense. A provider of texts is told how long it may try, and less than this is
+/// not worth a try (Twilio, `ValidityPeriod`).
+fn last_start(channel: Channel, expires_at: DateTime<Utc>) -> DateTime<Utc> {
+    if channel == Channel::Sms { expires_at - TimeDelta::seconds(5) } else { expires_at }
 }
 
 fn destination(channel: Channel, patient: &Patient) -> Option<Destination> {

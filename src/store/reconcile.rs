@@ -172,7 +172,7 @@ impl Store {
                 if draft.row.phase != RECONCILING || draft.row.attempts != n {
                     return Ok(());
                 }
-                settle_on(tx, draft, attempt, &look, inquiry.after(&look, random), facts).await?;
+                settle_on(tx, draft, attempt, (&look, facts), inquiry.after(&look, random)).await?;
                 save_all_on(tx, &practice, std::mem::take(&mut drafts)).await
             })
         })
@@ -184,9 +184,8 @@ async fn settle_on(
     tx: &super::tx::Tx,
     draft: &mut Draft,
     attempt: &attempt::Model,
-    look: &Look,
+    (look, facts): (&Look, Facts),
     after: AfterLook,
-    facts: Facts,
 ) -> Result<(), StoreError> {
     let mut row = attempt.clone().into_active_model();
     let mut note = Note { attempt: attempt.n, ..Note::new(Author::system(), "") };

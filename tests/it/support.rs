@@ -1,5 +1,6 @@
 //! What tests stand on: databases of their own, a clock that they move, and checks that hold after every test.
 
+pub(crate) mod app;
 mod database;
 pub(crate) mod invariants;
 mod postgres;

@@ -1,0 +1,205 @@
+//! The only place where the concrete parts meet: in which order they start, and in which they stop.
+
+use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::{self, Verifier},
+    config::Config,
+    crypto::{KeyFile, KeyFileError},
+    dispatch::Dispatch,
+    domain::{Engine, address},
+    duties, grpc, http,
+    providers::{self, Providers},
+    service::{
+        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, preferences::Preferences,
+        watch::Watch,
+    },
+    store::{OpenError, Store, StoreError, Time},
+    telemetry,
+    wake::Wake,
+};
+
+/// Why the server does not start. Each names the variable to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("HEEDWELL_DATA_DIR: the folder cannot be made or written to")]
+    DataDir(#[source] io::Error),
+    /// The master key cannot be used.
+    #[error("HEEDWELL_MASTER_KEY_FILE")]
+    MasterKey(#[source] KeyFileError),
+    /// The database cannot be used.
+    #[error("HEEDWELL_DATABASE_URL")]
+    Database(#[source] OpenError),
+    /// The database failed while work was taken up again.
+    #[error("HEEDWELL_DATABASE_URL: work could not be taken up again")]
+    Recovery(#[source] StoreError),
+    /// Tokens cannot be verified.
+    #[error("HEEDWELL_JWKS")]
+    Auth(#[source] auth::SetupError),
+    /// The providers' settings cannot be used.
+    #[error("HEEDWELL_TWILIO_URL")]
+    Providers(#[source] providers::SetupError),
+    /// An address is taken or not ours.
+    #[error("{variable}: {addr} cannot be listened on; another process may have it")]
+    Listen {
+        /// The variable.
+        variable: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The gRPC server could not be set up.
+    #[error("HEEDWELL_TLS_CERT_FILE or HEEDWELL_TLS_KEY_FILE: the certificate cannot be used")]
+    Tls(#[source] tonic::transport::Error),
+}
+
+/// How long calls under way may take to end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where the sidecar is served.
+    pub http_addr: SocketAddr,
+    store: Store,
+    engine: Engine,
+    health: grpc::Health,
+    readiness: http::Readiness,
+    drain: Duration,
+    work: CancellationToken,
+    streams: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Starts the server: when this returns, it serves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, time: Time) -> Result<Self, StartError> {
+        make_folder(&config.data_dir).map_err(StartError::DataDir)?;
+        let keys = load_keys(&config).map_err(StartError::MasterKey)?;
+        // The first number parsed loads the numbering plans; no caller shall wait for that.
+        let warm = tokio::task::spawn_blocking(address::warm_up);
+        let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
+        let clock = time.clock().clone();
+        let store = Store::open(config.store, keys, time, Wake::default()).await.map_err(StartError::Database)?;
+        let engine = Engine::new();
+        recover(&store, &engine).await.map_err(StartError::Recovery)?;
+        let verifier = Verifier::new(config.auth, clock.clone()).await.map_err(StartError::Auth)?;
+        let providers = Providers::new(config.providers, clock.clone()).map_err(StartError::Providers)?;
+        let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
+        let http_listener = listen("HEEDWELL_HTTP_ADDR", config.http_addr).await?;
+        let (grpc_addr, http_addr) = (local(&grpc_listener, config.grpc_addr), local(&http_listener, config.http_addr));
+        let public_url = config.public_url.unwrap_or_else(|| format!("http://{http_addr}"));
+
+        let (work, streams, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let services = grpc::Services {
+            verifier: Arc::new(verifier),
+            notify: Notify::new(store.clone(), clock.clone(), fingerprints.clone(), tokens.clone(), &public_url),
+            watch: Watch::new(store.clone(), tokens, clock.clone(), config.watch, streams.clone()),
+            directory: Directory::new(store.clone()),
+            preferences: Preferences::new(store.clone(), public_url.clone()),
+        };
+        let (health, server) = grpc::Server::new(services, config.tls).map_err(StartError::Tls)?;
+        let ready = store.clone();
+        let readiness = http::Readiness::new(move || {
+            let store = ready.clone();
+            Box::pin(async move { store.ready().await.unwrap_or(false) })
+        });
+        let sidecar = http::router(http::Services {
+            callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
+            links: Links::new(store.clone(), engine.clone(), fingerprints),
+            readiness: readiness.clone(),
+        });
+        let sidecar = sidecar.merge(server.web());
+        let settings = crate::dispatch::Settings { public_url, ..config.dispatch };
+        let dispatch = Dispatch::new(store.clone(), engine.clone(), Arc::new(providers), settings, work.clone());
+        tasks.spawn(dispatch.run());
+        tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
+        let stop = streams.clone();
+        tasks.spawn(async move {
+            if let Err(error) = server.serve(grpc_listener, stop).await {
+                tracing::error!(error = %telemetry::chain(&error), "the gRPC server ended");
+            }
+        });
+        tasks.spawn(http_server(http_listener, sidecar, streams.clone()));
+        tasks.close();
+        let _ = warm.await;
+        health.serving().await;
+        Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, streams, tasks })
+    }
+
+    /// The store and the server's own key, for looking at what became of things in a demo.
+    #[must_use]
+    pub const fn store(&self) -> (&Store, &Engine) {
+        (&self.store, &self.engine)
+    }
+
+    /// Stops: no more work is taken, load balancers are given time to notice, streams end as planned, calls under way end or
+    /// are left to be looked into.
+    pub async fn stop(self) {
+        self.health.not_serving().await;
+        self.readiness.stop();
+        self.work.cancel();
+        tokio::time::sleep(self.drain).await;
+        self.streams.cancel();
+        // hyper may wait for ever on a connection that never spoke: the limit is ours.
+        if timeout(DRAIN_LIMIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("calls under way did not end in time; their outcomes will be looked into");
+        }
+        let _ = timeout(Duration::from_secs(2), self.store.close()).await;
+    }
+}
+
+async fn http_server(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    if let Err(error) = http::serve(listener, router, stop.cancelled_owned()).await {
+        tracing::error!(error = %telemetry::chain(&error), "the sidecar ended");
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Loads the master keys; where they may be made and are missing, makes them and says so.
+pub(crate) fn load_keys(config: &Config) -> Result<KeyFile, KeyFileError> {
+    let path = &config.master_key_file;
+    match KeyFile::load(path) {
+        Err(KeyFileError::Missing(_)) if config.may_make_keys => {
+            // A folder that cannot be made is reported by the file that cannot.
+            let _ = make_folder(&config.data_dir);
+            let keys = KeyFile::create(path)?;
+            tracing::warn!(path = %path.display(), "made a new master key: keep a copy, nothing can be read without it");
+            Ok(keys)
+        }
+        keys => keys,
+    }
+}
+
+/// Whoever held claims before is gone: on SQLite surely, since one process holds the file; elsewhere once their leases end.
+async fn recover(store: &Store, engine: &Engine) -> Result<(), StoreError> {
+    let alone = store.is_alone();
+    loop {
+        match store.rescue(engine, alone).await? {
+            0 => return Ok(()),
+            count => tracing::warn!(count, "deliveries taken over from the process before"),
+        }
+    }
+}
+
+async fn listen(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Listen { variable, addr, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

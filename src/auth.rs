@@ -1,0 +1,162 @@
+//! From a bearer token to an [`Actor`]: JSON Web Tokens signed by EdDSA, ES256 or RS256, with keys from a published set
+//! or a local key. No store and no transport here. What was wrong with a token is never told to whoever sent it.
+
+mod claims;
+mod issue;
+mod jwks;
+mod keyring;
+mod signature;
+
+use std::{path::PathBuf, time::Duration};
+
+use jsonwebtoken::{Algorithm, Header, Validation};
+
+use self::{
+    claims::{Claims, Terms},
+    jwks::Key,
+    keyring::Keyring,
+};
+pub use self::{
+    issue::{LocalKey, LocalKeyError, NewToken},
+    jwks::{JwksError, JwksSource},
+};
+use crate::{clock::SharedClock, domain::Actor};
+
+/// The longest token in bytes: longer ones are refused unread.
+pub const MAX_TOKEN_LEN: usize = 8 * 1024;
+
+/// Which tokens are good.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the issuer publishes its keys.
+    pub jwks: Option<JwksSource>,
+    /// Claim `iss` of every good token.
+    pub issuer: String,
+    /// Claim `aud` of every good token, or one of several there.
+    pub audience: String,
+    /// By how much clocks may differ, when `exp` and `nbf` are checked.
+    pub leeway: Duration,
+    /// A key that is trusted besides: see [`LocalKey`]. It is made if it is not there.
+    pub local_key: Option<PathBuf>,
+}
+
+/// Why no token can be verified at all. The text is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Neither a set nor a local key.
+    #[error("neither a key set nor a local key is set up, so that no token could be verified")]
+    NoKeys,
+    /// The key set's address or file is unusable.
+    #[error("the key set cannot be used")]
+    Jwks(#[from] JwksError),
+    /// The local key is unusable.
+    #[error("the local key cannot be used")]
+    LocalKey(#[from] LocalKeyError),
+}
+
+/// The token does not let anyone in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is no good. Deliberately nothing more.
+    #[error("the token is not valid")]
+    Invalid,
+    /// There is no telling: the issuer's keys could not be had since the start. Worth another attempt.
+    #[error("tokens cannot be verified at present")]
+    Unavailable,
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub struct Verifier {
+    keyring: Keyring,
+    issuer: String,
+    audience: String,
+    leeway: Duration,
+    clock: SharedClock,
+}
+
+/// Why a token was refused: a word for the log.
+type Refusal = &'static str;
+
+impl Verifier {
+    /// Loads the keys. A set behind a URL that does not answer is no error: it is asked for again when a token comes.
+    ///
+    /// # Errors
+    /// If there is nothing to verify with, or a file is missing or unusable.
+    pub async fn new(settings: Settings, clock: SharedClock) -> Result<Self, SetupError> {
+        signature::install();
+        let local = settings.local_key.as_deref().map(LocalKey::load_or_create).transpose()?;
+        if let (Some((key, true)), Some(path)) = (&local, &settings.local_key) {
+            tracing::info!(key.id = key.kid(), path = %path.display(), "made a local key for tokens");
+        }
+        if local.is_none() && settings.jwks.is_none() {
+            return Err(SetupError::NoKeys);
+        }
+        let local = local.map(|(key, _)| key.verification_key());
+        let keyring = Keyring::new(settings.jwks, local).await?;
+        let Settings { issuer, audience, leeway, .. } = settings;
+        Ok(Self { keyring, issuer, audience, leeway, clock })
+    }
+
+    /// The bearer of `token`, which is what follows `Bearer ` in the header.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] for every fault of the token, [`TokenError::Unavailable`] if no key set was ever loaded.
+    pub async fn verify(&self, token: &str) -> Result<Actor, TokenError> {
+        let refused = |refusal: Refusal| {
+            tracing::debug!(reason = refusal, "token refused");
+            TokenError::Invalid
+        };
+        let header = header(token).map_err(refused)?;
+        let key = self.keyring.find(header.kid.as_deref(), header.alg).await?;
+        let key = key.ok_or("unknown key").map_err(refused)?;
+        self.actor(token, &key).map_err(refused)
+    }
+
+    fn actor(&self, token: &str, key: &Key) -> Result<Actor, Refusal> {
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation(key.algorithm))
+            .map_err(|error| word(error.kind()))?
+            .claims;
+        claims.actor(&Terms { issuer: &self.issuer, leeway: self.leeway, now: self.clock.now() })
+    }
+
+    /// One algorithm, that of the key: the crate refuses every token if two families are listed. Time and issuer are left
+    /// to `Claims`: the crate would ask the machine's clock, and take a list of issuers of which one is right.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "aud", "iss"]);
+        validation.set_audience(&[&self.audience]);
+        validation.validate_exp = false;
+        validation
+    }
+}
+
+/// The header, once it is sure that the token may be looked into at all.
+fn header(token: &str) -> Result<Header, Refusal> {
+    if token.len() > MAX_TOKEN_LEN {
+        return Err("length");
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| "header")?;
+    // Extensions that must be understood; we know none (RFC 7515, 4.1.11), and the crate does not look.
+    if header.crit.is_some() {
+        return Err("crit");
+    }
+    if !signature::known(header.alg) {
+        return Err("algorithm");
+    }
+    Ok(header)
+}
+
+fn word(kind: &jsonwebtoken::errors::ErrorKind) -> Refusal {
+    use jsonwebtoken::errors::ErrorKind;
+    match kind {
+        ErrorKind::InvalidSignature => "signature",
+        ErrorKind::InvalidAudience => "audience",
+        ErrorKind::MissingRequiredClaim(_) => "missing claim",
+        ErrorKind::Json(_) => "claims",
+        _ => "shape",
+    }
+}
+
+#[cfg(test)]
+mod tests;

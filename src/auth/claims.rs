@@ -1,0 +1,75 @@
+//! What a token says of its bearer (RFC 7519), and when it holds. Types are strict: a time that is a string or a
+//! fraction, or a claim given twice, is refused rather than guessed at.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::Refusal;
+use crate::domain::{Actor, Practices, Role};
+
+/// The longest subject in characters; a display name is cut to as many.
+const MAX_NAME_LEN: usize = 128;
+/// In place of a practice: every one.
+pub(super) const EVERY_PRACTICE: &str = "*";
+
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    iss: String,
+    sub: String,
+    exp: i64,
+    nbf: Option<i64>,
+    name: Option<String>,
+    #[serde(default)]
+    practices: Vec<String>,
+    #[serde(default)]
+    roles: Vec<String>,
+    patient_id: Option<String>,
+}
+
+/// What claims are held against.
+pub(super) struct Terms<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) leeway: Duration,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Claims {
+    /// The bearer. The token ends at `exp` and the leeway, for the call that brings it and for the streams it opens.
+    pub(super) fn actor(self, terms: &Terms<'_>) -> Result<Actor, Refusal> {
+        if self.iss != terms.issuer {
+            return Err("issuer");
+        }
+        let leeway = i64::try_from(terms.leeway.as_secs()).unwrap_or(i64::MAX);
+        let expire_time = DateTime::from_timestamp(self.exp.saturating_add(leeway), 0).ok_or("exp")?;
+        if terms.now >= expire_time {
+            return Err("expired");
+        }
+        if self.nbf.is_some_and(|begin| begin.saturating_sub(leeway) > terms.now.timestamp()) {
+            return Err("not yet");
+        }
+        if !(1..=MAX_NAME_LEN).contains(&self.sub.chars().count()) || self.sub.contains(char::is_control) {
+            return Err("subject");
+        }
+        let name = self.name.unwrap_or_default();
+        Ok(Actor {
+            subject: self.sub,
+            display_name: name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME_LEN).collect(),
+            practices: practices(&self.practices),
+            roles: self.roles.iter().filter_map(|role| Role::from_name(role)).collect::<BTreeSet<_>>(),
+            // An id that no patient can have binds role `patient` to nobody, as none does.
+            patient: self.patient_id.and_then(|id| id.parse().ok()),
+            expire_time,
+        })
+    }
+}
+
+fn practices(ids: &[String]) -> Practices {
+    if ids.iter().any(|id| id == EVERY_PRACTICE) {
+        Practices::All
+    } else {
+        // No practice has an id that does not parse.
+        Practices::Named(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+}

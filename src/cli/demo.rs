@@ -1,0 +1,81 @@
+//! `heedwell demo`: a whole server in this process, stand-ins for its providers, one practice with patients, and one
+//! notification of each kind. It is a client like any other: it calls gRPC over TCP, and the server calls the stand-ins over
+//! TCP.
+
+mod client;
+mod world;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::time::{Instant, timeout_at};
+
+use super::{runtime, told_to_stop};
+use crate::{
+    app::App,
+    clock::SystemClock,
+    config::{self, Env},
+    sandbox::{Sandbox, Settings},
+    store::Time,
+    telemetry,
+};
+use client::Client;
+
+/// How long everything may take until each delivery has reached its final state.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) fn run(once: bool) -> anyhow::Result<ExitCode> {
+    telemetry::start(&telemetry::Settings { filter: "warn".into(), json: false });
+    let folder = std::env::temp_dir().join(format!("heedwell-demo-{}", uuid::Uuid::new_v4()));
+    let done = runtime()?.block_on(show(once, &folder));
+    // The folder holds nothing but made-up patients; what cannot be removed is left to the system.
+    let _ = std::fs::remove_dir_all(&folder);
+    done
+}
+
+async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let sandbox = Sandbox::start(Settings::default()).await.context("the stand-ins")?;
+    let config = config::read(&environment(&sandbox, folder), true)?;
+    let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
+    say(&format!("gRPC      http://{}", app.grpc_addr));
+    say(&format!("sidecar   http://{}", app.http_addr));
+    say(&format!("stand-ins {} and smtp://{}\n", sandbox.twilio_url(), sandbox.smtp_addr()));
+
+    let mut client = Client::connect(app.grpc_addr, folder).await?;
+    world::furnish(&mut client, &sandbox).await.context("setting the practice up")?;
+    let watch = client.watch().await?;
+    let expected = world::send(&mut client).await.context("sending")?;
+    let verdict = timeout_at(Instant::now() + LIMIT, client::follow(watch, &expected)).await;
+    let well = match verdict {
+        Ok(verdict) => verdict?,
+        Err(_) => {
+            say("\nnot everything reached its final state in time");
+            false
+        }
+    };
+    client::table(&client.list().await?, &expected);
+    if !once {
+        say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for this practice:");
+        say(&format!("{}\n", client.token()));
+        told_to_stop().await?;
+    }
+    app.stop().await;
+    sandbox.stop().await;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
+    let mut env = Env::default();
+    env.set("HEEDWELL_DATA_DIR", folder.display().to_string());
+    env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_TWILIO_URL", sandbox.twilio_url());
+    env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
+    env.set("HEEDWELL_DRAIN_SECONDS", "0");
+    env
+}
+
+#[expect(clippy::print_stdout, reason = "the demo shows itself on standard output")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,148 @@
+//! The demo as a client: generated code over TCP, a token, a watch, a table.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tonic::{
+    Request, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+use super::say;
+use crate::{
+    auth::{LocalKey, NewToken},
+    clock::{Clock, SystemClock},
+    config,
+    domain::{Practices, Role},
+    grpc::proto::{
+        self, Delivery, DeliveryState, WatchDeliveriesResponse, directory_service_client::DirectoryServiceClient,
+        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
+    },
+};
+
+/// The practice of the demo.
+pub(super) const PRACTICE: &str = "acme";
+
+/// Calls the server.
+pub(super) struct Client {
+    pub(super) notify: NotifyServiceClient<Channel>,
+    pub(super) directory: DirectoryServiceClient<Channel>,
+    pub(super) preferences: PreferencesServiceClient<Channel>,
+    bearer: MetadataValue<Ascii>,
+    token: String,
+}
+
+impl Client {
+    pub(super) async fn connect(addr: SocketAddr, folder: &Path) -> anyhow::Result<Self> {
+        let channel = Channel::from_shared(format!("http://{addr}"))?.connect().await.context("connecting")?;
+        let (key, _) = LocalKey::load_or_create(&config::local_key(folder))?;
+        let token = NewToken {
+            subject: "demo".into(),
+            name: "Demo".into(),
+            practices: Practices::Named([PRACTICE.parse()?].into()),
+            roles: Role::ALL.into_iter().filter(|role| *role != Role::Patient).collect::<BTreeSet<_>>(),
+            patient: None,
+            ttl: Duration::from_secs(24 * 3_600),
+        };
+        let token = key.issue(&token, "heedwell", "heedwell", SystemClock.now());
+        Ok(Self {
+            notify: NotifyServiceClient::new(channel.clone()),
+            directory: DirectoryServiceClient::new(channel.clone()),
+            preferences: PreferencesServiceClient::new(channel),
+            bearer: format!("Bearer {token}").parse()?,
+            token,
+        })
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+
+    pub(super) async fn watch(&mut self) -> anyhow::Result<Streaming<WatchDeliveriesResponse>> {
+        let request = proto::WatchDeliveriesRequest { practice_id: PRACTICE.into(), ..Default::default() };
+        Ok(self.notify.watch_deliveries(self.request(request)).await?.into_inner())
+    }
+
+    pub(super) async fn list(&mut self) -> anyhow::Result<Vec<Delivery>> {
+        let request =
+            proto::ListDeliveriesRequest { practice_id: PRACTICE.into(), page_size: 500, ..Default::default() };
+        Ok(self.notify.list_deliveries(self.request(request)).await?.into_inner().deliveries)
+    }
+}
+
+/// What each delivery must end as, by its id.
+pub(super) type Expected = BTreeMap<String, DeliveryState>;
+
+/// Shows each change until every delivery has reached the state expected of it. False when one ends otherwise.
+pub(super) async fn follow(mut watch: Streaming<WatchDeliveriesResponse>, expected: &Expected) -> anyhow::Result<bool> {
+    let mut open: BTreeSet<&str> = expected.keys().map(String::as_str).collect();
+    let mut well = true;
+    header();
+    while !open.is_empty() {
+        let Some(step) = watch.message().await? else { bail!("the watch ended") };
+        for change in step.changes {
+            let Some(delivery) = change.delivery else { bail!("a change without a delivery") };
+            row(&delivery);
+            let Some(wanted) = expected.get(&delivery.delivery_id) else { continue };
+            if delivery.state() == *wanted {
+                open.remove(delivery.delivery_id.as_str());
+            } else if is_final(&delivery) {
+                well = false;
+                open.remove(delivery.delivery_id.as_str());
+                say(&format!("  expected {}", wanted.as_str_name()));
+            }
+        }
+    }
+    Ok(well)
+}
+
+/// Failed or decided against: nothing better follows in the demo.
+fn is_final(delivery: &Delivery) -> bool {
+    matches!(delivery.state(), DeliveryState::Failed | DeliveryState::Skipped | DeliveryState::Cancelled)
+}
+
+fn header() {
+    say(&format!("{:<10} {:<22} {:<7} {:<12} {:<22} detail", "patient", "kind", "channel", "state", "address"));
+}
+
+fn row(delivery: &Delivery) {
+    let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase().replace('_', " ");
+    let detail = match &delivery.failure {
+        Some(failure) => format!("{} {}", failure.provider_code, failure.message),
+        None if delivery.state() == DeliveryState::Skipped => {
+            word(delivery.skip_reason().as_str_name(), "SKIP_REASON_")
+        }
+        None => delivery.provider_message_id.clone(),
+    };
+    say(&format!(
+        "{:<10} {:<22} {:<7} {:<12} {:<22} {detail}",
+        delivery.patient_id,
+        word(delivery.kind().as_str_name(), "NOTIFICATION_KIND_"),
+        word(delivery.channel().as_str_name(), "CHANNEL_"),
+        word(delivery.state().as_str_name(), "DELIVERY_STATE_"),
+        delivery.address_hint,
+    ));
+}
+
+/// Shows where every delivery stands at the end.
+pub(super) fn table(deliveries: &[Delivery], expected: &Expected) {
+    say("\nIn the end:");
+    header();
+    for delivery in deliveries.iter().rev() {
+        row(delivery);
+    }
+    let as_expected = deliveries.iter().filter(|it| expected.get(&it.delivery_id) == Some(&it.state())).count();
+    say(&format!("\n{as_expected} of {} deliveries ended as expected", expected.len()));
+}

@@ -1,0 +1,29 @@
+//! `heedwell serve`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use super::{runtime, told_to_stop};
+use crate::{
+    app::App,
+    clock::SystemClock,
+    config::{self, Env},
+    store::Time,
+    telemetry,
+};
+
+pub(super) fn run(env: &Env, migrate: bool) -> anyhow::Result<ExitCode> {
+    let config = config::read(env, migrate)?;
+    telemetry::start(&config.telemetry);
+    runtime()?.block_on(async {
+        let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
+        tracing::info!(grpc = %app.grpc_addr, http = %app.http_addr, "serving");
+        told_to_stop().await?;
+        tracing::info!("stopping");
+        tokio::select! {
+            () = app.stop() => {}
+            // Whoever says it twice means it.
+            told = told_to_stop() => told?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

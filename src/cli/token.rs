@@ -1,0 +1,113 @@
+//! `heedwell token`: a token from the local signing key, alone on standard output.
+
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::{Arg, ArgMatches, Command};
+
+use crate::{
+    auth::{LocalKey, NewToken},
+    clock::{Clock, SystemClock},
+    config::{self, Env},
+    domain::{PatientId, PracticeId, Practices, Role},
+};
+
+pub(super) fn command() -> Command {
+    let names = Role::ALL.map(Role::name);
+    Command::new("token")
+        .about("Issues a token from the local signing key, which is made on first use")
+        .arg(
+            Arg::new("role")
+                .long("role")
+                .required(true)
+                .action(clap::ArgAction::Append)
+                .value_parser(names)
+                .help("What it may do; may be repeated"),
+        )
+        .arg(
+            Arg::new("practice")
+                .long("practice")
+                .required(true)
+                .action(clap::ArgAction::Append)
+                .help("The practice it covers; may be repeated; '*' for operators: all"),
+        )
+        .arg(Arg::new("subject").long("subject").default_value("local").help("Who bears it"))
+        .arg(Arg::new("patient").long("patient").help("The patient that role patient is bound to"))
+        .arg(
+            Arg::new("ttl")
+                .long("ttl")
+                .default_value("1h")
+                .value_parser(duration)
+                .help("How long it is valid: 90s, 15m, 1h, 7d"),
+        )
+}
+
+pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let many = |name| matches.get_many::<String>(name).into_iter().flatten();
+    let roles: BTreeSet<Role> = many("role").filter_map(|name| Role::from_name(name)).collect();
+    let patient =
+        matches.get_one::<String>("patient").map(|id| id.parse::<PatientId>()).transpose().context("--patient")?;
+    if roles.contains(&Role::Patient) && patient.is_none() {
+        bail!("--role patient needs --patient");
+    }
+    let practices = if many("practice").any(|id| id == "*") {
+        Practices::All
+    } else {
+        Practices::Named(
+            many("practice").map(|id| id.parse::<PracticeId>()).collect::<Result<_, _>>().context("--practice")?,
+        )
+    };
+    let subject = matches.get_one::<String>("subject").cloned().unwrap_or_default();
+    let ttl = matches.get_one::<Duration>("ttl").copied().unwrap_or_default();
+    let data_dir = config::data_dir(env);
+    std::fs::create_dir_all(&data_dir).context("HEEDWELL_DATA_DIR")?;
+    let (key, made) = LocalKey::load_or_create(&config::local_key(&data_dir)).context("HEEDWELL_DATA_DIR")?;
+    if made {
+        say("made a new signing key in the data folder");
+    }
+    let (issuer, audience) = config::issuer_and_audience(env);
+    let token = NewToken { subject, name: String::new(), practices, roles, patient, ttl };
+    print(&key.issue(&token, &issuer, &audience, SystemClock.now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number and s, m, h or d, for example 1h".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    match count.checked_mul(seconds) {
+        Some(seconds) if (1..=366 * 86_400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be from one second to 366 days".into()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the token is the result of the command")]
+fn print(token: &str) {
+    println!("{token}");
+}
+
+#[expect(clippy::print_stderr, reason = "said beside the result")]
+fn say(text: &str) {
+    eprintln!("heedwell: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_number_and_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "h", "1", "1w", "-1h", "0s", "367d", "1.5h", "99999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Settings from the environment and the command line. Each room says what it needs; here it is filled in, every default
+//! stands here, and all faults are reported together, each with the name of its variable.
+
+mod env;
+mod faults;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use url::Url;
+
+use crate::{auth, auth::JwksSource, dispatch, providers, service::watch, store, telemetry};
+
+pub use env::Env;
+pub use faults::{Fault, Faults};
+
+/// Where Twilio's API is.
+const TWILIO: &str = "https://api.twilio.com";
+
+/// Everything that a server needs to know before it starts.
+#[derive(Debug)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where the sidecar is served.
+    pub http_addr: SocketAddr,
+    /// Under which address providers and patients reach the sidecar, without a slash at the end. Unset: the sidecar's own
+    /// address, once it is known.
+    pub public_url: Option<String>,
+    /// Where files are kept that were not placed elsewhere.
+    pub data_dir: PathBuf,
+    /// The master keys.
+    pub master_key_file: PathBuf,
+    /// Whether keys that are missing may be made: only on a loopback address.
+    pub may_make_keys: bool,
+    /// TLS of the gRPC port.
+    pub tls: Option<ServerTlsConfig>,
+    /// The database.
+    pub store: store::Settings,
+    /// Callers' tokens.
+    pub auth: auth::Settings,
+    /// The providers.
+    pub providers: providers::Settings,
+    /// Sending; its public address is filled in once it is known.
+    pub dispatch: dispatch::Settings,
+    /// Watches.
+    pub watch: watch::Settings,
+    /// Logs.
+    pub telemetry: telemetry::Settings,
+    /// How long the server stays reachable after it was told to stop, so that load balancers notice.
+    pub drain: Duration,
+}
+
+/// The variables, in the order of the README's table.
+pub const VARIABLES: [&str; 18] = [
+    "HEEDWELL_DATABASE_URL",
+    "HEEDWELL_DATA_DIR",
+    "HEEDWELL_GRPC_ADDR",
+    "HEEDWELL_HTTP_ADDR",
+    "HEEDWELL_PUBLIC_URL",
+    "HEEDWELL_MASTER_KEY_FILE",
+    "HEEDWELL_JWKS",
+    "HEEDWELL_JWT_ISSUER",
+    "HEEDWELL_JWT_AUDIENCE",
+    "HEEDWELL_TLS_CERT_FILE",
+    "HEEDWELL_TLS_KEY_FILE",
+    "HEEDWELL_TLS_CLIENT_CA_FILE",
+    "HEEDWELL_TWILIO_URL",
+    "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
+    "HEEDWELL_SMS_REGIONS",
+    "HEEDWELL_DRAIN_SECONDS",
+    "HEEDWELL_LOG_FORMAT",
+    "RUST_LOG",
+];
+
+/// Reads the configuration of a server.
+///
+/// # Errors
+/// [`Faults`]: every bad value, each with its variable and what to do.
+pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
+    let mut faults = Faults::default();
+    env.refuse_unknown(&VARIABLES, &mut faults);
+    let data_dir = data_dir(env);
+    let grpc_addr = address(env, "HEEDWELL_GRPC_ADDR", "127.0.0.1:50051", &mut faults);
+    let http_addr = address(env, "HEEDWELL_HTTP_ADDR", "127.0.0.1:8080", &mut faults);
+    let loopback = grpc_addr.ip().is_loopback() && http_addr.ip().is_loopback();
+    let public_url = public_url(env, http_addr, &mut faults);
+    let allow_private = env.flag("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", &mut faults);
+    let config = Config {
+        grpc_addr,
+        http_addr,
+        master_key_file: master_key_file(env, loopback, &mut faults),
+        may_make_keys: loopback,
+        tls: tls(env, loopback, &mut faults),
+        store: store_settings(env, &data_dir, migrate, &mut faults),
+        auth: auth_settings(env, loopback, &mut faults),
+        providers: providers_settings(env, allow_private, &mut faults),
+        dispatch: dispatch::Settings::new(public_url.clone().unwrap_or_default()),
+        watch: watch::Settings::default(),
+        telemetry: telemetry_settings(env, &mut faults),
+        drain: Duration::from_secs(env.number("HEEDWELL_DRAIN_SECONDS", 0..=60, 5, &mut faults)),
+        public_url,
+        data_dir,
+    };
+    if faults.is_empty() { Ok(config) } else { Err(faults) }
+}
+
+/// `HEEDWELL_DATA_DIR`.
+#[must_use]
+pub fn data_dir(env: &Env) -> PathBuf {
+    PathBuf::from(env.text("HEEDWELL_DATA_DIR").unwrap_or("heedwell-data"))
+}
+
+/// The file of the key that signs local tokens.
+#[must_use]
+pub fn local_key(data_dir: &Path) -> PathBuf {
+    data_dir.join("signing-key")
+}
+
+/// Who must have issued a token, and for whom.
+#[must_use]
+pub fn issuer_and_audience(env: &Env) -> (String, String) {
+    let or = |name: &str| env.text(name).unwrap_or("heedwell").to_owned();
+    (or("HEEDWELL_JWT_ISSUER"), or("HEEDWELL_JWT_AUDIENCE"))
+}
+
+fn address(env: &Env, name: &'static str, default: &str, faults: &mut Faults) -> SocketAddr {
+    let text = env.text(name).unwrap_or(default);
+    text.parse().unwrap_or_else(|_| {
+        faults.add(name, "must be an address and a port, for example 0.0.0.0:50051");
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn public_url(env: &Env, http_addr: SocketAddr, faults: &mut Faults) -> Option<String> {
+    const NAME: &str = "HEEDWELL_PUBLIC_URL";
+    let Some(text) = env.text(NAME) else {
+        if !http_addr.ip().is_loopback() {
+            faults.add(NAME, "must be set when HEEDWELL_HTTP_ADDR is not a loopback address: providers call it back");
+        }
+        return None;
+    };
+    let local = |url: &Url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
+        Some(url::Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
+        None => false,
+    };
+    let bare = |url: &Url| {
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+    };
+    match Url::parse(text) {
+        Ok(url) if bare(&url) && (url.scheme() == "https" || (url.scheme() == "http" && local(&url))) => {
+            Some(text.trim_end_matches('/').to_owned())
+        }
+        _ => {
+            faults.add(NAME, "must be an https URL without user, query or fragment (http only on a loopback address)");
+            None
+        }
+    }
+}
+
+fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
+    const NAME: &str = "HEEDWELL_MASTER_KEY_FILE";
+    if let Some(path) = env.text(NAME) {
+        if !Path::new(path).is_file() {
+            faults.add(NAME, "must name a file that can be read");
+        }
+        return PathBuf::from(path);
+    }
+    if !loopback {
+        faults.add(NAME, "must be set: keys are made on the spot only while both addresses are loopback addresses");
+    }
+    data_dir(env).join("master-key")
+}
+
+fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig> {
+    let mut file = |name: &'static str| {
+        let path = env.text(name)?;
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(_) => {
+                faults.add(name, "must name a PEM file that can be read");
+                None
+            }
+        }
+    };
+    let (cert, key) = (file("HEEDWELL_TLS_CERT_FILE"), file("HEEDWELL_TLS_KEY_FILE"));
+    let ca = file("HEEDWELL_TLS_CLIENT_CA_FILE");
+    let named = |name| env.text(name).is_some();
+    match (named("HEEDWELL_TLS_CERT_FILE"), named("HEEDWELL_TLS_KEY_FILE")) {
+        (true, false) => faults.add("HEEDWELL_TLS_KEY_FILE", "must be set with HEEDWELL_TLS_CERT_FILE"),
+        (false, true) => faults.add("HEEDWELL_TLS_CERT_FILE", "must be set with HEEDWELL_TLS_KEY_FILE"),
+        (false, false) if named("HEEDWELL_TLS_CLIENT_CA_FILE") => {
+            faults.add("HEEDWELL_TLS_CERT_FILE", "must be set with HEEDWELL_TLS_CLIENT_CA_FILE");
+        }
+        (false, false) if !loopback => {
+            tracing::warn!(
+                "gRPC is served without TLS on an address that is not a loopback address: put TLS before it"
+            );
+        }
+        _ => {}
+    }
+    let config = ServerTlsConfig::new().identity(Identity::from_pem(cert?, key?)).timeout(Duration::from_secs(10));
+    Some(match ca {
+        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+        None => config,
+    })
+}
+
+fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults) -> store::Settings {
+    const NAME: &str = "HEEDWELL_DATABASE_URL";
+    let database_url = match env.text(NAME) {
+        None | Some("sqlite:") => format!("sqlite:{}", data_dir.join("heedwell.db").display()),
+        Some(url) => url.to_owned(),
+    };
+    let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database_url.starts_with(scheme));
+    if !known || database_url.contains(":memory:") {
+        faults.add(NAME, "must be sqlite:PATH or postgres://USER@HOST/DATABASE");
+    }
+    let regions = env.text("HEEDWELL_SMS_REGIONS").unwrap_or("US,CA");
+    let sms_regions: Vec<String> = regions.split(',').map(|region| region.trim().to_owned()).collect();
+    if !sms_regions.iter().all(|region| region.len() == 2 && region.bytes().all(|byte| byte.is_ascii_uppercase())) {
+        faults.add("HEEDWELL_SMS_REGIONS", "must be ISO 3166 codes joined by commas, for example US,CA");
+    }
+    // A call may begin 15 s after its claim and take 30 s; a lease that ends before would be taken over in mid-call.
+    store::Settings { database_url, migrate, sms_regions, lease: Duration::from_secs(60) }
+}
+
+fn auth_settings(env: &Env, loopback: bool, faults: &mut Faults) -> auth::Settings {
+    const NAME: &str = "HEEDWELL_JWKS";
+    let jwks = env.text(NAME).and_then(|source| match Url::parse(source) {
+        Ok(url) if url.scheme() == "https" => Some(JwksSource::Url(url)),
+        Ok(url) if url.has_host() => {
+            faults.add(NAME, "must be a file or an https URL");
+            None
+        }
+        _ => Some(JwksSource::File(PathBuf::from(source))),
+    });
+    if let Some(JwksSource::File(path)) = &jwks
+        && !path.is_file()
+    {
+        faults.add(NAME, "must name a file that can be read, or an https URL");
+    }
+    if env.text(NAME).is_none() && !loopback {
+        faults.add(
+            NAME,
+            "must be set: tokens of the local key are trusted only while both addresses are loopback addresses",
+        );
+    }
+    let (issuer, audience) = issuer_and_audience(env);
+    // The local key is for a start without an identity provider: once there is one, it alone is trusted.
+    let local_key = jwks.is_none().then(|| local_key(&data_dir(env)));
+    auth::Settings { jwks, issuer, audience, leeway: Duration::from_secs(30), local_key }
+}
+
+fn providers_settings(env: &Env, allow_private: bool, faults: &mut Faults) -> providers::Settings {
+    const NAME: &str = "HEEDWELL_TWILIO_URL";
+    let twilio_url = Url::parse(env.text(NAME).unwrap_or(TWILIO)).ok();
+    let usable = |url: &Url| url.has_host() && (url.scheme() == "https" || (allow_private && url.scheme() == "http"));
+    let twilio_url = twilio_url.filter(usable).or_else(|| {
+        faults.add(NAME, "must be an https URL (http only with HEEDWELL_ALLOW_PRIVATE_PROVIDERS)");
+        Url::parse(TWILIO).ok()
+    });
+    #[expect(clippy::expect_used, reason = "the default is a constant that parses")]
+    let mut settings = providers::Settings::new(twilio_url.expect("a URL"));
+    settings.allow_private = allow_private;
+    settings
+}
+
+fn telemetry_settings(env: &Env, faults: &mut Faults) -> telemetry::Settings {
+    let json = match env.text("HEEDWELL_LOG_FORMAT") {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(_) => {
+            faults.add("HEEDWELL_LOG_FORMAT", "must be text or json");
+            false
+        }
+    };
+    telemetry::Settings { filter: env.text("RUST_LOG").unwrap_or_default().to_owned(), json }
+}
+
+#[cfg(test)]
+mod tests;

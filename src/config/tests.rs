@@ -1,0 +1,69 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn env(values: &[(&str, &str)]) -> Env {
+    values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn faulty(values: &[(&str, &str)]) -> Vec<String> {
+    let faults = read(&env(values), false).err().unwrap_or_default();
+    faults.iter().map(|fault| fault.variable.to_string()).collect()
+}
+
+#[test]
+fn nothing_set_is_a_server_on_this_machine_only() {
+    let config = read(&env(&[]), false).unwrap();
+    assert!(config.grpc_addr.ip().is_loopback() && config.http_addr.ip().is_loopback());
+    assert!(config.may_make_keys && !config.providers.allow_private && config.public_url.is_none());
+    assert_eq!(config.store.database_url, "sqlite:heedwell-data/heedwell.db");
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let faults = faulty(&[
+        ("HEEDWELL_GRPC_ADDR", "everywhere"),
+        ("HEEDWELL_DATABASE_URL", "mysql://x"),
+        ("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "maybe"),
+        ("HEEDWELL_PUBLIC_URL", "http://practice.example"),
+        ("HEEDWELL_SMS_REGIONS", "usa"),
+        ("HEEDWELL_DRAIN_SECONDS", "long"),
+        ("HEEDWELL_TWILIO_URL", "http://127.0.0.1:1"),
+        ("HEEDWELL_LOG_FORMAT", "xml"),
+        ("HEEDWELL_GRPC_ADRR", "127.0.0.1:1"),
+    ]);
+    for variable in [
+        "HEEDWELL_GRPC_ADDR",
+        "HEEDWELL_DATABASE_URL",
+        "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
+        "HEEDWELL_PUBLIC_URL",
+        "HEEDWELL_SMS_REGIONS",
+        "HEEDWELL_DRAIN_SECONDS",
+        "HEEDWELL_TWILIO_URL",
+        "HEEDWELL_LOG_FORMAT",
+        "HEEDWELL_GRPC_ADRR",
+    ] {
+        assert!(faults.iter().any(|fault| fault == variable), "{variable} in {faults:?}");
+    }
+}
+
+#[test]
+fn an_open_address_wants_keys_and_a_public_address() {
+    let faults = faulty(&[("HEEDWELL_HTTP_ADDR", "0.0.0.0:8080")]);
+    assert_eq!(faults, ["HEEDWELL_PUBLIC_URL", "HEEDWELL_MASTER_KEY_FILE", "HEEDWELL_JWKS"]);
+}
+
+#[test]
+fn a_fault_never_repeats_the_value() {
+    let secret = "postgress://user:hunter2@db/x";
+    let faults = read(&env(&[("HEEDWELL_DATABASE_URL", secret)]), false).err().unwrap();
+    assert!(!faults.to_string().contains("hunter2"));
+}
+
+#[test]
+fn half_of_a_tls_pair_is_refused() {
+    assert_eq!(
+        faulty(&[("HEEDWELL_TLS_CERT_FILE", "/nowhere.pem")]),
+        ["HEEDWELL_TLS_CERT_FILE", "HEEDWELL_TLS_KEY_FILE"]
+    );
+}

@@ -1,0 +1,103 @@
+//! The gRPC API: verify the token, check the practice and the role, parse, call a use case, show what it yields. Generated
+//! types never leave this room, and every error leaves it through `status`.
+
+mod auth;
+mod call;
+mod convert;
+mod deadline;
+mod directory;
+mod later;
+mod notify;
+mod preferences;
+pub mod proto;
+mod server;
+mod status;
+
+use std::sync::Arc;
+
+use axum::middleware::{from_fn, from_fn_with_state};
+use tonic::{server::NamedService, service::Routes};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::proto::{
+    audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
+    conversations_service_server::ConversationsServiceServer, directory_service_server::DirectoryServiceServer,
+    inbox_service_server::InboxServiceServer, notify_service_server::NotifyServiceServer,
+    preferences_service_server::PreferencesServiceServer, template_service_server::TemplateServiceServer,
+};
+pub use self::server::{Health, ServeError, Server};
+use crate::{
+    auth::Verifier,
+    service::{directory::Directory, notify::Notify, preferences::Preferences, watch::Watch},
+};
+
+/// The longest message in either direction, in bytes: enough for a batch of 500 and an attachment of 3 MiB.
+const LONGEST_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// The names of the services; the empty one stands for the server as a whole.
+const SERVICES: [&str; 9] = [
+    "",
+    NotifyServiceServer::<notify::Handlers>::NAME,
+    DirectoryServiceServer::<directory::Handlers>::NAME,
+    PreferencesServiceServer::<preferences::Handlers>::NAME,
+    BroadcastServiceServer::<later::Broadcasts>::NAME,
+    TemplateServiceServer::<later::Templates>::NAME,
+    InboxServiceServer::<later::Inbox>::NAME,
+    ConversationsServiceServer::<later::Conversations>::NAME,
+    AuditServiceServer::<later::Audit>::NAME,
+];
+
+/// What the calls are served with.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Says who calls.
+    pub verifier: Arc<Verifier>,
+    /// Sends and reads notifications.
+    pub notify: Notify,
+    /// Streams changes.
+    pub watch: Watch,
+    /// Keeps practices and patients.
+    pub directory: Directory,
+    /// Keeps settings.
+    pub preferences: Preferences,
+}
+
+/// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
+macro_rules! bounded {
+    ($server:ident($handlers:expr)) => {
+        $server::new($handlers).max_decoding_message_size(LONGEST_MESSAGE).max_encoding_message_size(LONGEST_MESSAGE)
+    };
+}
+
+/// All services of the contract, for the native port and gRPC-Web alike.
+fn routes(services: Services) -> Routes {
+    let Services { verifier, notify, watch, directory, preferences } = services;
+    let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
+        .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
+        .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences })))
+        .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
+        .add_service(bounded!(TemplateServiceServer(later::Templates)))
+        .add_service(bounded!(InboxServiceServer(later::Inbox)))
+        .add_service(bounded!(ConversationsServiceServer(later::Conversations)))
+        .add_service(bounded!(AuditServiceServer(later::Audit)));
+    guarded(routes, verifier)
+}
+
+/// The calls with everything around them that is not their own business; each of them needs a token.
+fn guarded(routes: Routes, verifier: Arc<Verifier>) -> Routes {
+    // From the outside in.
+    let layers = ServiceBuilder::new()
+        // The id and the span come first, so that everything below is told apart in the log, refusals included.
+        .layer(from_fn(call::observe))
+        // Inside the span, so that a panic's incident is logged there; around the rest, so that no panic escapes.
+        .layer(CatchPanicLayer::custom(|_| status::panicked().into_http::<axum::body::Body>()))
+        // Around the token too: the issuer of keys may be slow to answer.
+        .layer(from_fn(deadline::limit))
+        // Before any handler, and before it is known whether there is such a call.
+        .layer(from_fn_with_state(verifier, auth::verify));
+    Routes::from(routes.into_axum_router().layer(layers))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Who calls: the token is verified once, before anything else is looked at, and every handler gets its scope from here.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, header::AUTHORIZATION};
+use tonic::Status;
+
+use super::status;
+use crate::{
+    auth::{TokenError, Verifier},
+    domain::{Actor, Role, Scope},
+    service::Error,
+};
+
+/// Verifies the bearer token and keeps its bearer with the request.
+pub(super) async fn verify(State(verifier): State<Arc<Verifier>>, mut request: Request, next: Next) -> Response {
+    let actor = match bearer(request.headers()) {
+        Some(token) => verifier.verify(token).await.map_err(|error| match error {
+            TokenError::Invalid => Error::TokenInvalid,
+            // The caller's token may well be good: another attempt is worth it.
+            TokenError::Unavailable => Error::StoreUnavailable(None),
+        }),
+        None => Err(Error::TokenInvalid),
+    };
+    match actor {
+        Ok(actor) => {
+            request.extensions_mut().insert(Arc::new(actor));
+            next.run(request).await
+        }
+        Err(error) => Status::from(error).into_http(),
+    }
+}
+
+/// What follows `Bearer ` (RFC 6750; the scheme's case does not matter). Of two headers neither counts.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Who makes this call.
+pub(super) fn actor<T>(request: &tonic::Request<T>) -> Result<Arc<Actor>, Error> {
+    request.extensions().get::<Arc<Actor>>().cloned().ok_or(Error::TokenInvalid)
+}
+
+/// The key to the rows of `practice`, for a call that any one of `roles` may make.
+pub(super) fn scope<T>(request: &tonic::Request<T>, practice: &str, roles: &[Role]) -> Result<Scope, Error> {
+    let scope = actor(request)?.scope(practice, roles)?;
+    // Only an id that a token covers is written down: anything else may be any text.
+    tracing::Span::current().record("practice.id", practice);
+    Ok(scope)
+}
+
+/// The answer of a call that this server does not offer yet: only to those who might make it.
+pub(super) fn not_offered<T, R>(request: &tonic::Request<T>, practice: &str, roles: &[Role]) -> Result<R, Status> {
+    scope(request, practice, roles)?;
+    Err(status::not_offered())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! What surrounds every call: an id to name it by, a span, and one line in the log that says how it went.
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the call an id, which its answer carries, and a span. An id that the caller brought is not taken over: it could be
+/// any text, and would end up in the log.
+pub(super) async fn observe(request: Request, next: Next) -> Response {
+    let id = Uuid::new_v4().to_string();
+    let span =
+        tracing::info_span!("rpc", rpc.method = method(request.uri().path()), request.id = id, practice.id = Empty);
+    let start = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| tracing::debug!(rpc.code = code, duration_ms, "call answered"));
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The path of a call of ours; another path may be any text.
+fn method(path: &str) -> &str {
+    let plain = path.len() <= 80 && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.".contains(&byte));
+    if plain && path.starts_with("/heedwell.v1.") { path } else { "unknown" }
+}

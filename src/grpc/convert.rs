@@ -1,0 +1,37 @@
+//! Between the contract's messages and the domain. What comes in is checked whole, every fault under its path; what goes
+//! out is complete. Nothing here decides or looks anything up.
+
+pub(super) mod check;
+pub(super) mod delivery;
+pub(super) mod directory;
+pub(super) mod notification;
+mod payload;
+pub(super) mod settings;
+
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+
+use super::proto;
+use crate::domain::Author;
+
+/// The moment in the contract's form.
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    // A fraction of a second is below 10^9, also in a leap second's place.
+    Timestamp { seconds: time.timestamp(), nanos: (time.timestamp_subsec_nanos() % 1_000_000_000).cast_signed() }
+}
+
+fn author(author: Author) -> proto::Actor {
+    proto::Actor { r#type: author.kind as i32, id: author.id, display_name: author.display_name }
+}
+
+/// The etag of something with this revision.
+fn etag(revision: i64) -> String {
+    revision.to_string()
+}
+
+/// The revision that an etag demands; nothing if it is empty. An etag that was not made here demands a revision that
+/// nothing has, so that it is answered like any other that is out of date.
+pub(super) fn revision(etag: &str) -> Option<i64> {
+    const NEVER: i64 = -1;
+    if etag.is_empty() { None } else { Some(etag.parse().ok().filter(|revision| *revision >= 0).unwrap_or(NEVER)) }
+}

@@ -1,0 +1,153 @@
+//! Deliveries: which are asked for, and how one is shown.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use prost::Message;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    check::{Check, page_size},
+    timestamp,
+};
+use crate::{
+    domain::{
+        Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryState, Failure, Kind, NotificationId, PatientId,
+        Provider, Source,
+    },
+    grpc::proto::{self, watch_deliveries_request::Start as Beginning},
+    service::{
+        Error,
+        notify::{ListPage, ListQuery},
+        watch::{Request, Start, Step},
+    },
+};
+
+/// How long a watch may be quiet unless the caller says otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+const NOT_OURS: &str = "is not an id that this server makes";
+
+/// What a list is asked for.
+pub(crate) fn list(mut request: proto::ListDeliveriesRequest) -> Result<ListQuery, Error> {
+    let page_token = std::mem::take(&mut request.page_token);
+    let page_size = page_size(std::mem::take(&mut request.page_size), 50, 500);
+    // Without size and token: what a page token is bound to.
+    let canonical = request.encode_to_vec();
+    let mut check = Check::default();
+    let filter = check.at("filter", |check| filter(check, request.filter.unwrap_or_default()));
+    let start_time = check.time("start_time", request.start_time);
+    let end_time = check.time("end_time", request.end_time);
+    check.finish(Some(ListQuery { filter, start_time, end_time, page_size, page_token, canonical }))
+}
+
+/// What a watch is asked for, by a caller who waits until `deadline`.
+pub(crate) fn watch(request: proto::WatchDeliveriesRequest, deadline: Option<Instant>) -> Result<Request, Error> {
+    let mut check = Check::default();
+    let filter = check.at("filter", |check| filter(check, request.filter.unwrap_or_default()));
+    let start = match request.start {
+        None => Some(Start::Now),
+        Some(Beginning::Cursor(cursor)) => Some(Start::Cursor(cursor)),
+        Some(Beginning::StartTime(time)) => check.required_time("start_time", Some(time)).map(Start::Time),
+    };
+    let allowed = TimeDelta::seconds(5)..=TimeDelta::seconds(60);
+    let heartbeat = check.length("heartbeat_interval", request.heartbeat_interval, allowed, "must be 5 to 60 s");
+    let heartbeat = heartbeat.and_then(|heartbeat| heartbeat.to_std().ok()).unwrap_or(HEARTBEAT);
+    check.finish(start.map(|start| Request { filter, start, heartbeat, deadline }))
+}
+
+fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {
+    check.count("patient_ids", filter.patient_ids.len(), 0..=100);
+    let patients = filter.patient_ids.into_iter().take(100).enumerate();
+    DeliveryFilter {
+        patients: patients
+            .filter_map(|(place, id)| check.parsed(&format!("patient_ids[{place}]"), &id, str::parse::<PatientId>))
+            .collect(),
+        channels: check.choices("channels", filter.channels, Channel::from_number),
+        kinds: check.choices("kinds", filter.kinds, Kind::from_number),
+        states: check.choices("states", filter.states, DeliveryState::from_number),
+        notification: check.parsed_if_set("notification_id", &filter.notification_id, |id| {
+            id.parse::<NotificationId>().map_err(|_| NOT_OURS)
+        }),
+        broadcast: check
+            .parsed_if_set("broadcast_id", &filter.broadcast_id, |id| Uuid::try_parse(id).map_err(|_| NOT_OURS)),
+        reference: check.line("reference", filter.reference, 128),
+    }
+}
+
+/// A page of a list.
+pub(crate) fn page(page: ListPage) -> proto::ListDeliveriesResponse {
+    proto::ListDeliveriesResponse {
+        deliveries: page.deliveries.into_iter().map(shown).collect(),
+        next_page_token: page.next_page_token,
+        watch_cursor: page.watch_cursor,
+    }
+}
+
+/// A step of a watch.
+pub(crate) fn step(step: Step) -> proto::WatchDeliveriesResponse {
+    proto::WatchDeliveriesResponse {
+        cursor: step.cursor,
+        changes: step.changes.into_iter().map(change).collect(),
+        server_time: Some(timestamp(step.server_time)),
+    }
+}
+
+fn change(change: DeliveryChange) -> proto::DeliveryChange {
+    proto::DeliveryChange {
+        delivery: Some(shown(change.delivery)),
+        previous_state: change.previous_state.map_or(0, |state| state.number().into()),
+    }
+}
+
+/// A delivery as the contract shows it.
+pub(super) fn shown(delivery: Delivery) -> proto::Delivery {
+    proto::Delivery {
+        delivery_id: delivery.id.to_string(),
+        patient_id: text(delivery.patient),
+        revision: delivery.revision,
+        kind: delivery.kind.map_or(0, |kind| kind.number().into()),
+        channel: delivery.channel.number().into(),
+        state: delivery.state.number().into(),
+        skip_reason: delivery.skip_reason.map_or(0, |reason| reason.number().into()),
+        failure: delivery.failure.map(failure),
+        address_hint: delivery.address_hint,
+        provider: delivery.provider.map(Provider::name).unwrap_or_default().to_owned(),
+        provider_message_id: delivery.provider_message_id,
+        attempts: delivery.attempts,
+        next_action_time: delivery.next_action_time.map(timestamp),
+        possible_duplicate: delivery.possible_duplicate,
+        create_time: Some(timestamp(delivery.create_time)),
+        send_time: delivery.send_time.map(timestamp),
+        deliver_time: delivery.deliver_time.map(timestamp),
+        update_time: Some(timestamp(delivery.update_time)),
+        open_time: delivery.open_time.map(timestamp),
+        sms_segments: delivery.sms_segments,
+        source: Some(match delivery.source {
+            Source::Notification(id) => proto::delivery::Source::NotificationId(id.to_string()),
+            Source::ConversationMessage(id) => proto::delivery::Source::ConversationMessageId(id.to_string()),
+        }),
+        broadcast_id: text(delivery.broadcast),
+        reference: delivery.reference,
+        retry_of_delivery_id: text(delivery.retry_of),
+        retry_delivery_id: text(delivery.retried_by),
+    }
+}
+
+fn failure(failure: Failure) -> proto::DeliveryFailure {
+    proto::DeliveryFailure {
+        reason: failure.reason.number().into(),
+        provider_code: failure.provider_code,
+        message: failure.reason.message().to_owned(),
+        fail_time: Some(timestamp(failure.fail_time)),
+    }
+}
+
+/// An id, or nothing.
+fn text(id: Option<impl ToString>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Practices and patients.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message;
+use ring::digest;
+
+use super::{
+    check::{Check, locale, page_size, time_zone},
+    etag, timestamp,
+};
+use crate::{
+    domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored},
+    grpc::proto,
+    service::{Error, PatientPage, PatientQuery},
+};
+
+/// A number without a country code is of here.
+const REGION: &str = "US";
+/// Most patients in one call.
+const LONGEST_BATCH: usize = 500;
+/// Most tags of a patient.
+const MOST_TAGS: usize = 50;
+
+/// A practice to store.
+pub(crate) fn practice(practice: Option<proto::Practice>) -> Result<Practice, Error> {
+    let mut check = Check::default();
+    let practice = check.required("practice", practice, read_practice);
+    check.finish(practice)
+}
+
+fn read_practice(check: &mut Check, practice: proto::Practice) -> Option<Practice> {
+    let legal_name = check.required_line("legal_name", practice.legal_name, 200);
+    let display_name = check.required_line("display_name", practice.display_name, 30);
+    let phone = check.parsed_if_set("phone", &practice.phone, |text| PhoneNumber::parse(text, REGION));
+    let time_zone = check.parsed("time_zone", &practice.time_zone, time_zone);
+    let locale = check.parsed_if_set("locale", &practice.locale, locale).unwrap_or_else(|| "en-US".to_owned());
+    let portal_url =
+        if practice.portal_url.is_empty() { None } else { check.https("portal_url", &practice.portal_url) };
+    let postal_address = check.lines("postal_address", practice.postal_address, 500);
+    let time_zone = time_zone?;
+    Some(Practice { legal_name, display_name, phone, time_zone, locale, portal_url, postal_address })
+}
+
+/// A practice as it is stored.
+pub(crate) fn shown_practice(id: String, stored: Stored<Practice>) -> proto::Practice {
+    let practice = stored.value;
+    proto::Practice {
+        practice_id: id,
+        legal_name: practice.legal_name,
+        display_name: practice.display_name,
+        phone: phone(practice.phone.as_ref()),
+        time_zone: practice.time_zone.name().to_owned(),
+        locale: practice.locale,
+        portal_url: practice.portal_url.unwrap_or_default(),
+        postal_address: practice.postal_address,
+        update_time: Some(timestamp(stored.update_time)),
+        etag: etag(stored.revision),
+    }
+}
+
+/// Patients to store, each once.
+pub(crate) fn patients(patients: Vec<proto::Patient>) -> Result<Vec<Patient>, Error> {
+    let mut check = Check::default();
+    check.count("patients", patients.len(), 1..=LONGEST_BATCH);
+    let mut ids = BTreeSet::new();
+    let patients: Vec<_> = check.each("patients", patients.into_iter().take(LONGEST_BATCH), |check, patient| {
+        let patient = read_patient(check, patient)?;
+        check.expect("patient_id", ids.insert(patient.id.clone()), "is there twice");
+        Some(patient)
+    });
+    check.finish(patients.into_iter().collect())
+}
+
+fn read_patient(check: &mut Check, patient: proto::Patient) -> Option<Patient> {
+    let id = check.parsed("patient_id", &patient.patient_id, str::parse::<PatientId>);
+    let first_name = Phi::new(check.required_line("first_name", patient.first_name, 100));
+    let last_name = Phi::new(check.line("last_name", patient.last_name, 100));
+    let email = check.parsed_if_set("email", &patient.email, EmailAddress::parse);
+    let mobile_phone =
+        check.parsed_if_set("mobile_phone", &patient.mobile_phone, |text| PhoneNumber::parse(text, REGION));
+    let locale = check.parsed_if_set("locale", &patient.locale, locale);
+    let time_zone = check.parsed_if_set("time_zone", &patient.time_zone, time_zone);
+    let tags = tags(check, patient.tags);
+    Some(Patient {
+        id: id?,
+        first_name,
+        last_name,
+        email,
+        mobile_phone,
+        locale,
+        time_zone,
+        portal_enabled: patient.portal_enabled,
+        inactive: patient.inactive,
+        tags,
+    })
+}
+
+fn tags(check: &mut Check, tags: Vec<String>) -> BTreeSet<String> {
+    check.count("tags", tags.len(), 0..=MOST_TAGS);
+    let tags = tags.into_iter().take(MOST_TAGS).enumerate();
+    tags.map(|(place, tag)| check.required_line(&format!("tags[{place}]"), tag, 64)).collect()
+}
+
+/// The one patient that a request names.
+pub(crate) fn patient_id(text: &str) -> Result<PatientId, Error> {
+    let mut check = Check::default();
+    let id = check.parsed("patient_id", text, str::parse);
+    check.finish(id)
+}
+
+/// A patient as it is stored.
+pub(crate) fn shown_patient(stored: Stored<Patient>) -> proto::Patient {
+    let patient = stored.value;
+    proto::Patient {
+        patient_id: patient.id.to_string(),
+        first_name: patient.first_name.into_inner(),
+        last_name: patient.last_name.into_inner(),
+        email: patient.email.as_ref().map(EmailAddress::as_str).unwrap_or_default().to_owned(),
+        mobile_phone: phone(patient.mobile_phone.as_ref()),
+        locale: patient.locale.unwrap_or_default(),
+        time_zone: patient.time_zone.map(|zone| zone.name().to_owned()).unwrap_or_default(),
+        portal_enabled: patient.portal_enabled,
+        inactive: patient.inactive,
+        tags: patient.tags.into_iter().collect(),
+        update_time: Some(timestamp(stored.update_time)),
+    }
+}
+
+fn phone(phone: Option<&PhoneNumber>) -> String {
+    phone.map(PhoneNumber::e164).unwrap_or_default().to_owned()
+}
+
+/// What a list of patients is asked for, with what its page tokens are bound to.
+pub(crate) fn query(mut request: proto::ListPatientsRequest) -> Result<(PatientQuery, Arguments), Error> {
+    let token = std::mem::take(&mut request.page_token);
+    let limit = page_size(std::mem::take(&mut request.page_size), 20, 200);
+    let arguments = Arguments::of(&request);
+    let mut check = Check::default();
+    let text = check.line("query", request.query, 254);
+    let tags = tags(&mut check, request.tags);
+    let text = check.finish(Some(text))?;
+    let after = if token.is_empty() { None } else { Some(arguments.open(&token).ok_or(Error::PageTokenInvalid)?) };
+    let query = PatientQuery {
+        email: EmailAddress::parse(&text).ok(),
+        phone: PhoneNumber::parse(&text, REGION).ok(),
+        text: Phi::new(text),
+        tags,
+        after,
+        limit,
+    };
+    Ok((query, arguments))
+}
+
+/// A page of patients.
+pub(crate) fn page(page: PatientPage, arguments: &Arguments) -> proto::ListPatientsResponse {
+    proto::ListPatientsResponse {
+        next_page_token: page.next.map(|last| arguments.token(&last)).unwrap_or_default(),
+        patients: page.patients.into_iter().map(shown_patient).collect(),
+    }
+}
+
+/// A digest of everything a list was asked for but its page. A page token holds it and the last patient of a page: it
+/// leads on through the same list and no other, and gives no right, since each page is read with the caller's own.
+#[derive(Debug)]
+pub(crate) struct Arguments([u8; 16]);
+
+impl Arguments {
+    fn of(request: &proto::ListPatientsRequest) -> Self {
+        let digest = digest::digest(&digest::SHA256, &request.encode_to_vec());
+        let mut arguments = [0; 16];
+        arguments.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Self(arguments)
+    }
+
+    fn token(&self, last: &PatientId) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode([&self.0, last.as_str().as_bytes()].concat())
+    }
+
+    fn open(&self, token: &str) -> Option<PatientId> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        let last = bytes.strip_prefix(&self.0)?;
+        std::str::from_utf8(last).ok()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Settings of a practice as they are read. A secret is never shown, only whether it is set.
+
+mod fields;
+mod update;
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub(crate) use self::update::Update;
+use super::{etag, timestamp};
+use crate::{
+    domain::{
+        Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Finding, Kind, KindChannels, PracticeSettings,
+        SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
+    },
+    grpc::proto::{self, channel_status::State, email_settings::Provider, sms_settings::Sender},
+    service::preferences::{ChannelStatus, SettingsView, SetupState},
+};
+
+/// Settings with their setup check. Every kind is there, with its default where nothing was set.
+pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
+    let PracticeSettings { sms, email, link_hosts, .. } = &view.settings.value;
+    let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, view.settings.value.kind(kind)));
+    proto::PracticeSettings {
+        kind_channels: kind_channels.into(),
+        sms: Some(shown_sms(sms, view.inbound_webhook_url)),
+        email: Some(shown_email(email)),
+        link_hosts: link_hosts.iter().cloned().collect(),
+        channel_statuses: view.statuses.into_iter().map(shown_status).collect(),
+        update_time: Some(timestamp(view.settings.update_time)),
+        etag: etag(view.settings.revision),
+        ..Default::default()
+    }
+}
+
+fn shown_kind(kind: Kind, channels: KindChannels) -> proto::KindChannels {
+    proto::KindChannels {
+        kind: kind.number().into(),
+        channels: numbers(channels.channels),
+        offered_channels: channels.offered.map(numbers).unwrap_or_default(),
+    }
+}
+
+fn numbers(channels: ChannelSet) -> Vec<i32> {
+    channels.iter().map(Channel::number).map(i32::from).collect()
+}
+
+fn shown_sms(sms: &SmsSettings, inbound_webhook_url: String) -> proto::SmsSettings {
+    proto::SmsSettings {
+        account_sid: sms.account_sid.clone(),
+        auth_token_set: is_set(sms.auth_token.as_ref()),
+        secondary_auth_token_set: is_set(sms.secondary_auth_token.as_ref()),
+        api_key_sid: sms.api_key_sid.clone(),
+        api_key_secret_set: is_set(sms.api_key_secret.as_ref()),
+        prefix: sms.prefix.clone(),
+        inbound_webhook_url,
+        sender: sms.sender.as_ref().map(|sender| match sender {
+            SmsSender::Number(number) => Sender::FromNumber(number.e164().to_owned()),
+            SmsSender::MessagingService(sid) => Sender::MessagingServiceSid(sid.clone()),
+        }),
+        ..Default::default()
+    }
+}
+
+fn shown_email(email: &EmailSettings) -> proto::EmailSettings {
+    let address = |address: Option<&EmailAddress>| address.map(EmailAddress::as_str).unwrap_or_default().to_owned();
+    proto::EmailSettings {
+        from_address: address(email.from_address.as_ref()),
+        from_name: email.from_name.clone(),
+        reply_to_address: address(email.reply_to.as_ref()),
+        // Left unset if it is not set: whoever sent a default back would attest what nobody attested.
+        phi_permitted: email.phi_permitted,
+        provider: email.provider.as_ref().map(|provider| match provider {
+            EmailProvider::Smtp(smtp) => Provider::Smtp(shown_smtp(smtp)),
+            EmailProvider::SendGrid(sendgrid) => Provider::Sendgrid(proto::SendGridSettings {
+                api_key_set: is_set(sendgrid.api_key.as_ref()),
+                webhook_public_key: sendgrid.webhook_public_key.clone(),
+                ..Default::default()
+            }),
+        }),
+    }
+}
+
+fn shown_smtp(smtp: &SmtpSettings) -> proto::SmtpSettings {
+    proto::SmtpSettings {
+        host: smtp.host.clone(),
+        port: smtp.port.into(),
+        security: match smtp.security {
+            None => 0,
+            Some(SmtpSecurity::StartTls) => proto::smtp_settings::Security::Starttls as i32,
+            Some(SmtpSecurity::Tls) => proto::smtp_settings::Security::Tls as i32,
+        },
+        username: smtp.username.clone(),
+        password_set: is_set(smtp.password.as_ref()),
+        ..Default::default()
+    }
+}
+
+fn is_set(secret: Option<&SecretString>) -> bool {
+    secret.is_some_and(|secret| !secret.expose_secret().is_empty())
+}
+
+fn shown_status(status: ChannelStatus) -> proto::ChannelStatus {
+    let state = match status.state {
+        SetupState::NotSetUp => State::NotSetUp,
+        SetupState::Failing => State::Failing,
+        SetupState::Ready => State::Ready,
+    };
+    proto::ChannelStatus {
+        channel: status.channel.number().into(),
+        state: state as i32,
+        findings: status.findings.into_iter().map(shown_finding).collect(),
+        last_success_time: status.last_success_time.map(timestamp),
+    }
+}
+
+fn shown_finding(finding: Finding) -> proto::SetupFinding {
+    proto::SetupFinding { field: finding.field.to_owned(), message: finding.message, blocking: finding.blocking }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The fields of the provider settings: one table per message, which says of each field how it is set. A message is
+//! replaced field by field by the same table, so that a whole and its parts cannot disagree.
+
+use secrecy::SecretString;
+
+use crate::{
+    domain::{
+        EmailAddress, EmailProvider, EmailSettings, PhoneNumber, SendGridSettings, SmsSender, SmsSettings,
+        SmtpSecurity, SmtpSettings,
+    },
+    grpc::{
+        convert::check::Check,
+        proto::{self, email_settings::Provider, sms_settings::Sender},
+    },
+};
+
+/// How a field of message `M` is set in `D`.
+pub(super) enum Field<M, D> {
+    /// To what the message says.
+    Plain(fn(&mut Check, &M, &mut D)),
+    /// To what the message says; an empty one clears it if it is named, and is passed over if the whole is replaced.
+    Secret(fn(&M) -> &str, fn(&mut D) -> &mut Option<SecretString>),
+    /// Not at all.
+    OutputOnly,
+}
+
+/// The fields of a message, by name.
+pub(super) type Fields<M, D> = [(&'static str, Field<M, D>)];
+
+/// Replaces all of `target` by `message`, except for secrets that it leaves empty.
+pub(super) fn replace<M, D>(fields: &Fields<M, D>, check: &mut Check, message: &M, target: &mut D) {
+    for (name, field) in fields {
+        match field {
+            Field::Plain(set) => set(check, message, target),
+            Field::Secret(new, _) if new(message).is_empty() => {}
+            Field::Secret(new, kept) => *kept(target) = secret(check, name, new(message)),
+            Field::OutputOnly => {}
+        }
+    }
+}
+
+/// Sets the field of that name. Says what is wrong with the name, if anything.
+pub(super) fn set<M, D>(
+    fields: &Fields<M, D>,
+    name: &str,
+    check: &mut Check,
+    message: &M,
+    target: &mut D,
+) -> Result<(), &'static str> {
+    match fields.iter().find(|(known, _)| *known == name) {
+        Some((_, Field::Plain(set))) => set(check, message, target),
+        Some((_, Field::Secret(new, kept))) => *kept(target) = secret(check, name, new(message)),
+        Some((_, Field::OutputOnly)) => return Err(super::update::OUTPUT_ONLY),
+        None => return Err(super::update::UNKNOWN),
+    }
+    Ok(())
+}
+
+fn secret(check: &mut Check, name: &str, text: &str) -> Option<SecretString> {
+    let text = check.line(name, text.to_owned(), 1_000);
+    (!text.is_empty()).then(|| text.into())
+}
+
+/// `SmsSettings`.
+pub(super) const SMS: &Fields<proto::SmsSettings, SmsSettings> = &[
+    (
+        "account_sid",
+        Field::Plain(|check, new, sms| sms.account_sid = sid(check, "account_sid", "AC", &new.account_sid)),
+    ),
+    ("auth_token", Field::Secret(|new| &new.auth_token, |sms| &mut sms.auth_token)),
+    ("auth_token_set", Field::OutputOnly),
+    ("secondary_auth_token", Field::Secret(|new| &new.secondary_auth_token, |sms| &mut sms.secondary_auth_token)),
+    ("secondary_auth_token_set", Field::OutputOnly),
+    (
+        "api_key_sid",
+        Field::Plain(|check, new, sms| sms.api_key_sid = sid(check, "api_key_sid", "SK", &new.api_key_sid)),
+    ),
+    ("api_key_secret", Field::Secret(|new| &new.api_key_secret, |sms| &mut sms.api_key_secret)),
+    ("api_key_secret_set", Field::OutputOnly),
+    ("from_number", Field::Plain(from_number)),
+    ("messaging_service_sid", Field::Plain(messaging_service)),
+    ("prefix", Field::Plain(|check, new, sms| sms.prefix = check.line("prefix", new.prefix.clone(), 30))),
+    ("inbound_webhook_url", Field::OutputOnly),
+];
+
+// The arms of a choice are set one by one: an arm that the message does not have clears the one that is stored, and
+// leaves the other arm alone.
+
+fn from_number(check: &mut Check, new: &proto::SmsSettings, sms: &mut SmsSettings) {
+    let number = match &new.sender {
+        Some(Sender::FromNumber(number)) => {
+            check.parsed_if_set("from_number", number, |text| PhoneNumber::parse(text, "US"))
+        }
+        _ => None,
+    };
+    match number {
+        Some(number) => sms.sender = Some(SmsSender::Number(number)),
+        None => drop(sms.sender.take_if(|sender| matches!(sender, SmsSender::Number(_)))),
+    }
+}
+
+fn messaging_service(check: &mut Check, new: &proto::SmsSettings, sms: &mut SmsSettings) {
+    let service = match &new.sender {
+        Some(Sender::MessagingServiceSid(service)) => sid(check, "messaging_service_sid", "MG", service),
+        _ => String::new(),
+    };
+    if service.is_empty() {
+        drop(sms.sender.take_if(|sender| matches!(sender, SmsSender::MessagingService(_))));
+    } else {
+        sms.sender = Some(SmsSender::MessagingService(service));
+    }
+}
+
+/// An identifier of Twilio: two letters that say of what, and 32 hexadecimal digits.
+fn sid(check: &mut Check, field: &str, prefix: &str, text: &str) -> String {
+    let good = text
+        .strip_prefix(prefix)
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    check.expect(field, text.is_empty() || good, format!("must be {prefix} and 32 hexadecimal digits"));
+    text.to_owned()
+}
+
+/// `EmailSettings`.
+pub(super) const EMAIL: &Fields<proto::EmailSettings, EmailSettings> = &[
+    ("smtp", Field::Plain(smtp)),
+    ("sendgrid", Field::Plain(sendgrid)),
+    (
+        "from_address",
+        Field::Plain(|check, new, email| {
+            email.from_address = check.parsed_if_set("from_address", &new.from_address, EmailAddress::parse);
+        }),
+    ),
+    (
+        "from_name",
+        Field::Plain(|check, new, email| email.from_name = check.line("from_name", new.from_name.clone(), 100)),
+    ),
+    (
+        "reply_to_address",
+        Field::Plain(|check, new, email| {
+            email.reply_to = check.parsed_if_set("reply_to_address", &new.reply_to_address, EmailAddress::parse);
+        }),
+    ),
+    ("phi_permitted", Field::Plain(|_, new, email| email.phi_permitted = new.phi_permitted)),
+];
+
+fn smtp(check: &mut Check, new: &proto::EmailSettings, email: &mut EmailSettings) {
+    match &new.provider {
+        Some(Provider::Smtp(new)) => {
+            with_smtp(email, |smtp| check.at("smtp", |check| replace(SMTP, check, new, smtp)));
+        }
+        _ => drop(email.provider.take_if(|provider| matches!(provider, EmailProvider::Smtp(_)))),
+    }
+}
+
+fn sendgrid(check: &mut Check, new: &proto::EmailSettings, email: &mut EmailSettings) {
+    match &new.provider {
+        Some(Provider::Sendgrid(new)) => {
+            with_sendgrid(email, |stored| check.at("sendgrid", |check| replace(SENDGRID, check, new, stored)));
+        }
+        _ => drop(email.provider.take_if(|provider| matches!(provider, EmailProvider::SendGrid(_)))),
+    }
+}
+
+/// Changes the relay's settings; chooses them if there was something else.
+pub(super) fn with_smtp<T>(email: &mut EmailSettings, change: impl FnOnce(&mut SmtpSettings) -> T) -> T {
+    let mut smtp = match email.provider.take() {
+        Some(EmailProvider::Smtp(smtp)) => smtp,
+        _ => SmtpSettings::default(),
+    };
+    let done = change(&mut smtp);
+    email.provider = Some(EmailProvider::Smtp(smtp));
+    done
+}
+
+/// Changes SendGrid's settings; chooses them if there was something else.
+pub(super) fn with_sendgrid<T>(email: &mut EmailSettings, change: impl FnOnce(&mut SendGridSettings) -> T) -> T {
+    let mut sendgrid = match email.provider.take() {
+        Some(EmailProvider::SendGrid(sendgrid)) => sendgrid,
+        _ => SendGridSettings::default(),
+    };
+    let done = change(&mut sendgrid);
+    email.provider = Some(EmailProvider::SendGrid(sendgrid));
+    done
+}
+
+/// `SmtpSettings`.
+pub(super) const SMTP: &Fields<proto::SmtpSettings, SmtpSettings> = &[
+    (
+        "host",
+        Field::Plain(|check, new, smtp| {
+            smtp.host = check.parsed_if_set("host", &new.host, host).unwrap_or_default();
+        }),
+    ),
+    ("port", Field::Plain(port)),
+    (
+        "security",
+        Field::Plain(|check, new, smtp| {
+            smtp.security = (new.security != 0).then(|| check.choice("security", new.security, security)).flatten();
+        }),
+    ),
+    ("username", Field::Plain(|check, new, smtp| smtp.username = check.line("username", new.username.clone(), 320))),
+    ("password", Field::Secret(|new| &new.password, |smtp| &mut smtp.password)),
+    ("password_set", Field::OutputOnly),
+];
+
+fn port(check: &mut Check, new: &proto::SmtpSettings, smtp: &mut SmtpSettings) {
+    let port = u16::try_from(new.port);
+    check.expect("port", port.is_ok(), "must be 1 to 65535");
+    smtp.port = port.unwrap_or_default();
+}
+
+const fn security(number: i16) -> Option<SmtpSecurity> {
+    match number {
+        1 => Some(SmtpSecurity::StartTls),
+        2 => Some(SmtpSecurity::Tls),
+        _ => None,
+    }
+}
+
+/// The name of a machine, in lower-case ASCII: no scheme, port, path or space.
+pub(super) fn host(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "must be the name of a host, such as mail.example.com";
+    // The parser would decode %41 and the like.
+    if text.len() > 253 || text.contains('%') {
+        return Err(WRONG);
+    }
+    url::Host::parse(text).map(|host| host.to_string()).map_err(|_| WRONG)
+}
+
+/// `SendGridSettings`.
+pub(super) const SENDGRID: &Fields<proto::SendGridSettings, SendGridSettings> = &[
+    ("api_key", Field::Secret(|new| &new.api_key, |sendgrid| &mut sendgrid.api_key)),
+    ("api_key_set", Field::OutputOnly),
+    (
+        "webhook_public_key",
+        Field::Plain(|check, new, sendgrid| {
+            sendgrid.webhook_public_key = check.line("webhook_public_key", new.webhook_public_key.clone(), 500);
+        }),
+    ),
+    ("event_webhook_url", Field::OutputOnly),
+];

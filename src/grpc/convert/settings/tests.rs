@@ -1,0 +1,293 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use prost_types::FieldMask;
+
+use super::*;
+use crate::{
+    domain::Stored,
+    grpc::proto::{EmailSettings as NewEmail, SendGridSettings, SmsSettings as NewSms, SmtpSettings as NewSmtp},
+    service::Error,
+};
+
+const SID: &str = "AC0123456789abcdef0123456789ABCDEF";
+
+fn request(settings: proto::PracticeSettings, paths: &[&str]) -> proto::UpdatePracticeSettingsRequest {
+    proto::UpdatePracticeSettingsRequest {
+        practice_id: "a".into(),
+        settings: Some(settings),
+        update_mask: Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+    }
+}
+
+fn sms(sms: NewSms) -> proto::PracticeSettings {
+    proto::PracticeSettings { sms: Some(sms), ..Default::default() }
+}
+
+fn email(email: NewEmail) -> proto::PracticeSettings {
+    proto::PracticeSettings { email: Some(email), ..Default::default() }
+}
+
+fn smtp(smtp: NewSmtp) -> proto::PracticeSettings {
+    email(NewEmail { provider: Some(Provider::Smtp(smtp)), ..Default::default() })
+}
+
+fn apply(before: PracticeSettings, new: proto::PracticeSettings, paths: &[&str]) -> PracticeSettings {
+    Update::read(request(new, paths)).ok().unwrap().apply(before).unwrap()
+}
+
+fn faults(new: proto::PracticeSettings, paths: &[&str]) -> Vec<(String, String)> {
+    match Update::read(request(new, paths)).err() {
+        Some(Error::FieldInvalid(found)) => found.into_iter().map(|it| (it.field, it.description)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn secret(secret: Option<&SecretString>) -> &str {
+    secret.map(ExposeSecret::expose_secret).unwrap_or_default()
+}
+
+/// Everything set, by one update of the whole.
+fn full() -> PracticeSettings {
+    let settings = proto::PracticeSettings {
+        sms: Some(NewSms {
+            account_sid: SID.into(),
+            auth_token: "token".into(),
+            sender: Some(Sender::FromNumber("+12025550142".into())),
+            prefix: "Acme".into(),
+            ..Default::default()
+        }),
+        email: Some(NewEmail {
+            provider: Some(Provider::Smtp(NewSmtp {
+                host: "Mail.example.com".into(),
+                port: 587,
+                security: 1,
+                username: "acme".into(),
+                password: "word".into(),
+                ..Default::default()
+            })),
+            from_address: "front@example.com".into(),
+            from_name: "Acme".into(),
+            ..Default::default()
+        }),
+        link_hosts: vec!["Portal.Example.com".into()],
+        ..Default::default()
+    };
+    apply(PracticeSettings::default(), settings, &["sms", "email", "link_hosts"])
+}
+
+#[test]
+fn a_form_sent_back_as_it_was_read_keeps_the_secrets() {
+    let before = full();
+    let view = SettingsView {
+        settings: Stored { value: before.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 3 },
+        statuses: Vec::new(),
+        inbound_webhook_url: "https://example.com/inbound".into(),
+    };
+    let read = shown(view);
+    let (sms, email) = (read.sms.clone().unwrap(), read.email.clone().unwrap());
+    assert!(sms.auth_token_set && sms.auth_token.is_empty() && !sms.api_key_secret_set);
+    assert!(matches!(email.provider, Some(Provider::Smtp(smtp)) if smtp.password_set && smtp.password.is_empty()));
+    assert_eq!((read.etag.as_str(), read.kind_channels.len()), ("3", Kind::ALL.len()));
+
+    let after = apply(before.clone(), read, &["sms", "email", "link_hosts", "kind_channels"]);
+    assert_eq!(secret(after.sms.auth_token.as_ref()), "token");
+    let Some(EmailProvider::Smtp(smtp)) = &after.email.provider else { panic!("the relay is kept") };
+    assert_eq!((smtp.host.as_str(), smtp.port, secret(smtp.password.as_ref())), ("mail.example.com", 587, "word"));
+    assert_eq!(Kind::ALL.map(|kind| after.kind_channels[&kind]), Kind::ALL.map(|kind| before.kind(kind)));
+    assert_eq!((after.sms.sender, after.link_hosts), (before.sms.sender, before.link_hosts));
+}
+
+#[test]
+fn a_whole_message_replaces_all_but_its_secrets() {
+    let after = apply(full(), sms(NewSms::default()), &["sms"]);
+    assert!(after.sms.account_sid.is_empty() && after.sms.sender.is_none() && after.sms.prefix.is_empty());
+    assert_eq!(secret(after.sms.auth_token.as_ref()), "token");
+    let after = apply(full(), proto::PracticeSettings::default(), &["email"]);
+    assert!(after.email.provider.is_none() && after.email.from_address.is_none());
+}
+
+#[test]
+fn a_named_secret_is_set_or_cleared() {
+    let new = sms(NewSms { auth_token: "next".into(), secondary_auth_token: "old".into(), ..Default::default() });
+    let after = apply(full(), new, &["sms.auth_token", "sms.secondary_auth_token"]);
+    assert_eq!(secret(after.sms.auth_token.as_ref()), "next");
+    assert_eq!(secret(after.sms.secondary_auth_token.as_ref()), "old");
+    assert_eq!(after.sms.account_sid, SID, "what is not named stays");
+    let after = apply(after, sms(NewSms::default()), &["sms.auth_token"]);
+    assert!(after.sms.auth_token.is_none() && after.sms.secondary_auth_token.is_some());
+    let after = apply(full(), smtp(NewSmtp::default()), &["email.smtp.password"]);
+    assert!(matches!(after.email.provider, Some(EmailProvider::Smtp(it)) if it.password.is_none() && it.port == 587));
+}
+
+#[test]
+fn the_arms_of_a_choice_are_set_one_by_one() {
+    let service = format!("MG{}", &SID[2..]);
+    let new = sms(NewSms { sender: Some(Sender::MessagingServiceSid(service.clone())), ..Default::default() });
+    for paths in [["sms.from_number", "sms.messaging_service_sid"], ["sms.messaging_service_sid", "sms.from_number"]] {
+        let after = apply(full(), new.clone(), &paths);
+        assert_eq!(after.sms.sender, Some(SmsSender::MessagingService(service.clone())));
+    }
+    let after = apply(full(), sms(NewSms::default()), &["sms.messaging_service_sid"]);
+    assert!(after.sms.sender.is_some(), "the other arm is left alone");
+    let after = apply(full(), sms(NewSms::default()), &["sms.from_number"]);
+    assert!(after.sms.sender.is_none());
+    let sendgrid = SendGridSettings { api_key: "SG.1".into(), ..Default::default() };
+    let new = email(NewEmail { provider: Some(Provider::Sendgrid(sendgrid)), ..Default::default() });
+    let after = apply(full(), new, &["email.sendgrid"]);
+    assert!(matches!(after.email.provider, Some(EmailProvider::SendGrid(it)) if secret(it.api_key.as_ref()) == "SG.1"));
+}
+
+#[test]
+fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
+    let settable = [
+        "kind_channels",
+        "link_hosts",
+        "sms",
+        "sms.account_sid",
+        "sms.auth_token",
+        "sms.secondary_auth_token",
+        "sms.api_key_sid",
+        "sms.api_key_secret",
+        "sms.from_number",
+        "sms.messaging_service_sid",
+        "sms.prefix",
+        "email",
+        "email.smtp",
+        "email.smtp.host",
+        "email.smtp.port",
+        "email.smtp.security",
+        "email.smtp.username",
+        "email.smtp.password",
+        "email.sendgrid",
+        "email.sendgrid.api_key",
+        "email.sendgrid.webhook_public_key",
+        "email.from_address",
+        "email.from_name",
+        "email.reply_to_address",
+        "email.phi_permitted",
+    ];
+    for path in settable {
+        assert!(faults(proto::PracticeSettings::default(), &[path]).is_empty(), "{path}");
+    }
+    let output_only = [
+        "channel_statuses",
+        "content_retention",
+        "update_time",
+        "etag",
+        "sms.auth_token_set",
+        "sms.api_key_secret_set",
+        "sms.secondary_auth_token_set",
+        "sms.inbound_webhook_url",
+        "email.smtp.password_set",
+        "email.sendgrid.api_key_set",
+        "email.sendgrid.event_webhook_url",
+    ];
+    let later = [
+        "push",
+        "push.fcm_service_account_json",
+        "quiet_hours",
+        "quiet_hours.start",
+        "after_hours_reply",
+        "opt_in_channels",
+        "test_contacts",
+    ];
+    let unknown = ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "Sms", "*", "nope"];
+    for (paths, word) in [(&output_only[..], "output only"), (&later, "not support"), (&unknown, "no setting")] {
+        for path in paths {
+            let found = faults(proto::PracticeSettings::default(), &["sms", path]);
+            let [(field, description)] = found.as_slice() else { panic!("{path}: {found:?}") };
+            assert_eq!(field, "update_mask");
+            assert!(description.starts_with("path 2 ") && description.contains(word), "{path}: {description}");
+        }
+    }
+}
+
+#[test]
+fn a_mask_is_required() {
+    let mut bare = request(proto::PracticeSettings::default(), &[]);
+    bare.update_mask = None;
+    for request in [request(proto::PracticeSettings::default(), &[]), bare] {
+        assert!(matches!(Update::read(request), Err(Error::FieldInvalid(found)) if found[0].field == "update_mask"));
+    }
+    let mut request = request(proto::PracticeSettings::default(), &["sms"]);
+    request.settings = None;
+    assert!(matches!(Update::read(request), Err(Error::FieldInvalid(found)) if found[0].field == "settings"));
+}
+
+#[test]
+fn malformed_values_are_refused_under_their_paths() {
+    let sender = |sender| sms(NewSms { sender: Some(sender), ..Default::default() });
+    let rows = [
+        ("sms.account_sid", sms(NewSms { account_sid: "AC12".into(), ..Default::default() })),
+        ("sms.account_sid", sms(NewSms { account_sid: SID.replace("AC", "SK"), ..Default::default() })),
+        ("sms.api_key_sid", sms(NewSms { api_key_sid: SID.into(), ..Default::default() })),
+        ("sms.auth_token", sms(NewSms { auth_token: "a\nb".into(), ..Default::default() })),
+        ("sms.from_number", sender(Sender::FromNumber("1".into()))),
+        ("sms.messaging_service_sid", sender(Sender::MessagingServiceSid(SID.into()))),
+        ("sms.prefix", sms(NewSms { prefix: "x".repeat(31), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "a\nb".into(), ..Default::default() })),
+        ("email.from_address", email(NewEmail { from_address: "front".into(), ..Default::default() })),
+        ("email.from_name", email(NewEmail { from_name: "a\r\nb".into(), ..Default::default() })),
+        ("email.reply_to_address", email(NewEmail { reply_to_address: "x".into(), ..Default::default() })),
+        ("email.smtp.host", smtp(NewSmtp { host: "smtp://mail.example.com".into(), ..Default::default() })),
+        ("email.smtp.host", smtp(NewSmtp { host: "mail example.com".into(), ..Default::default() })),
+        ("email.smtp.host", smtp(NewSmtp { host: "x".repeat(254), ..Default::default() })),
+        ("email.smtp.port", smtp(NewSmtp { port: 65_536, ..Default::default() })),
+        ("email.smtp.port", smtp(NewSmtp { port: -1, ..Default::default() })),
+        ("email.smtp.security", smtp(NewSmtp { security: 3, ..Default::default() })),
+    ];
+    for (path, settings) in rows {
+        let whole = path.split('.').next().unwrap();
+        for mask in [whole, path] {
+            let found = faults(settings.clone(), &[mask]);
+            assert_eq!(
+                found.first().map(|(field, _)| field.as_str()),
+                Some(format!("settings.{path}").as_str()),
+                "{mask}"
+            );
+            assert_eq!(found.len(), 1, "{found:?}");
+        }
+    }
+    let hosts = |hosts: Vec<String>| proto::PracticeSettings { link_hosts: hosts, ..Default::default() };
+    for bad in ["https://example.com", "example.com/x", "example.com:443", "", "a b"] {
+        assert_eq!(faults(hosts(vec![bad.into()]), &["link_hosts"])[0].0, "settings.link_hosts[0]", "{bad}");
+    }
+    assert_eq!(faults(hosts(vec!["example.com".into(); 51]), &["link_hosts"])[0].0, "settings.link_hosts");
+}
+
+#[test]
+fn channels_of_kinds_make_sense_together() {
+    let row = |kind, channels: &[i32], offered: &[i32]| proto::KindChannels {
+        kind,
+        channels: channels.to_vec(),
+        offered_channels: offered.to_vec(),
+    };
+    let kinds =
+        |rows: &[proto::KindChannels]| proto::PracticeSettings { kind_channels: rows.to_vec(), ..Default::default() };
+    let good = kinds(&[row(4, &[2, 3], &[2, 3, 1]), row(10, &[], &[]), row(1, &[], &[])]);
+    let after = apply(full(), good, &["kind_channels"]);
+    assert_eq!(after.kind_channels.len(), 3);
+    assert_eq!(after.kind_channels[&Kind::AppointmentReminder], KindChannels::default());
+    let rows = [
+        ("kind_channels[1].kind", vec![row(4, &[2], &[]), row(4, &[3], &[])]),
+        ("kind_channels[0].kind", vec![row(0, &[2], &[])]),
+        ("kind_channels[0].kind", vec![row(12, &[2], &[])]),
+        ("kind_channels[0].channels", vec![row(10, &[2], &[])]),
+        ("kind_channels[0].channels[1]", vec![row(4, &[2, 2], &[])]),
+        ("kind_channels[0].channels[0]", vec![row(4, &[7], &[])]),
+        ("kind_channels[0].offered_channels", vec![row(4, &[2, 3], &[2])]),
+    ];
+    for (field, rows) in rows {
+        let found = faults(kinds(&rows), &["kind_channels"]);
+        assert_eq!(found.first().map(|(field, _)| field.as_str()), Some(format!("settings.{field}").as_str()));
+    }
+}
+
+#[test]
+fn an_etag_that_was_not_made_here_matches_nothing() {
+    use crate::grpc::convert::revision;
+    assert_eq!([revision(""), revision("0"), revision("12")], [None, Some(0), Some(12)]);
+    for bad in ["x", "-5", "1.0", "99999999999999999999"] {
+        assert_eq!(revision(bad), Some(-1), "{bad}");
+    }
+}

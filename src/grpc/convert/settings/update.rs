@@ -1,0 +1,123 @@
+//! Changes to the settings of a practice: what each path of an update mask means. An unknown path is refused, since
+//! passing over it would look like success.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fields::{self, EMAIL, SENDGRID, SMS, SMTP};
+use crate::{
+    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings},
+    grpc::{
+        convert::{check::Check, revision},
+        proto::{self, email_settings::Provider},
+    },
+    service::Error,
+};
+
+/// Most paths in a mask; there are about forty.
+const MOST_PATHS: usize = 100;
+
+pub(super) const OUTPUT_ONLY: &str = "is output only";
+pub(super) const UNKNOWN: &str = "names no setting";
+const LATER: &str = "names a setting that this server does not support yet";
+
+/// A change, good in itself: what it makes of settings depends on them only where secrets are kept.
+pub(crate) struct Update {
+    settings: proto::PracticeSettings,
+    paths: Vec<String>,
+}
+
+impl Update {
+    /// Reads a change, and tries it on empty settings, so that its faults come up before anything is loaded.
+    pub(crate) fn read(request: proto::UpdatePracticeSettingsRequest) -> Result<Self, Error> {
+        let mut check = Check::default();
+        let paths = request.update_mask.unwrap_or_default().paths;
+        check.count("update_mask", paths.len(), 1..=MOST_PATHS);
+        let settings = check.required("settings", request.settings, |_, settings| Some(settings));
+        let update = Self { settings: check.finish(settings)?, paths };
+        update.apply(PracticeSettings::default())?;
+        Ok(update)
+    }
+
+    /// The revision that the settings must have; unset: any.
+    pub(crate) fn revision(&self) -> Option<i64> {
+        revision(&self.settings.etag)
+    }
+
+    /// What becomes of `settings`.
+    pub(crate) fn apply(&self, mut settings: PracticeSettings) -> Result<PracticeSettings, Error> {
+        let mut check = Check::default();
+        for (place, path) in self.paths.iter().enumerate() {
+            let done = check.at("settings", |check| apply(check, path, &self.settings, &mut settings));
+            if let Err(fault) = done {
+                // The path itself is the caller's text, so that it is told by its place.
+                check.expect("update_mask", false, format!("path {} {fault}", place + 1));
+            }
+        }
+        check.finish(Some(settings))
+    }
+}
+
+fn apply(
+    check: &mut Check,
+    path: &str,
+    new: &proto::PracticeSettings,
+    settings: &mut PracticeSettings,
+) -> Result<(), &'static str> {
+    // A message that is not there is one with nothing set.
+    let (no_sms, no_email) = (proto::SmsSettings::default(), proto::EmailSettings::default());
+    let (no_smtp, no_sendgrid) = (proto::SmtpSettings::default(), proto::SendGridSettings::default());
+    let (new_sms, new_email) = (new.sms.as_ref().unwrap_or(&no_sms), new.email.as_ref().unwrap_or(&no_email));
+    let (new_smtp, new_sendgrid) = match &new_email.provider {
+        Some(Provider::Smtp(smtp)) => (smtp, &no_sendgrid),
+        Some(Provider::Sendgrid(sendgrid)) => (&no_smtp, sendgrid),
+        None => (&no_smtp, &no_sendgrid),
+    };
+    let PracticeSettings { sms, email, .. } = settings;
+    let parts: Vec<&str> = path.split('.').collect();
+    match parts.as_slice() {
+        ["kind_channels"] => settings.kind_channels = kind_channels(check, &new.kind_channels),
+        ["link_hosts"] => settings.link_hosts = link_hosts(check, &new.link_hosts),
+        ["sms"] => check.at("sms", |check| fields::replace(SMS, check, new_sms, sms)),
+        ["sms", field] => check.at("sms", |check| fields::set(SMS, field, check, new_sms, sms))?,
+        ["email"] => check.at("email", |check| fields::replace(EMAIL, check, new_email, email)),
+        ["email", field] => check.at("email", |check| fields::set(EMAIL, field, check, new_email, email))?,
+        ["email", "smtp", field] => check.at("email.smtp", |check| {
+            fields::with_smtp(email, |smtp| fields::set(SMTP, field, check, new_smtp, smtp))
+        })?,
+        ["email", "sendgrid", field] => check.at("email.sendgrid", |check| {
+            fields::with_sendgrid(email, |stored| fields::set(SENDGRID, field, check, new_sendgrid, stored))
+        })?,
+        ["push" | "quiet_hours" | "after_hours_reply" | "opt_in_channels" | "test_contacts", ..] => return Err(LATER),
+        ["channel_statuses" | "content_retention" | "update_time" | "etag", ..] => return Err(OUTPUT_ONLY),
+        _ => return Err(UNKNOWN),
+    }
+    Ok(())
+}
+
+fn kind_channels(check: &mut Check, entries: &[proto::KindChannels]) -> BTreeMap<Kind, KindChannels> {
+    check.count("kind_channels", entries.len(), 0..=Kind::ALL.len());
+    let mut kinds = BTreeMap::new();
+    check.each("kind_channels", entries.iter().take(Kind::ALL.len()), |check, entry| {
+        let kind = check.choice("kind", entry.kind, Kind::from_number);
+        let channels = channel_set(check, "channels", &entry.channels);
+        let offered = channel_set(check, "offered_channels", &entry.offered_channels);
+        let own = kind != Some(Kind::Announcement) || channels.is_empty();
+        check.expect("channels", own, "must be empty: each broadcast names its own");
+        let within = offered.is_empty() || offered.includes(channels);
+        check.expect("offered_channels", within, "must be empty or hold all of channels");
+        let offered = Some(offered).filter(|offered| !offered.is_empty());
+        let twice = kind.is_some_and(|kind| kinds.insert(kind, KindChannels { channels, offered }).is_some());
+        check.expect("kind", !twice, "is there twice");
+    });
+    kinds
+}
+
+fn channel_set(check: &mut Check, field: &str, numbers: &[i32]) -> ChannelSet {
+    check.choices(field, numbers.to_vec(), Channel::from_number).into_iter().collect()
+}
+
+fn link_hosts(check: &mut Check, hosts: &[String]) -> BTreeSet<String> {
+    check.count("link_hosts", hosts.len(), 0..=50);
+    let hosts = hosts.iter().take(50).enumerate();
+    hosts.filter_map(|(place, text)| check.parsed(&format!("link_hosts[{place}]"), text, fields::host)).collect()
+}

@@ -1,0 +1,114 @@
+//! The services that this server does not offer yet. Their calls are checked for token, practice and role like all others,
+//! so that a stranger learns nothing, and then say so.
+
+use futures::stream::Empty;
+use tonic::{Request, Response, Status};
+
+#[allow(clippy::wildcard_imports, reason = "every message of five services, each named once below")]
+use super::proto::*;
+use super::{
+    auth,
+    proto::{
+        audit_service_server::AuditService, broadcast_service_server::BroadcastService,
+        conversations_service_server::ConversationsService, inbox_service_server::InboxService,
+        template_service_server::TemplateService,
+    },
+};
+use crate::domain::Role::{Auditor, Patient, Portal, PracticeAdmin, Staff};
+
+/// A service as a table: each call with its messages and the roles that may make it.
+macro_rules! not_offered {
+    (
+        $(#[$doc:meta])* $handlers:ident for $service:ident {
+            $($call:ident($request:ty) -> $answer:ty: [$($role:ident),+];)*
+        }
+        $(streams { $($stream:ident = $stream_call:ident($stream_request:ty) -> $part:ty: [$($stream_role:ident),+];)* })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $handlers;
+
+        #[tonic::async_trait]
+        impl $service for $handlers {
+            $(async fn $call(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
+                auth::not_offered(&request, &request.get_ref().practice_id, &[$($role),+])
+            })*
+            $($(
+                type $stream = Empty<Result<$part, Status>>;
+
+                async fn $stream_call(
+                    &self,
+                    request: Request<$stream_request>,
+                ) -> Result<Response<Self::$stream>, Status> {
+                    auth::not_offered(&request, &request.get_ref().practice_id, &[$($stream_role),+])
+                }
+            )*)?
+        }
+    };
+}
+
+not_offered! {
+    /// Broadcasts.
+    Broadcasts for BroadcastService {
+        preview_broadcast(PreviewBroadcastRequest) -> PreviewBroadcastResponse: [Staff];
+        create_broadcast(CreateBroadcastRequest) -> CreateBroadcastResponse: [PracticeAdmin];
+        get_broadcast(GetBroadcastRequest) -> GetBroadcastResponse: [Staff, Auditor];
+        list_broadcasts(ListBroadcastsRequest) -> ListBroadcastsResponse: [Staff, Auditor];
+        cancel_broadcast(CancelBroadcastRequest) -> CancelBroadcastResponse: [PracticeAdmin];
+    }
+    streams {
+        WatchBroadcastStream = watch_broadcast(WatchBroadcastRequest) -> WatchBroadcastResponse: [Staff, Auditor];
+    }
+}
+
+not_offered! {
+    /// Wording.
+    Templates for TemplateService {
+        list_templates(ListTemplatesRequest) -> ListTemplatesResponse: [Staff];
+        get_template(GetTemplateRequest) -> GetTemplateResponse: [Staff];
+        create_template_version(CreateTemplateVersionRequest) -> CreateTemplateVersionResponse: [PracticeAdmin];
+        activate_template_version(ActivateTemplateVersionRequest) -> ActivateTemplateVersionResponse: [PracticeAdmin];
+        preview_template(PreviewTemplateRequest) -> PreviewTemplateResponse: [Staff];
+        send_test_message(SendTestMessageRequest) -> SendTestMessageResponse: [PracticeAdmin];
+    }
+}
+
+not_offered! {
+    /// The in-app channel.
+    Inbox for InboxService {
+        list_inbox_items(ListInboxItemsRequest) -> ListInboxItemsResponse: [Patient, Portal];
+        mark_inbox_items(MarkInboxItemsRequest) -> MarkInboxItemsResponse: [Patient, Portal];
+        register_push_device(RegisterPushDeviceRequest) -> RegisterPushDeviceResponse: [Patient, Portal];
+        delete_push_device(DeletePushDeviceRequest) -> DeletePushDeviceResponse: [Patient, Portal];
+    }
+    streams {
+        WatchInboxStream = watch_inbox(WatchInboxRequest) -> WatchInboxResponse: [Patient, Portal];
+    }
+}
+
+not_offered! {
+    /// Conversations.
+    Conversations for ConversationsService {
+        list_conversations(ListConversationsRequest) -> ListConversationsResponse: [Staff, Patient, Portal];
+        get_conversation(GetConversationRequest) -> GetConversationResponse: [Staff, Patient, Portal];
+        list_messages(ListMessagesRequest) -> ListMessagesResponse: [Staff, Patient, Portal];
+        send_message(SendMessageRequest) -> SendMessageResponse: [Staff, Patient, Portal];
+        update_conversation(UpdateConversationRequest) -> UpdateConversationResponse: [Staff];
+        link_conversation(LinkConversationRequest) -> LinkConversationResponse: [Staff];
+        mark_conversation_read(MarkConversationReadRequest) -> MarkConversationReadResponse: [Staff, Patient, Portal];
+        upload_attachment(UploadAttachmentRequest) -> UploadAttachmentResponse: [Staff, Patient, Portal];
+    }
+    streams {
+        WatchConversationsStream =
+            watch_conversations(WatchConversationsRequest) -> WatchConversationsResponse: [Staff, Patient, Portal];
+        DownloadAttachmentStream =
+            download_attachment(DownloadAttachmentRequest) -> DownloadAttachmentResponse: [Staff, Patient, Portal];
+    }
+}
+
+not_offered! {
+    /// The audit trail.
+    Audit for AuditService {
+        list_audit_events(ListAuditEventsRequest) -> ListAuditEventsResponse: [Auditor];
+    }
+}

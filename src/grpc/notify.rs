@@ -1,0 +1,121 @@
+//! `NotifyService`: scope, parse, call, show.
+
+use futures::{StreamExt, stream::Map};
+use tonic::{Request, Response, Status};
+
+use super::{
+    auth, convert, deadline,
+    proto::{
+        BatchSendNotificationsRequest, BatchSendNotificationsResponse, CancelNotificationRequest,
+        CancelNotificationResponse, GetDeliveryStatsRequest, GetDeliveryStatsResponse, GetNotificationRequest,
+        GetNotificationResponse, ListDeliveriesRequest, ListDeliveriesResponse, NotificationView,
+        PreviewNotificationRequest, PreviewNotificationResponse, RetryDeliveryRequest, RetryDeliveryResponse,
+        SendNotificationRequest, SendNotificationResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
+        notify_service_server::NotifyService,
+    },
+};
+use crate::{
+    domain::Role,
+    service::{
+        Error,
+        notify::Notify,
+        watch::{Step, Steps, Watch},
+    },
+};
+
+const SENDERS: &[Role] = &[Role::Sender, Role::Staff];
+const READERS: &[Role] = &[Role::Sender, Role::Staff, Role::Auditor];
+
+/// The handlers.
+pub(super) struct Handlers {
+    pub(super) notify: Notify,
+    pub(super) watch: Watch,
+}
+
+#[tonic::async_trait]
+impl NotifyService for Handlers {
+    async fn send_notification(
+        &self,
+        request: Request<SendNotificationRequest>,
+    ) -> Result<Response<SendNotificationResponse>, Status> {
+        let scope = auth::scope(&request, &request.get_ref().practice_id, SENDERS)?;
+        let order = convert::notification::order(request.into_inner())?;
+        Ok(Response::new(convert::notification::sent(self.notify.send(&scope, order).await?)))
+    }
+
+    async fn batch_send_notifications(
+        &self,
+        request: Request<BatchSendNotificationsRequest>,
+    ) -> Result<Response<BatchSendNotificationsResponse>, Status> {
+        let scope = auth::scope(&request, &request.get_ref().practice_id, SENDERS)?;
+        let orders = convert::notification::orders(request.into_inner())?;
+        Ok(Response::new(convert::notification::all_sent(self.notify.send_all(&scope, orders).await)))
+    }
+
+    async fn preview_notification(
+        &self,
+        request: Request<PreviewNotificationRequest>,
+    ) -> Result<Response<PreviewNotificationResponse>, Status> {
+        auth::not_offered(&request, &request.get_ref().practice_id, SENDERS)
+    }
+
+    async fn get_notification(
+        &self,
+        request: Request<GetNotificationRequest>,
+    ) -> Result<Response<GetNotificationResponse>, Status> {
+        // Text is for staff alone.
+        let full = request.get_ref().view == NotificationView::Full as i32;
+        let roles = if full { &[Role::Staff] } else { READERS };
+        let scope = auth::scope(&request, &request.get_ref().practice_id, roles)?;
+        let id = convert::notification::wanted(request.get_ref())?;
+        Ok(Response::new(convert::notification::detailed(self.notify.get(&scope, id, full).await?)))
+    }
+
+    async fn cancel_notification(
+        &self,
+        request: Request<CancelNotificationRequest>,
+    ) -> Result<Response<CancelNotificationResponse>, Status> {
+        auth::not_offered(&request, &request.get_ref().practice_id, SENDERS)
+    }
+
+    async fn retry_delivery(
+        &self,
+        request: Request<RetryDeliveryRequest>,
+    ) -> Result<Response<RetryDeliveryResponse>, Status> {
+        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff])
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<ListDeliveriesRequest>,
+    ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let scope = auth::scope(&request, &request.get_ref().practice_id, READERS)?;
+        let query = convert::delivery::list(request.into_inner())?;
+        Ok(Response::new(convert::delivery::page(self.notify.list(&scope, query).await?)))
+    }
+
+    type WatchDeliveriesStream = Map<Steps, fn(Result<Step, Error>) -> Result<WatchDeliveriesResponse, Status>>;
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<WatchDeliveriesRequest>,
+    ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
+        let scope = auth::scope(&request, &request.get_ref().practice_id, READERS)?;
+        // The portal's backend stands for all its patients, so that the limit of one subject is not its own.
+        let exempt = auth::actor(&request)?.holds(Role::Portal);
+        let deadline = deadline::of(&request);
+        let wanted = convert::delivery::watch(request.into_inner(), deadline)?;
+        Ok(Response::new(self.watch.start(scope, exempt, wanted).await?.map(answer)))
+    }
+
+    async fn get_delivery_stats(
+        &self,
+        request: Request<GetDeliveryStatsRequest>,
+    ) -> Result<Response<GetDeliveryStatsResponse>, Status> {
+        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Auditor])
+    }
+}
+
+fn answer(step: Result<Step, Error>) -> Result<WatchDeliveriesResponse, Status> {
+    Ok(convert::delivery::step(step?))
+}

@@ -1,0 +1,173 @@
+//! The one place where an error becomes a status: code, text, and the details that the contract names. No text or detail
+//! holds a name, an address, a body or a cause.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use uuid::Uuid;
+
+use super::{
+    convert::check::MOST_VIOLATIONS,
+    proto::{self, ErrorReason},
+};
+use crate::{
+    domain::Denied,
+    service::{Error, Violation},
+    telemetry,
+};
+
+const DOMAIN: &str = "heedwell.v1";
+/// Errors travel in trailers, which some clients limit to 8 KiB.
+const LONGEST_MESSAGE: usize = 512;
+/// When to try again while the database is out of reach.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = kind(&error);
+        let mut details = ErrorDetails::new();
+        let metadata = describe(&error, &mut details);
+        details.set_error_info(reason_name(reason), DOMAIN, metadata);
+        Self::with_error_details(code, message(&error), details)
+    }
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        Error::from(denied).into()
+    }
+}
+
+/// Why one item of a batch failed: what a single call would have said.
+pub(crate) fn item(error: &Error) -> proto::ItemError {
+    let (code, reason) = kind(error);
+    let metadata = describe(error, &mut ErrorDetails::new());
+    let incident = metadata.get("incident_id").map(|id| format!(" (incident {id})")).unwrap_or_default();
+    let violations = match error {
+        Error::FieldInvalid(violations) => violations.as_slice(),
+        _ => &[],
+    };
+    let field_violations = violations.iter().take(MOST_VIOLATIONS).map(|Violation { field, description }| {
+        proto::FieldViolation { field: field.clone(), description: description.clone() }
+    });
+    proto::ItemError {
+        code: code as i32,
+        reason: reason as i32,
+        message: message(error) + &incident,
+        field_violations: field_violations.collect(),
+    }
+}
+
+/// The answer of a call that this server does not offer yet.
+pub(super) fn not_offered() -> Status {
+    unimplemented("this server does not offer this call yet")
+}
+
+/// The answer of a call that is only served on the port of gRPC.
+pub(super) fn not_here() -> Status {
+    unimplemented("this call is not served to browsers")
+}
+
+/// The catalogue has no reason for it.
+fn unimplemented(message: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason_name(ErrorReason::Unspecified), DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Unimplemented, message, details)
+}
+
+/// The answer of a call that took too long; no reason of the catalogue either.
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the deadline passed; repeat the call with the same request_id")
+}
+
+/// The answer of a call whose code broke down. What the panic said may be anything, and stays in the process's own output.
+pub(super) fn panicked() -> Status {
+    Error::Internal("a call panicked".into()).into()
+}
+
+/// The code and the reason; the contract ties them together.
+const fn kind(error: &Error) -> (Code, ErrorReason) {
+    match error {
+        Error::TokenInvalid => (Code::Unauthenticated, ErrorReason::TokenInvalid),
+        Error::Denied(Denied::Scope) => (Code::PermissionDenied, ErrorReason::ScopeForbidden),
+        Error::Denied(Denied::Role { .. }) => (Code::PermissionDenied, ErrorReason::RoleRequired),
+        Error::FieldInvalid(_) => (Code::InvalidArgument, ErrorReason::FieldInvalid),
+        Error::PageTokenInvalid => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
+        Error::CursorInvalid => (Code::InvalidArgument, ErrorReason::CursorInvalid),
+        Error::CursorExpired { .. } => (Code::OutOfRange, ErrorReason::CursorExpired),
+        Error::NotFound { .. } => (Code::NotFound, ErrorReason::NotFound),
+        Error::RequestIdReused { .. } => (Code::AlreadyExists, ErrorReason::RequestIdReused),
+        Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
+        Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
+        Error::StoreUnavailable(_) => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        Error::WatchStalled => (Code::Unavailable, ErrorReason::WatchStalled),
+        Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+/// Fills in the details that go with the reason, and yields the metadata. What only the operator may see is logged.
+fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String> {
+    let key = |key: &str, value: String| HashMap::from([(key.to_owned(), value)]);
+    match error {
+        Error::TokenInvalid
+        | Error::Denied(Denied::Scope)
+        | Error::PageTokenInvalid
+        | Error::CursorInvalid
+        | Error::WatchStalled => HashMap::new(),
+        Error::Denied(Denied::Role { required }) => key("required_role", required.name().to_owned()),
+        Error::FieldInvalid(violations) => {
+            for Violation { field, description } in violations.iter().take(MOST_VIOLATIONS) {
+                details.add_bad_request_violation(field, description);
+            }
+            HashMap::new()
+        }
+        Error::CursorExpired { earliest } => key("earliest_cursor", earliest.clone()),
+        Error::NotFound { resource, name } => {
+            details.set_resource_info(*resource, name, "", "there is none in this practice");
+            HashMap::new()
+        }
+        Error::RequestIdReused { name } => {
+            details.set_resource_info("notification", name, "", "it was made by the first request of this id");
+            HashMap::new()
+        }
+        Error::EtagMismatch { current } => key("current_etag", current.clone()),
+        Error::RateLimited { retry_after, limit } => {
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(*limit, "too much at once");
+            key("limit", (*limit).to_owned())
+        }
+        Error::TooManyWatches { limit } => {
+            details.add_quota_failure_violation("watches", "too many are open");
+            key("limit", limit.to_string())
+        }
+        Error::StoreUnavailable(cause) => {
+            if let Some(cause) = cause {
+                tracing::warn!(error = %telemetry::chain(cause), "the database is out of reach");
+            }
+            details.set_retry_info(Some(STORE_RETRY));
+            HashMap::new()
+        }
+        Error::Internal(cause) => {
+            let incident = Uuid::new_v4().to_string();
+            tracing::error!(incident.id = incident, error = %telemetry::chain(&**cause), "a call failed");
+            key("incident_id", incident)
+        }
+    }
+}
+
+/// The reason as `ErrorInfo` has it.
+fn reason_name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+fn message(error: &Error) -> String {
+    let mut message = error.to_string();
+    message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+    message
+}
+
+#[cfg(test)]
+mod tests;

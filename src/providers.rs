@@ -1,0 +1,253 @@
+//! The outside world: one call that sends, one that asks what became of a send. It knows no row and decides nothing about
+//! a delivery; it says what happened, in terms that differ only where the next step differs.
+//!
+//! Guarantee: one call makes at most one message. Nothing in here repeats a send, follows a redirect, or takes silence
+//! for a no.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use url::{Host, Url};
+
+use crate::{
+    clock::SharedClock,
+    domain::{Account, EmailAddress, Phi, PhoneNumber, TwilioAccount},
+};
+
+mod error;
+mod mail;
+mod net;
+mod smtp;
+pub mod twilio;
+
+pub use error::{LookError, SendError};
+use net::Network;
+use smtp::Smtp;
+use twilio::{Twilio, callback::ReportedStatus};
+
+/// How providers are reached.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Twilio's API.
+    pub twilio_url: Url,
+    /// Permits private addresses, HTTP without TLS, and a relay on the loopback that offers no TLS: for stand-ins only.
+    pub allow_private: bool,
+    /// From the name to a connection that can be used.
+    pub connect_timeout: Duration,
+    /// A whole call. Twilio has been seen to succeed after more than 10 s (twilio/twilio-ruby#519).
+    pub call_timeout: Duration,
+}
+
+impl Settings {
+    /// Everything at its default, against `twilio_url`.
+    #[must_use]
+    pub const fn new(twilio_url: Url) -> Self {
+        Self {
+            twilio_url,
+            allow_private: false,
+            connect_timeout: Duration::from_secs(3),
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Twilio's URL is not one that may be called.
+    #[error("the URL of Twilio's API must begin with https:// and name a public host, without user or password")]
+    TwilioUrl,
+    /// No HTTP client could be made, for example because the system has no CA certificates.
+    #[error("no HTTP client could be made")]
+    Http(#[source] reqwest::Error),
+}
+
+/// A message, ready to leave.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// A text message.
+    Sms(OutgoingSms),
+    /// A mail.
+    Email(OutgoingEmail),
+}
+
+/// A text message, ready to leave.
+#[derive(Clone, Debug)]
+pub struct OutgoingSms {
+    /// The patient.
+    pub to: PhoneNumber,
+    /// The whole text.
+    pub body: Phi<String>,
+    /// Where reports go, with the attempt's token and the retry rules in its fragment.
+    pub status_callback: Option<String>,
+    /// How long the provider may try, 1-36000 seconds; what is beyond is cut.
+    pub validity_seconds: u32,
+}
+
+/// A mail, ready to leave.
+#[derive(Clone, Debug)]
+pub struct OutgoingEmail {
+    /// The patient's mailbox.
+    pub to: EmailAddress,
+    /// The patient's name; empty: none.
+    pub to_name: Phi<String>,
+    /// One line.
+    pub subject: Phi<String>,
+    /// The plain part.
+    pub text: Phi<String>,
+    /// The formatted part.
+    pub html: Phi<String>,
+    /// `local@domain`, without angle brackets; the same for every attempt of a delivery, so that receivers can fold
+    /// repeats.
+    pub message_id: String,
+    /// An `https` URL that unsubscribes at a single POST (RFC 8058).
+    pub list_unsubscribe: Option<String>,
+}
+
+/// The provider took the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The provider's name for the message: Twilio's SID. A relay gives none that could be asked for.
+    pub provider_ref: Option<String>,
+    /// What the provider said at once.
+    pub status: ReportedStatus,
+    /// Segments billed, when the provider knows already.
+    pub sms_segments: Option<i32>,
+    /// The provider's clock minus ours, to the second.
+    pub clock_offset: Option<TimeDelta>,
+}
+
+/// What to look for at Twilio. Times are ours.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The patient.
+    pub to: PhoneNumber,
+    /// The text that was sent.
+    pub body: Phi<String>,
+    /// Its segments, to compare where the provider shows no text.
+    pub sms_segments: i32,
+    /// When the attempt was written down.
+    pub intent_time: DateTime<Utc>,
+    /// When its call ended; when that was not seen, the latest time at which it can have ended.
+    pub end_time: DateTime<Utc>,
+}
+
+/// Every message that may be the one looked for, newest first. The list was read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The caller leaves out those that are bound to another attempt.
+    pub candidates: Vec<Candidate>,
+    /// The provider's clock minus ours, to the second.
+    pub clock_offset: Option<TimeDelta>,
+}
+
+/// A message at Twilio that may be the one looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its SID.
+    pub sid: String,
+    /// Its status; unset: a word that is not known.
+    pub status: Option<ReportedStatus>,
+    /// Why it failed.
+    pub error_code: Option<String>,
+    /// Segments billed, when known.
+    pub sms_segments: Option<i32>,
+    /// When it was made, by the provider's clock.
+    pub create_time: DateTime<Utc>,
+    /// Whether the text was compared. False: the provider shows none, so it may be another message.
+    pub certain: bool,
+}
+
+/// The providers, with their connections.
+#[derive(Debug)]
+pub struct Providers {
+    clock: SharedClock,
+    twilio: Twilio,
+    smtp: Smtp,
+}
+
+impl Providers {
+    /// Makes ready; calls nobody.
+    ///
+    /// # Errors
+    /// When the settings cannot be used.
+    pub fn new(settings: Settings, clock: SharedClock) -> Result<Self, SetupError> {
+        let network = Network { allow_private: settings.allow_private };
+        check(&settings.twilio_url, network)?;
+        let http = network.http_client(&settings).map_err(SetupError::Http)?;
+        Ok(Self {
+            twilio: Twilio::new(http, settings.twilio_url, clock.clone()),
+            smtp: Smtp::new(network, settings.connect_timeout, settings.call_timeout),
+            clock,
+        })
+    }
+
+    /// Sends once. Dropping the future leaves the outcome unknown.
+    ///
+    /// # Errors
+    /// What happened instead; see [`SendError`].
+    pub async fn send(&self, account: &Account, outgoing: &Outgoing) -> Result<Accepted, SendError> {
+        match (account, outgoing) {
+            (Account::Twilio(account), Outgoing::Sms(sms)) => self.twilio.create(account, sms).await,
+            (Account::Smtp(account), Outgoing::Email(email)) => {
+                let mail = mail::build(account, email, self.clock.now())?;
+                self.smtp.send(account, &mail).await
+            }
+            (Account::Twilio(_), Outgoing::Email(_)) | (Account::Smtp(_), Outgoing::Sms(_)) => {
+                Err(SendError::internal("wrong account"))
+            }
+        }
+    }
+
+    /// Looks for a message whose outcome is unknown.
+    ///
+    /// # Errors
+    /// When the list could not be read to its end, so that nothing follows from what it lacks.
+    pub async fn find(&self, account: &TwilioAccount, look: &Look) -> Result<Found, LookError> {
+        self.twilio.find(account, look).await
+    }
+}
+
+/// The HTTP client checks names as it resolves them, but never sees a literal: those are checked here, once.
+fn check(url: &Url, network: Network) -> Result<(), SetupError> {
+    let scheme = url.scheme() == "https" || (network.allow_private && url.scheme() == "http");
+    let host = match url.host() {
+        Some(Host::Domain(_)) => true,
+        Some(Host::Ipv4(ip)) => network.admits(ip.into()),
+        Some(Host::Ipv6(ip)) => network.admits(ip.into()),
+        None => false,
+    };
+    let bare =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    if scheme && host && bare { Ok(()) } else { Err(SetupError::TwilioUrl) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_url_of_twilio_must_be_public_and_encrypted() {
+        for (url, closed, open) in [
+            ("https://api.twilio.com", true, true),
+            ("https://api.twilio.com/prefix/", true, true),
+            ("https://127.0.0.1:4010", false, true),
+            ("https://[::1]:4010", false, true),
+            ("https://0x7f.1", false, true),
+            ("https://2130706433", false, true),
+            ("https://[::ffff:7f00:1]", false, true),
+            ("http://api.twilio.com", false, true),
+            ("http://127.0.0.1:4010", false, true),
+            ("https://user@api.twilio.com", false, false),
+            ("https://api.twilio.com/?x", false, false),
+            ("ftp://api.twilio.com", false, false),
+            ("data:text/plain,x", false, false),
+        ] {
+            let url: Url = url.parse().unwrap();
+            assert_eq!(check(&url, Network { allow_private: false }).is_ok(), closed, "{url}");
+            assert_eq!(check(&url, Network { allow_private: true }).is_ok(), open, "{url}");
+        }
+    }
+}

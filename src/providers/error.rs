@@ -1,0 +1,335 @@
+//! What can become of a send that was not accepted, and the tables that say which provider code means what. Codes that
+//! the tables do not know get the answer that does least harm: nobody is suppressed and nothing is repeated.
+//!
+//! Guarantee: [`SendError::NotTaken`] is only said when the provider cannot have taken the message.
+
+use std::time::Duration;
+
+use super::smtp::Stage;
+use crate::domain::FailureReason;
+
+/// A send that was not accepted. Each variant is a different next step; `code` is short, closed in form and fit to store:
+/// `21610`, `550 5.1.1`, `http 503`, `timeout`. It never holds a provider's text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// A final no to this message.
+    #[error("the provider refused the message: {code}")]
+    Refused {
+        /// Why.
+        reason: FailureReason,
+        /// What the provider said.
+        code: String,
+    },
+    /// The provider has not taken the message, so it is safe to send it again.
+    #[error("the provider did not take the message: {code}")]
+    NotTaken {
+        /// Not before this time has passed.
+        retry_after: Option<Duration>,
+        /// What happened.
+        code: String,
+    },
+    /// The provider may have taken the message.
+    #[error("it is unknown whether the provider took the message: {code}")]
+    Unknown {
+        /// What happened.
+        code: String,
+    },
+    /// The provider has not taken the message, and takes none of this account until somebody puts the account right.
+    #[error("the provider does not accept the account or the sender: {code}")]
+    Misconfigured {
+        /// What the provider said.
+        code: String,
+    },
+}
+
+/// The list of messages could not be read to its end, so nothing may be concluded from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the provider's list could not be read: {code}")]
+pub struct LookError {
+    /// What happened, in the form of [`SendError`]'s codes.
+    pub code: String,
+}
+
+/// What a code asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// No, and the same message would get the same answer.
+    Final(FailureReason),
+    /// No for now.
+    Later,
+    /// No until the account or the sender is put right.
+    Ours,
+}
+
+impl SendError {
+    /// The reason to show when nothing more will be tried; unset: the outcome is unknown, so it has not failed.
+    #[must_use]
+    pub const fn reason(&self) -> Option<FailureReason> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            Self::NotTaken { .. } => Some(FailureReason::ProviderUnavailable),
+            Self::Misconfigured { .. } => Some(FailureReason::ProviderConfig),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The code, whatever the variant.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. }
+            | Self::NotTaken { code, .. }
+            | Self::Unknown { code }
+            | Self::Misconfigured { code } => code,
+        }
+    }
+
+    pub(super) fn internal(code: &str) -> Self {
+        Self::Refused { reason: FailureReason::Internal, code: code.into() }
+    }
+
+    pub(super) fn not_taken(code: &str) -> Self {
+        Self::NotTaken { retry_after: None, code: code.into() }
+    }
+
+    pub(super) fn unknown(code: &str) -> Self {
+        Self::Unknown { code: code.into() }
+    }
+
+    pub(super) fn misconfigured(code: &str) -> Self {
+        Self::Misconfigured { code: code.into() }
+    }
+
+    /// Twilio's answer to a create that is not a success. `code` is the one in its body, if a body could be read: it
+    /// counts only beside a 4xx, since after a 5xx the message may have been taken whatever the body says.
+    pub(super) fn from_twilio(status: u16, code: Option<u32>, retry_after: Option<Duration>) -> Self {
+        let text = code.map_or_else(|| format!("http {status}"), |code| code.to_string());
+        let class = match (status, code) {
+            (429, _) => Class::Later,
+            // Redirects are not followed: the API lives elsewhere than configured.
+            (300..400, _) => Class::Final(FailureReason::ProviderConfig),
+            // A time-out on the provider's side says nothing about what was done before it.
+            (408, _) => return Self::Unknown { code: text },
+            (400..500, Some(code)) => twilio_class(code),
+            (401 | 403 | 407, None) => Class::Ours,
+            (400..500, None) => Class::Final(FailureReason::Other),
+            _ => return Self::Unknown { code: text },
+        };
+        Self::of(class, retry_after, text)
+    }
+
+    /// A relay's 4yz or 5yz. `enhanced` is subject and detail of the enhanced status code (RFC 3463).
+    pub(super) fn from_smtp(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Self {
+        let text = match enhanced {
+            Some((subject, detail)) => format!("{reply} {}.{subject}.{detail}", reply / 100),
+            None => reply.to_string(),
+        };
+        let greylisted = reply == 450 || matches!(enhanced, Some((7, _)));
+        let class = if reply < 500 { Class::Later } else { smtp_class(stage, reply, enhanced) };
+        Self::of(class, greylisted.then_some(GREYLIST), text)
+    }
+
+    /// The line was lost, or nothing was said in time, or what was said made no sense.
+    pub(super) fn lost(stage: Stage, code: &str) -> Self {
+        match stage {
+            Stage::Session | Stage::Recipient => Self::not_taken(code),
+            Stage::Dot => Self::unknown(code),
+        }
+    }
+
+    fn of(class: Class, retry_after: Option<Duration>, code: String) -> Self {
+        match class {
+            Class::Final(reason) => Self::Refused { reason, code },
+            Class::Later => Self::NotTaken { retry_after, code },
+            Class::Ours => Self::Misconfigured { code },
+        }
+    }
+}
+
+/// Servers that greylist want the same mail again, but not at once.
+const GREYLIST: Duration = Duration::from_secs(5 * 60);
+
+/// The reason behind a code of Twilio, from an answer or a callback.
+pub(super) const fn twilio_reason(code: u32) -> FailureReason {
+    match twilio_class(code) {
+        Class::Final(reason) => reason,
+        Class::Later => FailureReason::ProviderUnavailable,
+        Class::Ours => FailureReason::ProviderConfig,
+    }
+}
+
+/// Twilio's error and warning dictionary (twilio.com/docs/api/errors), as far as it concerns messages. 20xxx and 21xxx
+/// come as answers, 30xxx mostly in callbacks.
+const fn twilio_class(code: u32) -> Class {
+    use FailureReason::{
+        Blocked, Internal, InvalidAddress, OptedOutAtProvider, Other, ProviderUnavailable, Unreachable,
+    };
+    match code {
+        21610 => Class::Final(OptedOutAtProvider),
+        21211 | 21217 | 21265 | 21401 | 21407 | 21421 | 21604 | 21612 | 21614 | 21635 | 30005 | 30006 | 63024 => {
+            Class::Final(InvalidAddress)
+        }
+        30003 | 30008 | 30017 | 30410 => Class::Final(Unreachable),
+        30500 | 30020 | 30021 => Class::Final(ProviderUnavailable),
+        30004 | 30007 | 30450 | 30610 | 30640 => Class::Final(Blocked),
+        21602 | 21617 | 21619 | 21620 | 21623 | 21654 | 21656 | 30019 => Class::Final(Internal),
+        20003 | 20005 | 20006 | 20008 | 20010 | 20403 | 20404 => Class::Ours,
+        21212 | 21408 | 21601 | 21603 | 21606 | 21659..=21661 | 21701 | 21703..=21705 => Class::Ours,
+        30002 | 30024 | 30028..=30030 | 30032..=30035 => Class::Ours,
+        14107 | 20429 | 21611 | 30001 | 30022 | 30023 | 30027 => Class::Later,
+        _ => Class::Final(Other),
+    }
+}
+
+/// 5yz replies (RFC 5321 section 4.2, RFC 3463, RFC 5248). What a relay says before it has heard of a recipient is about
+/// us, whatever its code.
+fn smtp_class(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Class {
+    use FailureReason::{Blocked, Internal, InvalidAddress, Other, ProviderConfig, Unreachable};
+    if matches!(stage, Stage::Session) || matches!(reply, 530 | 534 | 535 | 538) {
+        return Class::Ours;
+    }
+    Class::Final(match (enhanced, reply) {
+        (Some((7, 8 | 9 | 11)), _) => return Class::Ours,
+        (Some((1, 1 | 2 | 3 | 6 | 10) | (2, 1)), _) => InvalidAddress,
+        (Some((1, 7 | 8)), _) => ProviderConfig,
+        (Some((2, 3) | (3, 4)), _) => Internal,
+        (Some((1..=4, _)), _) => Unreachable,
+        (Some((5 | 6, _)), _) => Internal,
+        (Some((7, _)), _) | (None, 571) => Blocked,
+        // Without an enhanced code a 550 may be an unknown mailbox as well as a policy: not enough to suppress anybody.
+        (None, 550..=553) => Unreachable,
+        (None, 500..=504 | 555) => Internal,
+        _ => Other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailureReason::{
+        Blocked, Internal, InvalidAddress, OptedOutAtProvider, Other, ProviderConfig, ProviderUnavailable, Unreachable,
+    };
+
+    /// The table of `providers.md` 2.6, row by row.
+    #[test]
+    fn each_twilio_code_has_its_reason() {
+        let table: [(FailureReason, &[u32]); 8] = [
+            (OptedOutAtProvider, &[21610]),
+            (
+                InvalidAddress,
+                &[21211, 21217, 21265, 21401, 21407, 21421, 21604, 21612, 21614, 21635, 30005, 30006, 63024],
+            ),
+            (Unreachable, &[30003, 30008, 30017, 30410]),
+            (ProviderUnavailable, &[30500, 30020, 30021, 20429, 21611, 30001, 30022, 30023, 30027, 14107]),
+            (Blocked, &[30004, 30450, 30007, 30610, 30640]),
+            (Internal, &[21617, 21602, 21619, 21620, 21623, 30019, 21654, 21656]),
+            (
+                ProviderConfig,
+                &[
+                    20003, 20005, 20010, 30002, 21212, 21601, 21606, 21659, 21660, 21661, 21603, 21408, 21701, 21703,
+                    21704, 21705, 30032, 30033, 30034, 30035, 30024, 30028, 30029, 30030,
+                ],
+            ),
+            (Other, &[0, 1, 20001, 21702, 30031, 99_999, u32::MAX]),
+        ];
+        for (reason, codes) in table {
+            for code in codes {
+                assert_eq!(twilio_reason(*code), reason, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_twilio_is_sorted_by_what_may_follow() {
+        let refused = |reason, code: &str| SendError::Refused { reason, code: code.into() };
+        for (status, code, expected) in [
+            (400, Some(21211), refused(InvalidAddress, "21211")),
+            (400, Some(21610), refused(OptedOutAtProvider, "21610")),
+            (400, Some(21611), SendError::not_taken("21611")),
+            (400, Some(12345), refused(Other, "12345")),
+            (404, None, refused(Other, "http 404")),
+            (401, Some(20003), SendError::misconfigured("20003")),
+            (401, None, SendError::misconfigured("http 401")),
+            (404, Some(20404), SendError::misconfigured("20404")),
+            (429, Some(20429), SendError::not_taken("20429")),
+            (429, None, SendError::not_taken("http 429")),
+            (302, None, refused(ProviderConfig, "http 302")),
+            (408, None, SendError::unknown("http 408")),
+            (500, Some(20500), SendError::unknown("20500")),
+            (503, Some(21610), SendError::unknown("21610")),
+            (502, None, SendError::unknown("http 502")),
+            (101, None, SendError::unknown("http 101")),
+            (200, None, SendError::unknown("http 200")),
+        ] {
+            assert_eq!(SendError::from_twilio(status, code, None), expected, "{status} {code:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_to_the_recipient_or_the_content_has_its_reason() {
+        for (reply, enhanced, reason) in [
+            (550, Some((1, 1)), InvalidAddress),
+            (550, Some((1, 2)), InvalidAddress),
+            (501, Some((1, 3)), InvalidAddress),
+            (551, Some((1, 6)), InvalidAddress),
+            (556, Some((1, 10)), InvalidAddress),
+            (550, Some((2, 1)), InvalidAddress),
+            (553, Some((1, 8)), ProviderConfig),
+            (552, Some((2, 2)), Unreachable),
+            (552, None, Unreachable),
+            (552, Some((3, 4)), Internal),
+            (550, Some((4, 4)), Unreachable),
+            (550, Some((7, 1)), Blocked),
+            (550, Some((7, 26)), Blocked),
+            (550, Some((7, 515)), Blocked),
+            (554, Some((6, 0)), Internal),
+            (550, None, Unreachable),
+            (503, None, Internal),
+            (554, None, Other),
+            (599, Some((9, 9)), Other),
+        ] {
+            for stage in [Stage::Recipient, Stage::Dot] {
+                let error = SendError::from_smtp(stage, reply, enhanced);
+                assert!(matches!(&error, SendError::Refused { .. }), "{reply} {enhanced:?}");
+                assert_eq!(error.reason(), Some(reason), "{reply} {enhanced:?}");
+            }
+        }
+        let code = |reply, enhanced| SendError::from_smtp(Stage::Recipient, reply, enhanced).code().to_owned();
+        assert_eq!(code(550, Some((1, 1))), "550 5.1.1");
+        assert_eq!(code(450, None), "450");
+    }
+
+    #[test]
+    fn a_reply_about_our_side_waits_for_an_operator() {
+        for stage in [Stage::Session, Stage::Recipient, Stage::Dot] {
+            for (reply, enhanced) in [(530, Some((7, 0))), (535, None), (535, Some((7, 8))), (550, Some((7, 8)))] {
+                let error = SendError::from_smtp(stage, reply, enhanced);
+                assert!(matches!(error, SendError::Misconfigured { .. }), "{reply} {enhanced:?}");
+            }
+        }
+        assert_eq!(SendError::from_smtp(Stage::Session, 554, None), SendError::misconfigured("554"));
+    }
+
+    #[test]
+    fn a_transient_reply_is_safe_to_repeat_at_every_stage() {
+        for stage in [Stage::Session, Stage::Recipient, Stage::Dot] {
+            for reply in [421, 450, 451, 452, 454] {
+                assert!(matches!(SendError::from_smtp(stage, reply, None), SendError::NotTaken { .. }), "{reply}");
+            }
+        }
+        let wait = |reply, enhanced| match SendError::from_smtp(Stage::Recipient, reply, enhanced) {
+            SendError::NotTaken { retry_after, .. } => retry_after,
+            _ => None,
+        };
+        assert_eq!(wait(450, None), Some(GREYLIST));
+        assert_eq!(wait(451, Some((7, 1))), Some(GREYLIST));
+        assert_eq!(wait(451, Some((3, 0))), None);
+    }
+
+    #[test]
+    fn silence_is_unknown_only_after_the_final_dot() {
+        assert_eq!(SendError::lost(Stage::Session, "timeout"), SendError::not_taken("timeout"));
+        assert_eq!(SendError::lost(Stage::Recipient, "closed"), SendError::not_taken("closed"));
+        assert_eq!(SendError::lost(Stage::Dot, "closed"), SendError::unknown("closed"));
+    }
+}

@@ -1,0 +1,280 @@
+//! Twilio's Messages API: create one, list those to a number. `callback` understands what Twilio tells us by itself.
+//!
+//! Guarantee: a create is accepted only with a SID in hand. Whatever else looks like a success is unknown, since
+//! something on the way may have spoken in Twilio's name, and a look-up settles it.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::{Client, RequestBuilder, StatusCode, header};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use self::callback::{ReportedStatus, is_message_sid};
+use super::{Accepted, Candidate, Found, Look, LookError, OutgoingSms, SendError, net};
+use crate::{
+    clock::SharedClock,
+    domain::{SmsSender, TwilioAccount},
+};
+
+pub mod callback;
+#[cfg(test)]
+mod tests;
+
+/// Twilio refuses a longer validity, and one of 0.
+const VALIDITY_SECONDS: RangeInclusive<u32> = 1..=36_000;
+/// Twenty of the longest texts, every character escaped, fit into what is read of an answer.
+const PAGE_SIZE: &str = "20";
+/// One patient gets fewer messages than this between an attempt and the last look for it.
+const PAGES: usize = 10;
+
+/// The client.
+#[derive(Debug)]
+pub(super) struct Twilio {
+    http: Client,
+    base: Url,
+    clock: SharedClock,
+}
+
+impl Twilio {
+    pub(super) const fn new(http: Client, base: Url, clock: SharedClock) -> Self {
+        Self { http, base, clock }
+    }
+
+    /// Creates a message.
+    pub(super) async fn create(&self, account: &TwilioAccount, sms: &OutgoingSms) -> Result<Accepted, SendError> {
+        let request = self.http.post(self.messages(account)).form(&form(account, sms));
+        let answer = self.call(account, request).await?;
+        if !answer.status.is_success() {
+            let code = answer.json().and_then(|problem: Problem| problem.code);
+            return Err(SendError::from_twilio(answer.status.as_u16(), code, answer.retry_after));
+        }
+        match answer.json() {
+            Some(Created { sid, status, num_segments }) if is_message_sid(&sid) => Ok(Accepted {
+                provider_ref: Some(sid),
+                status: ReportedStatus::from_word(&status).unwrap_or(ReportedStatus::Accepted),
+                sms_segments: num_segments,
+                clock_offset: answer.clock_offset,
+            }),
+            _ => Err(SendError::from_twilio(answer.status.as_u16(), None, None)),
+        }
+    }
+
+    /// Reads the list of messages to a number until it is older than what is looked for.
+    pub(super) async fn find(&self, account: &TwilioAccount, look: &Look) -> Result<Found, LookError> {
+        let mut url = self.messages(account);
+        // No filter by the time sent: a message that is still queued has none, and would be missed.
+        url.query_pairs_mut().append_pair("To", look.to.e164());
+        if let SmsSender::Number(number) = &account.sender {
+            url.query_pairs_mut().append_pair("From", number.e164());
+        }
+        url.query_pairs_mut().append_pair("PageSize", PAGE_SIZE);
+
+        let mut found = Found { candidates: Vec::new(), clock_offset: None };
+        for _ in 0..PAGES {
+            let (page, offset) = self.page(account, url.clone()).await?;
+            found.clock_offset = found.clock_offset.or(offset);
+            let window = window(look, found.clock_offset);
+            for candidate in candidates(&page.messages, &account.sender, look, &window) {
+                // A page shifts when a message is added meanwhile, and two sightings would look like two messages.
+                if found.candidates.iter().all(|known| known.sid != candidate.sid) {
+                    found.candidates.push(candidate);
+                }
+            }
+            let Some(next) = page.next_page_uri else { return Ok(found) };
+            if !page.messages.is_empty() && page.messages.iter().all(|message| message.date_created < *window.start()) {
+                return Ok(found);
+            }
+            // Only the query is taken, so that the log-in cannot be led to another host.
+            url.set_query(next.split_once('?').map(|(_, query)| query));
+        }
+        Err(LookError { code: "too many pages".into() })
+    }
+
+    async fn page(&self, account: &TwilioAccount, url: Url) -> Result<(Page, Option<TimeDelta>), LookError> {
+        let answer = match self.call(account, self.http.get(url)).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(LookError { code: error.code().into() }),
+        };
+        if answer.status != StatusCode::OK {
+            let code = answer.json().and_then(|problem: Problem| problem.code);
+            let code = code.map_or_else(|| format!("http {}", answer.status.as_u16()), |code| code.to_string());
+            return Err(LookError { code });
+        }
+        let page = answer.json().ok_or_else(|| LookError { code: "unreadable".into() })?;
+        Ok((page, answer.clock_offset))
+    }
+
+    fn messages(&self, account: &TwilioAccount) -> Url {
+        let mut url = self.base.clone();
+        // `Providers::new` refused a URL that has no path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["2010-04-01", "Accounts", &account.account_sid, "Messages.json"]);
+        }
+        url
+    }
+
+    async fn call(&self, account: &TwilioAccount, request: RequestBuilder) -> Result<Answer, SendError> {
+        let response = request
+            .basic_auth(&account.username, Some(account.password.expose_secret()))
+            .header(header::ACCEPT, "application/json")
+            .send()
+            .await
+            .map_err(|error| net::http_failure(&error))?;
+        let now = self.clock.now();
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let clock_offset = text(header::DATE).and_then(http_date).map(|date| date - now);
+        let retry_after = text(header::RETRY_AFTER).and_then(|value| wait(value, now));
+        Ok(Answer { status: response.status(), clock_offset, retry_after, body: net::body(response).await })
+    }
+}
+
+/// An answer, its body not yet understood.
+struct Answer {
+    status: StatusCode,
+    clock_offset: Option<TimeDelta>,
+    retry_after: Option<Duration>,
+    body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// The body, if it is what was expected. A proxy answers with pages of its own.
+    fn json<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        self.body.as_deref().and_then(|body| serde_json::from_slice(body).ok())
+    }
+}
+
+/// An error's body, in both of Twilio's forms.
+#[derive(Deserialize)]
+struct Problem {
+    code: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    sid: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default, deserialize_with = "count")]
+    num_segments: Option<i32>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    messages: Vec<Message>,
+    next_page_uri: Option<String>,
+}
+
+/// A message of the list. A page with a date that cannot be read is no page: the message might be the one.
+#[derive(Deserialize)]
+struct Message {
+    sid: String,
+    status: String,
+    to: Option<String>,
+    from: Option<String>,
+    messaging_service_sid: Option<String>,
+    body: Option<String>,
+    #[serde(default, deserialize_with = "count")]
+    num_segments: Option<i32>,
+    error_code: Option<u32>,
+    #[serde(deserialize_with = "date")]
+    date_created: DateTime<Utc>,
+}
+
+/// Counts are strings, and 0 while they are not known.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let count = value.as_str().map_or_else(|| value.as_i64(), |text| text.parse().ok());
+    Ok(count.and_then(|count| i32::try_from(count).ok()).filter(|count| *count > 0))
+}
+
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(DateTime::parse_from_rfc2822(&text).map_err(serde::de::Error::custom)?.to_utc())
+}
+
+fn http_date(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
+fn wait(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(value).map(|date| (date - now).to_std().unwrap_or_default()),
+    }
+}
+
+fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static str, String)> {
+    let sender = match &account.sender {
+        SmsSender::Number(number) => ("From", number.e164().to_owned()),
+        SmsSender::MessagingService(sid) => ("MessagingServiceSid", sid.clone()),
+    };
+    let validity = sms.validity_seconds.clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end());
+    let mut form = vec![
+        ("To", sms.to.e164().to_owned()),
+        sender,
+        ("Body", sms.body.expose().clone()),
+        ("ValidityPeriod", validity.to_string()),
+    ];
+    form.extend(sms.status_callback.clone().map(|url| ("StatusCallback", url)));
+    form
+}
+
+/// When the message must have been made, by the provider's clock. Without its time, two clocks may differ by minutes.
+fn window(look: &Look, offset: Option<TimeDelta>) -> RangeInclusive<DateTime<Utc>> {
+    let (before, after) = match offset {
+        Some(_) => (TimeDelta::seconds(5), TimeDelta::seconds(60)),
+        None => (TimeDelta::minutes(10), TimeDelta::minutes(10)),
+    };
+    let offset = offset.unwrap_or_default();
+    look.intent_time + offset - before..=look.end_time + offset + after
+}
+
+/// The messages that may be the one looked for.
+fn candidates(
+    messages: &[Message],
+    sender: &SmsSender,
+    look: &Look,
+    window: &RangeInclusive<DateTime<Utc>>,
+) -> Vec<Candidate> {
+    let is_ours = |message: &Message| {
+        let from_us = match sender {
+            SmsSender::Number(number) => message.from.as_deref() == Some(number.e164()),
+            // Which number of the service sends is open at first, and then `from` is null.
+            SmsSender::MessagingService(sid) => message.messaging_service_sid.as_ref() == Some(sid),
+        };
+        from_us && message.to.as_deref() == Some(look.to.e164()) && is_message_sid(&message.sid)
+    };
+    messages
+        .iter()
+        .filter(|message| window.contains(&message.date_created) && is_ours(message))
+        .filter_map(|message| {
+            Some(Candidate {
+                sid: message.sid.clone(),
+                status: ReportedStatus::from_word(&message.status),
+                error_code: message.error_code.map(|code| code.to_string()),
+                sms_segments: message.num_segments,
+                create_time: message.date_created,
+                certain: compare(message, look)?,
+            })
+        })
+        .collect()
+}
+
+/// Whether the message says what was sent: certainly, perhaps (its text is redacted), or not at all.
+fn compare(message: &Message, look: &Look) -> Option<bool> {
+    let (theirs, ours) = (message.body.as_deref().unwrap_or_default().trim_end(), look.body.expose().trim_end());
+    if theirs == ours {
+        return Some(true);
+    }
+    let mut characters = theirs.chars();
+    let mask = characters.next();
+    let redacted = mask.is_none_or(|mask| "*Xx#•".contains(mask) && characters.all(|character| character == mask));
+    let segments_differ = message.num_segments.is_some_and(|segments| segments != look.sms_segments);
+    if !redacted || segments_differ {
+        return None;
+    }
+    Some(message.num_segments.is_some() && theirs.chars().count() == ours.chars().count())
+}

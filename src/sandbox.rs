@@ -1,0 +1,173 @@
+//! Stand-ins for the providers: a Twilio and a mail relay on real ports, with a journal of all they saw and a control
+//! endpoint. They are an independent judge of our clients, so this room shares no code with the rest of the crate.
+//! Guarantee: what a stand-in accepted is in the journal before its caller hears of it.
+//!
+//! All data here is made up. The control endpoint asks for no password: bind it to a loopback address.
+
+mod callbacks;
+mod control;
+mod journal;
+mod line;
+mod magic;
+mod rules;
+mod signature;
+mod smtp;
+mod twilio;
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use self::{callbacks::Carrier, control::Control, smtp::Relay, twilio::Twilio};
+pub use self::{
+    journal::{Entry, Journal, Outcome, Raw, Stage},
+    magic::{Answer, Behaviour, End, MAGIC, MagicRecipient, MailPlan, Reports, SmsPlan},
+    rules::{Rules, UnknownBehaviour},
+};
+
+/// Where the stand-ins listen and how they behave. Port 0 takes any free port.
+#[derive(Clone)]
+pub struct Settings {
+    /// Address of the Twilio stand-in (plain HTTP).
+    pub twilio_addr: SocketAddr,
+    /// Address of the mail relay.
+    pub smtp_addr: SocketAddr,
+    /// Address of the control endpoint (plain HTTP, no password).
+    pub control_addr: SocketAddr,
+    /// File that gets the journal as JSON lines, each synced to disk before the provider answers; `None` keeps it in
+    /// memory only.
+    pub journal: Option<PathBuf>,
+    /// Time between two steps of a text message's life, and the unit of the back-off between callback retries.
+    pub carrier_delay: Duration,
+    /// Whether the relay offers STARTTLS, with the certificate of [`Sandbox::smtp_certificate_pem`].
+    pub smtp_starttls: bool,
+    /// User and password that the relay demands; `None` takes mail from anyone.
+    pub smtp_login: Option<(String, String)>,
+}
+
+impl Default for Settings {
+    /// Any free loopback ports, no file, 50 ms between steps, no TLS, no login.
+    fn default() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            twilio_addr: any,
+            smtp_addr: any,
+            control_addr: any,
+            journal: None,
+            carrier_delay: Duration::from_millis(50),
+            smtp_starttls: false,
+            smtp_login: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("twilio_addr", &self.twilio_addr)
+            .field("smtp_addr", &self.smtp_addr)
+            .field("control_addr", &self.control_addr)
+            .field("journal", &self.journal)
+            .field("carrier_delay", &self.carrier_delay)
+            .field("smtp_starttls", &self.smtp_starttls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running stand-ins. Dropping it ends them soon; [`Sandbox::stop`] waits for it.
+#[derive(Debug)]
+pub struct Sandbox {
+    twilio_addr: SocketAddr,
+    smtp_addr: SocketAddr,
+    control_addr: SocketAddr,
+    certificate_pem: Option<String>,
+    journal: Journal,
+    rules: Rules,
+    stop: DropGuard,
+    tasks: TaskTracker,
+}
+
+impl Sandbox {
+    /// Binds the three ports and serves them until [`Sandbox::stop`].
+    ///
+    /// # Errors
+    /// A port that is taken, a journal file that cannot be opened, or a TLS set-up that fails.
+    pub async fn start(settings: Settings) -> io::Result<Self> {
+        // Another part of the process may have chosen a provider already, and any choice will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let twilio = TcpListener::bind(settings.twilio_addr).await?;
+        let smtp = TcpListener::bind(settings.smtp_addr).await?;
+        let control = TcpListener::bind(settings.control_addr).await?;
+        let (twilio_addr, smtp_addr, control_addr) = (twilio.local_addr()?, smtp.local_addr()?, control.local_addr()?);
+
+        let journal = Journal::open(settings.journal.as_deref())?;
+        let rules = Rules::default();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let carrier = Carrier::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
+        let relay = Relay::new(settings.smtp_starttls, settings.smtp_login, &journal, &rules)?;
+        let certificate_pem = relay.certificate_pem().map(str::to_owned);
+
+        tasks.spawn(line::serve(twilio, Twilio::new(carrier.clone()).router(), stop.clone()));
+        tasks.spawn(line::serve(control, Control::new(carrier, stop.clone()).router(), stop.clone()));
+        tasks.spawn(smtp::serve(smtp, Arc::new(relay), tasks.clone(), stop.clone()));
+        let stop = stop.drop_guard();
+        Ok(Self { twilio_addr, smtp_addr, control_addr, certificate_pem, journal, rules, stop, tasks })
+    }
+
+    /// What replaces `https://api.twilio.com`, as `http://ip:port`.
+    #[must_use]
+    pub fn twilio_url(&self) -> String {
+        format!("http://{}", self.twilio_addr)
+    }
+
+    /// Where the relay listens.
+    #[must_use]
+    pub fn smtp_addr(&self) -> SocketAddr {
+        self.smtp_addr
+    }
+
+    /// Base URL of the control endpoint, as `http://ip:port`.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control_addr)
+    }
+
+    /// The self-signed certificate of the relay, to be trusted as a root, for the names `localhost` and `127.0.0.1`.
+    /// `None` without STARTTLS.
+    #[must_use]
+    pub fn smtp_certificate_pem(&self) -> Option<&str> {
+        self.certificate_pem.as_deref()
+    }
+
+    /// What the stand-ins saw and did.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// How the stand-ins treat each recipient and account.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Cuts every connection, ends every task and waits for them.
+    pub async fn stop(self) {
+        self.stop.disarm().cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

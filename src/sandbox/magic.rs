@@ -1,0 +1,221 @@
+//! Magic recipients: who is written to decides what goes wrong. One table holds every behaviour; it is what the control
+//! endpoint lists and what [`Rules`](super::Rules) picks from. Guarantee: constant data, no state.
+
+use serde::Serialize;
+
+/// What Twilio answers to a create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Takes it, 201.
+    Created,
+    /// Takes it, 500 with code 20500.
+    Failed,
+    /// Takes it, then cuts the connection without a byte of reply.
+    Dropped,
+    /// Takes nothing, 500 with code 20500.
+    FailedUntaken,
+    /// Takes nothing.
+    Refused { http_status: u16, code: u32 },
+    /// Takes nothing and answers 429 with code 20429 and `Retry-After: 1` the first time; 201 from then on.
+    LimitedOnce,
+}
+
+/// How the life of a message ends at the carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    Delivered,
+    /// `undelivered` with this error code.
+    Undelivered(u32),
+    /// `sent` is the last word.
+    Sent,
+}
+
+/// How status callbacks tell of that life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reports {
+    /// One for each step, in order, each after the one before was answered.
+    InOrder,
+    /// All after the last step, latest first.
+    Reversed,
+    /// In order, each this many times.
+    Repeated(u32),
+    /// In order, and all before the create is answered.
+    BeforeAnswer,
+    /// None: only the list and the message itself show the life.
+    Never,
+}
+
+/// What happens to a text message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SmsPlan {
+    pub answer: Answer,
+    pub end: End,
+    pub reports: Reports,
+}
+
+/// What happens to a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailPlan {
+    Accepted,
+    UnknownMailbox,
+    GreylistedOnce,
+    Full,
+    Spam,
+    DroppedAfterDotOnce,
+    DroppedBeforeDotOnce,
+    Slow,
+}
+
+/// A behaviour, by the channel that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    Sms(SmsPlan),
+    Mail(MailPlan),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MagicRecipient {
+    /// The last four digits of a phone number, or the local part of a mail address up to a `+`; `*` is everyone else.
+    pub recipient: &'static str,
+    /// The name by which a rule asks for this behaviour; unique.
+    pub name: &'static str,
+    /// For people.
+    pub description: &'static str,
+    pub behaviour: Behaviour,
+}
+
+/// Every behaviour of the stand-ins.
+pub const MAGIC: &[MagicRecipient] = &[
+    sms("*", "delivered", "Sent, then delivered.", DELIVERED),
+    sms("0110", "unreachable", "Undelivered, 30003: the handset is off.", undelivered(30003)),
+    sms("0111", "unknown_handset", "Undelivered, 30005: no such handset.", undelivered(30005)),
+    sms("0112", "invalid_number", "Refused, 400 with 21211: not a valid number.", answer(refused(400, 21211))),
+    sms("0113", "opted_out", "Refused, 400 with 21610: the recipient replied STOP.", answer(refused(400, 21610))),
+    sms(
+        "0114",
+        "limited_once",
+        "The first create gets 429 with 20429, the next go through.",
+        answer(Answer::LimitedOnce),
+    ),
+    sms("0115", "unauthorised", "Refused, 401 with 20003: bad credentials.", answer(refused(401, 20003))),
+    sms("0116", "dropped", "Taken, the connection is cut without a reply, callbacks come.", answer(Answer::Dropped)),
+    sms(
+        "0117",
+        "failed_after_accept",
+        "Taken, 500 with 20500, no callbacks: only the list shows it.",
+        SmsPlan { reports: Reports::Never, ..answer(Answer::Failed) },
+    ),
+    sms("0118", "failed_before_accept", "500 with 20500, nothing taken.", answer(Answer::FailedUntaken)),
+    sms("0119", "reordered", "Delivered is called back before sent.", reports(Reports::Reversed)),
+    sms("0120", "repeated", "Each callback comes 5 times.", reports(Reports::Repeated(5))),
+    sms("0121", "early_callbacks", "All callbacks come before the create is answered.", reports(Reports::BeforeAnswer)),
+    sms("0122", "no_callbacks", "Delivered, but no callback comes: only a look-up shows it.", reports(Reports::Never)),
+    sms("0124", "sent_only", "Sent, never delivered.", SmsPlan { end: End::Sent, ..DELIVERED }),
+    sms(
+        "0125",
+        "dropped_silently",
+        "Taken, the connection is cut without a reply, no callbacks.",
+        SmsPlan { reports: Reports::Never, ..answer(Answer::Dropped) },
+    ),
+    mail("*", "accepted", "250 2.0.0.", MailPlan::Accepted),
+    mail("nouser", "unknown_mailbox", "550 5.1.1 to RCPT.", MailPlan::UnknownMailbox),
+    mail("greylist", "greylisted_once", "450 4.7.1 to the first RCPT, then taken.", MailPlan::GreylistedOnce),
+    mail("full", "full", "452 4.2.2 to DATA.", MailPlan::Full),
+    mail("spam", "spam", "554 5.7.1 to the final dot.", MailPlan::Spam),
+    mail(
+        "drop-after-dot",
+        "dropped_after_dot_once",
+        "Stored, then hangs up without a reply; the same Message-ID gets 250 the next time.",
+        MailPlan::DroppedAfterDotOnce,
+    ),
+    mail(
+        "drop-before-dot",
+        "dropped_before_dot_once",
+        "Hangs up amid the first mail's data, then takes the next.",
+        MailPlan::DroppedBeforeDotOnce,
+    ),
+    mail("slow", "slow", "Stored at once, 250 after a while.", MailPlan::Slow),
+];
+
+const DELIVERED: SmsPlan = SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder };
+
+const fn undelivered(code: u32) -> SmsPlan {
+    SmsPlan { end: End::Undelivered(code), ..DELIVERED }
+}
+
+const fn answer(answer: Answer) -> SmsPlan {
+    SmsPlan { answer, ..DELIVERED }
+}
+
+const fn refused(http_status: u16, code: u32) -> Answer {
+    Answer::Refused { http_status, code }
+}
+
+const fn reports(reports: Reports) -> SmsPlan {
+    SmsPlan { reports, ..DELIVERED }
+}
+
+const fn sms(recipient: &'static str, name: &'static str, description: &'static str, plan: SmsPlan) -> MagicRecipient {
+    MagicRecipient { recipient, name, description, behaviour: Behaviour::Sms(plan) }
+}
+
+const fn mail(
+    recipient: &'static str,
+    name: &'static str,
+    description: &'static str,
+    plan: MailPlan,
+) -> MagicRecipient {
+    MagicRecipient { recipient, name, description, behaviour: Behaviour::Mail(plan) }
+}
+
+/// The behaviour with this name.
+pub(super) fn by_name(name: &str) -> Option<Behaviour> {
+    MAGIC.iter().find(|row| row.name == name).map(|row| row.behaviour)
+}
+
+/// What the number itself asks for.
+pub(super) fn sms_plan(to: &str) -> SmsPlan {
+    let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
+        Behaviour::Sms(plan) => Some((row.recipient, plan)),
+        Behaviour::Mail(_) => None,
+    });
+    plans.find(|(digits, _)| to.ends_with(digits)).map_or(DELIVERED, |(_, plan)| plan)
+}
+
+/// What the address itself asks for.
+pub(super) fn mail_plan(address: &str) -> MailPlan {
+    let local_part = address.split(['@', '+']).next().unwrap_or_default();
+    let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
+        Behaviour::Mail(plan) => Some((row.recipient, plan)),
+        Behaviour::Sms(_) => None,
+    });
+    plans.find(|(name, _)| local_part == *name).map_or(MailPlan::Accepted, |(_, plan)| plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_behaviour_has_a_name_of_its_own() {
+        let names: HashSet<_> = MAGIC.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), MAGIC.len());
+    }
+
+    #[test]
+    fn the_recipient_chooses_the_plan() {
+        assert_eq!(sms_plan("+12025550110"), undelivered(30003));
+        assert_eq!(sms_plan("+12025550142"), DELIVERED);
+        assert_eq!(mail_plan("spam@example.test"), MailPlan::Spam);
+        assert_eq!(mail_plan("spam+2@example.test"), MailPlan::Spam);
+        assert_eq!(mail_plan("ana@spam.example.test"), MailPlan::Accepted);
+    }
+}

@@ -1,0 +1,140 @@
+//! What the stand-ins know and may be told: behaviours per recipient, logins, delays. Guarantee: a rule beats the magic
+//! of the recipient, from the next request on.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    journal,
+    magic::{self, Behaviour, MailPlan, SmsPlan},
+};
+
+/// A shared handle to the rules.
+#[derive(Clone, Default)]
+pub struct Rules(Arc<Mutex<State>>);
+
+/// There is no behaviour of that name for that kind of recipient; [`MAGIC`](super::MAGIC) lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such behaviour for this kind of recipient")]
+pub struct UnknownBehaviour;
+
+struct State {
+    behaviours: HashMap<String, Behaviour>,
+    logins: HashMap<String, String>,
+    met: HashSet<(&'static str, String)>,
+    list_lag: Duration,
+    clock_offset: TimeDelta,
+    slow_reply: Duration,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            behaviours: HashMap::new(),
+            logins: HashMap::new(),
+            met: HashSet::new(),
+            list_lag: Duration::ZERO,
+            clock_offset: TimeDelta::zero(),
+            slow_reply: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    /// Treats `recipient` (a whole phone number or mail address) as the behaviour called `name` says.
+    ///
+    /// # Errors
+    /// [`UnknownBehaviour`] when no row of the table has that name, or when it is one for the other channel.
+    pub fn set(&self, recipient: &str, name: &str) -> Result<(), UnknownBehaviour> {
+        let behaviour = magic::by_name(name).ok_or(UnknownBehaviour)?;
+        if recipient.contains('@') != matches!(behaviour, Behaviour::Mail(_)) {
+            return Err(UnknownBehaviour);
+        }
+        self.state().behaviours.insert(recipient.to_lowercase(), behaviour);
+        Ok(())
+    }
+
+    /// Treats `recipient` by its magic again.
+    pub fn clear(&self, recipient: &str) {
+        self.state().behaviours.remove(&recipient.to_lowercase());
+    }
+
+    /// Sets the Auth Token of a Twilio account: its password, and the key that signs its webhooks. Without this the
+    /// password of the account's first login is taken.
+    pub fn set_account(&self, account_sid: &str, auth_token: &str) {
+        self.state().logins.insert(account_sid.to_owned(), auth_token.to_owned());
+    }
+
+    /// How long a new Twilio message is missing from lists. Zero at first.
+    pub fn set_list_lag(&self, lag: Duration) {
+        self.state().list_lag = lag;
+    }
+
+    /// How far Twilio's clock is ahead (or, if negative, behind). Zero at first.
+    pub fn set_clock_offset(&self, offset: TimeDelta) {
+        self.state().clock_offset = offset;
+    }
+
+    /// How long the relay's `slow` mailbox takes to answer the final dot. Five seconds at first.
+    pub fn set_slow_reply(&self, delay: Duration) {
+        self.state().slow_reply = delay;
+    }
+
+    pub(super) fn sms(&self, to: &str) -> SmsPlan {
+        match self.state().behaviours.get(to) {
+            Some(&Behaviour::Sms(plan)) => plan,
+            _ => magic::sms_plan(to),
+        }
+    }
+
+    /// `address` in lower case.
+    pub(super) fn mail(&self, address: &str) -> MailPlan {
+        match self.state().behaviours.get(address) {
+            Some(&Behaviour::Mail(plan)) => plan,
+            _ => magic::mail_plan(address),
+        }
+    }
+
+    /// Whether this is the password of that user. A user seen for the first time is taken at their word.
+    pub(super) fn admits(&self, user: &str, password: &str) -> bool {
+        self.state().logins.entry(user.to_owned()).or_insert_with(|| password.to_owned()) == password
+    }
+
+    pub(super) fn auth_token(&self, account_sid: &str) -> Option<String> {
+        self.state().logins.get(account_sid).cloned()
+    }
+
+    /// Whether `who` meets the fault called `fault` for the first time.
+    pub(super) fn first_time(&self, fault: &'static str, who: &str) -> bool {
+        self.state().met.insert((fault, who.to_owned()))
+    }
+
+    pub(super) fn list_lag(&self) -> Duration {
+        self.state().list_lag
+    }
+
+    pub(super) fn slow_reply(&self) -> Duration {
+        self.state().slow_reply
+    }
+
+    /// The time at Twilio.
+    pub(super) fn twilio_now(&self) -> DateTime<Utc> {
+        journal::now() + self.state().clock_offset
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

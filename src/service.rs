@@ -1,0 +1,14 @@
+//! The use cases, for gRPC and HTTP alike. They know no transport: what comes in is of the domain, what goes out is too, and
+//! what goes wrong is [`Error`].
+
+pub mod callbacks;
+pub mod directory;
+mod error;
+pub mod links;
+pub mod notify;
+pub mod preferences;
+pub mod watch;
+
+pub use error::{Error, Violation};
+
+pub use crate::store::{NotificationDetail, NotificationRecord, PatientPage, PatientQuery};

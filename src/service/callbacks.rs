@@ -1,0 +1,115 @@
+//! What providers report. The key that verifies a report is that of the practice in the address; nothing is parsed for
+//! meaning, and nothing is stored, before it is verified.
+
+use crate::{
+    domain::{Author, Engine, PracticeId, Scope},
+    providers::twilio::callback::{self, Callback},
+    store::{Applied, Receipt, Store, StoreError},
+};
+
+/// A callback as it came.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The practice in its path.
+    pub practice: &'a str,
+    /// The token in its path.
+    pub token: &'a str,
+    /// Path and query, byte for byte.
+    pub path_and_query: &'a str,
+    /// `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// `X-Twilio-Signature`.
+    pub signature: Option<&'a str>,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+    /// The signature is of the kind that Twilio calls `SharedKey`.
+    pub shared_key: bool,
+}
+
+/// How a callback is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is committed, or there was nothing to do.
+    Stored,
+    /// It is not from the provider.
+    Forbidden,
+    /// It is verified and makes no sense.
+    Malformed,
+    /// It could not be stored: the provider must repeat it.
+    Unavailable,
+}
+
+/// Takes callbacks.
+#[derive(Clone, Debug)]
+pub struct Callbacks {
+    store: Store,
+    engine: Engine,
+    public_url: String,
+}
+
+impl Callbacks {
+    /// Over `store`; `public_url` is where providers reach this server, without a slash at the end.
+    #[must_use]
+    pub const fn new(store: Store, engine: Engine, public_url: String) -> Self {
+        Self { store, engine, public_url }
+    }
+
+    /// A status callback of Twilio.
+    pub async fn twilio_status(&self, incoming: Incoming<'_>) -> Answer {
+        let scope = match self.verify(&incoming).await {
+            Ok(Some(scope)) => scope,
+            Ok(None) => {
+                tracing::warn!("twilio status callback refused: bad signature");
+                return Answer::Forbidden;
+            }
+            Err(error) => return unavailable(&error),
+        };
+        let Ok(report) = callback::parse_status(incoming.body) else { return Answer::Malformed };
+        let token = crate::crypto::from_base64url(incoming.token).and_then(|bytes| bytes.try_into().ok());
+        let (Some(token), Some(status)) = (token, report.status) else {
+            tracing::info!(practice.id = %scope.practice(), "twilio status callback without meaning here");
+            return Answer::Stored;
+        };
+        let receipt = Receipt {
+            token,
+            facts: status.facts(),
+            status: status.word().to_owned(),
+            code: report.error_code.clone().unwrap_or_default(),
+            failure: report.reason(),
+            provider_ref: report.sid,
+        };
+        match self.store.receipt_apply(&scope, receipt).await {
+            Ok(Applied::New | Applied::Repeat) => Answer::Stored,
+            Ok(Applied::UnknownToken) => {
+                tracing::warn!(practice.id = %scope.practice(), "twilio status callback for an unknown attempt");
+                Answer::Stored
+            }
+            Err(error) => unavailable(&error),
+        }
+    }
+
+    /// The scope of the practice if the callback is signed with one of its secrets.
+    async fn verify(&self, incoming: &Incoming<'_>) -> Result<Option<Scope>, StoreError> {
+        let Ok(practice) = incoming.practice.parse::<PracticeId>() else { return Ok(None) };
+        let scope = self.engine.scope(practice, Author::provider("twilio"));
+        let settings = match self.store.settings_get(&scope).await {
+            Ok(settings) => settings.value,
+            Err(StoreError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let url = format!("{}{}", self.public_url, incoming.path_and_query);
+        let callback = Callback {
+            url: &url,
+            content_type: incoming.content_type,
+            body: incoming.body,
+            signature: incoming.signature,
+            shared_key: incoming.shared_key,
+        };
+        Ok(callback.verify(&settings.sms.callback_secrets()).then_some(scope))
+    }
+}
+
+fn unavailable(error: &StoreError) -> Answer {
+    tracing::error!(error = %crate::telemetry::chain(error), "a verified callback could not be stored");
+    Answer::Unavailable
+}

@@ -1,0 +1,20 @@
+//! A whole server, called over TCP: what is accepted reaches the stand-ins, and its fate comes back.
+
+mod given;
+mod seen;
+
+mod access;
+mod bad_input;
+mod batch;
+mod callbacks;
+mod decisions;
+mod identity;
+mod kinds;
+mod links;
+mod mails;
+mod schedule;
+mod settings;
+mod start;
+mod texts;
+mod watch;
+mod web;

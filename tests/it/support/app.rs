@@ -1,0 +1,316 @@
+//! A whole server in this process, on a database and ports of its own, with stand-ins for its providers and a clock that only
+//! the test moves. Tests call it as any client would: generated code over TCP, and a token.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use heedwell::{
+    app::App,
+    auth::{LocalKey, NewToken},
+    clock::{Clock, ManualClock},
+    config::{self, Env},
+    domain::{Engine, Practices, Role},
+    grpc::proto::{
+        directory_service_client::DirectoryServiceClient, notify_service_client::NotifyServiceClient,
+        preferences_service_client::PreferencesServiceClient,
+    },
+    sandbox::{self, Sandbox},
+    store::Time,
+};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+use super::{Backend, Home, TestStore, invariants};
+
+/// Longest wait for anything; far beyond what a slow machine needs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The practice that [`TestApp::token`] is for.
+pub(crate) const ACME: &str = "acme";
+
+/// A running server and everything around it.
+pub(crate) struct TestApp {
+    pub(crate) home: Home,
+    pub(crate) sandbox: Sandbox,
+    clock: Arc<ManualClock>,
+    running: Option<Running>,
+}
+
+struct Running {
+    app: App,
+    key: LocalKey,
+    channel: Channel,
+}
+
+impl TestApp {
+    /// Starts everything; unset when there is no such database on this machine, which has been said aloud then.
+    pub(crate) async fn spawn(backend: Backend) -> Option<Self> {
+        let home = Home::new(backend).await?;
+        // A Monday, ten in the morning in New York.
+        let start = DateTime::parse_from_rfc3339("2026-03-02T15:00:00.123456Z").unwrap();
+        let clock = Arc::new(ManualClock::new(start.to_utc()));
+        let settings = sandbox::Settings { carrier_delay: Duration::from_millis(5), ..sandbox::Settings::default() };
+        let sandbox = Sandbox::start(settings).await.unwrap();
+        let mut app = Self { home, sandbox, clock, running: None };
+        app.set_provider_clock();
+        app.start().await;
+        Some(app)
+    }
+
+    /// What the server is told.
+    pub(crate) fn env(&self) -> Env {
+        environment(&self.home, &self.sandbox.twilio_url())
+    }
+
+    /// By whose clock it goes.
+    pub(crate) fn time(&self) -> Time {
+        Time::Injected(self.clock.clone())
+    }
+
+    /// Starts the server again.
+    pub(crate) async fn start(&mut self) {
+        assert!(self.running.is_none(), "it runs already");
+        let config = config::read(&self.env(), true).unwrap();
+        let signing_key = config::local_key(&config.data_dir);
+        let app = App::start(config, self.time()).await.unwrap();
+        let (key, _) = LocalKey::load_or_create(&signing_key).unwrap();
+        let channel = Channel::from_shared(format!("http://{}", app.grpc_addr)).unwrap().connect().await.unwrap();
+        self.running = Some(Running { app, key, channel });
+    }
+
+    /// Stops the server; the stand-ins and the clock go on.
+    pub(crate) async fn stop(&mut self) {
+        self.take().stop().await;
+    }
+
+    /// Takes the server out, to be stopped while something else goes on.
+    pub(crate) fn take(&mut self) -> App {
+        self.running.take().expect("it runs").app
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Moves the time on, for the server and for Twilio.
+    pub(crate) fn advance(&self, by: TimeDelta) {
+        self.clock.advance(by.to_std().unwrap());
+        self.set_provider_clock();
+    }
+
+    fn set_provider_clock(&self) {
+        self.sandbox.rules().set_clock_offset(self.now() - DateTime::<Utc>::from(SystemTime::now()));
+    }
+
+    /// A moment from now, as the contract has it.
+    pub(crate) fn after(&self, by: TimeDelta) -> prost_types::Timestamp {
+        timestamp(self.now() + by)
+    }
+
+    /// Where gRPC is served, as `ip:port`.
+    pub(crate) fn grpc_addr(&self) -> std::net::SocketAddr {
+        self.running().app.grpc_addr
+    }
+
+    /// A URL of the sidecar.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running().app.http_addr)
+    }
+
+    /// The connection that callers share.
+    pub(crate) fn channel(&self) -> Channel {
+        self.running().channel.clone()
+    }
+
+    /// A token for one practice.
+    pub(crate) fn token(&self, role: Role) -> String {
+        self.token_of(&Pass::new(&[role], &[ACME]))
+    }
+
+    pub(crate) fn token_of(&self, pass: &Pass) -> String {
+        let token = NewToken {
+            subject: "tester".into(),
+            name: "Robin".into(),
+            practices: pass.practices.clone(),
+            roles: pass.roles.clone(),
+            patient: pass.patient.as_ref().map(|id| id.parse().unwrap()),
+            ttl: pass.ttl,
+        };
+        self.running().key.issue(&token, "heedwell", "heedwell", self.now())
+    }
+
+    /// A caller in the name of the practice.
+    pub(crate) fn caller(&self, role: Role) -> Caller {
+        self.caller_with(&self.token(role))
+    }
+
+    pub(crate) fn caller_with(&self, token: &str) -> Caller {
+        Caller::new(self.channel(), token)
+    }
+
+    pub(crate) fn sender(&self) -> NotifyServiceClient<Authorised> {
+        self.caller(Role::Sender).notify
+    }
+
+    pub(crate) fn staff(&self) -> NotifyServiceClient<Authorised> {
+        self.caller(Role::Staff).notify
+    }
+
+    /// Runs a statement past the server.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let raw = self.home.raw().await;
+        raw.execute_raw(Statement::from_string(raw.get_database_backend(), statement)).await.unwrap();
+        raw.close().await.unwrap();
+    }
+
+    /// Ends everything and checks what holds after every test.
+    async fn end(mut self) {
+        if self.running.is_some() {
+            self.stop().await;
+        }
+        self.sandbox.stop().await;
+        let store = self.home.open(Time::Injected(self.clock.clone())).await.unwrap();
+        let raw = self.home.raw().await;
+        let t = TestStore { home: self.home, store, engine: Engine::new(), clock: self.clock, raw };
+        invariants::check(&t).await;
+        close(t.raw).await;
+        t.store.close().await;
+        t.home.leave().await;
+    }
+}
+
+async fn close(raw: DatabaseConnection) {
+    raw.close().await.unwrap();
+}
+
+/// What a server on `home` is told.
+pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
+    let mut env = Env::default();
+    env.set("HEEDWELL_DATA_DIR", home.path("data").display().to_string());
+    env.set("HEEDWELL_DATABASE_URL", home.url.clone());
+    env.set("HEEDWELL_MASTER_KEY_FILE", home.path("keys").display().to_string());
+    env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_TWILIO_URL", twilio_url);
+    env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
+    env.set("HEEDWELL_DRAIN_SECONDS", "0");
+    env
+}
+
+/// A moment as the contract has it.
+pub(crate) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
+}
+
+/// What a token says.
+#[derive(Clone)]
+pub(crate) struct Pass {
+    pub(crate) practices: Practices,
+    pub(crate) roles: BTreeSet<Role>,
+    pub(crate) patient: Option<String>,
+    pub(crate) ttl: Duration,
+}
+
+impl Pass {
+    /// For these practices and in these roles, for longer than any test takes.
+    pub(crate) fn new(roles: &[Role], practices: &[&str]) -> Self {
+        Self {
+            practices: Practices::Named(practices.iter().map(|id| id.parse().unwrap()).collect()),
+            roles: roles.iter().copied().collect(),
+            patient: None,
+            ttl: Duration::from_secs(400 * 24 * 3_600),
+        }
+    }
+}
+
+/// Puts the token on each call; an empty one is left out.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    pub(crate) fn new(token: &str) -> Self {
+        Self((!token.is_empty()).then(|| format!("Bearer {token}").parse().unwrap()))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(bearer) = &self.0 {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection with a token.
+pub(crate) type Authorised = InterceptedService<Channel, Bearer>;
+
+/// The services, in the name of one bearer.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) notify: NotifyServiceClient<Authorised>,
+    pub(crate) directory: DirectoryServiceClient<Authorised>,
+    pub(crate) preferences: PreferencesServiceClient<Authorised>,
+}
+
+impl Caller {
+    pub(crate) fn new(channel: Channel, token: &str) -> Self {
+        let service = InterceptedService::new(channel, Bearer::new(token));
+        Self {
+            notify: NotifyServiceClient::new(service.clone()),
+            directory: DirectoryServiceClient::new(service.clone()),
+            preferences: PreferencesServiceClient::new(service),
+        }
+    }
+}
+
+/// Runs a test on a server of its own, then checks what holds after every test.
+pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(&mut TestApp)) {
+    let Some(mut t) = TestApp::spawn(backend).await else { return };
+    test(&mut t).await;
+    t.end().await;
+}
+
+/// Writes each test of a whole server: for both databases, or with `sqlite:` before them for one, where the database makes
+/// no difference.
+macro_rules! on_a_server {
+    (sqlite: $(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            async fn test($t: &mut $crate::support::app::TestApp) $body
+            $crate::support::app::run($crate::support::Backend::Sqlite, test).await;
+        }
+    )+};
+    ($(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(
+        mod $name {
+            use super::*;
+
+            async fn test($t: &mut $crate::support::app::TestApp) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                $crate::support::app::run($crate::support::Backend::Sqlite, test).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                $crate::support::app::run($crate::support::Backend::Postgres, test).await;
+            }
+        }
+    )+};
+}
+
+pub(crate) use on_a_server;

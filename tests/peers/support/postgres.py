@@ -1,0 +1,79 @@
+"""A PostgreSQL cluster of our own, thrown away afterwards. It keeps its promises to the disk (fsync stays on), since what
+survives a kill is what the tests ask."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+from .waiting import until
+
+# Ends the server when its standard input closes: the kernel does that when the test process is gone, however it ended.
+_KEEPER = """
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >"$2/log" 2>&1 &
+server=$!
+cat >/dev/null
+kill -INT $server
+wait $server
+rm -rf "$2"
+"""
+
+
+def programs() -> Path:
+    """The folder with initdb and postgres: named, in the PATH, or where Debian's packages put it."""
+    named = [Path(os.environ["HEEDWELL_TEST_PG_BIN"])] if os.environ.get("HEEDWELL_TEST_PG_BIN") else []
+    path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in [*named, *path, *debian]:
+        # initdb may be a link, and it looks for postgres beside itself.
+        real = (folder / "initdb").resolve()
+        if real.exists() and (real.parent / "postgres").exists():
+            return real.parent
+    raise AssertionError("PostgreSQL is missing: install Debian's package postgresql, or set HEEDWELL_TEST_PG_BIN")
+
+
+class Cluster:
+    """A running server; every test gets a database of its own in it."""
+
+    def __init__(self) -> None:
+        self._bin = programs()
+        # The path of the socket may have 107 bytes, so the folder's name is short.
+        self._folder = Path(tempfile.mkdtemp(prefix="hw-pg-"))
+        self._as: dict[str, str] = {}
+        if os.geteuid() == 0:
+            # initdb and postgres refuse to run as root.
+            shutil.chown(self._folder, "nobody", "nogroup")
+            self._as = {"user": "nobody", "group": "nogroup"}
+        make = ["-A", "trust", "-U", "postgres", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"]
+        made = self._run("initdb", *make, "-D", str(self._folder / "data"))
+        assert made.returncode == 0, f"initdb: {made.stderr}"
+        self._keeper = subprocess.Popen(
+            ["sh", "-c", _KEEPER, "keeper", self._bin, self._folder],
+            stdin=subprocess.PIPE,
+            cwd=self._folder,
+            start_new_session=True,
+            **self._as,
+        )
+        try:
+            # The socket is there before the server answers.
+            until("PostgreSQL answers", 60, lambda: self._run("pg_isready", "-h", str(self._folder)).returncode == 0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{(self._folder / 'log').read_text()}") from None
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [self._bin / program, *arguments]
+        return subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=120, **self._as)
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"t_{uuid.uuid4().hex}"
+        made = self._run("createdb", "-h", str(self._folder), "-U", "postgres", name)
+        assert made.returncode == 0, f"createdb: {made.stderr}"
+        return f"postgres://postgres@localhost/{name}?host={self._folder}"
+
+    def stop(self) -> None:
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
+        self._keeper.wait(timeout=60)

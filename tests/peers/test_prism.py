@@ -1,0 +1,77 @@
+"""Prism, with Twilio's own description of its API, judges every request for a text message."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.network import http
+from support.practice import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, KINDS, SENT, SERVICE_SID, SMS, Practice, patient, twilio
+from support.processes import Prism, Process, Server
+from support.waiting import until
+
+PASSED = "The request passed the validation rules"
+RECEIVED = f"post /2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
+# What Prism writes when it finds fault.
+FAULTS = ("did not pass", "error", "warning", "✖", "⚠")
+
+
+@pytest.fixture
+def prism(processes: list[Process], tmp_path: Path) -> Prism:
+    process = Prism("prism", tmp_path)
+    processes.append(process)
+    return process.start()
+
+
+def requests(prism: Prism) -> int:
+    return sum(RECEIVED in line and "Request received" in line for line in prism.said().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("sender", "fields"),
+    [("from a number", {"from_number": FROM_NUMBER}), ("by a messaging service", {"messaging_service_sid": SERVICE_SID})],
+    ids=["from_number", "messaging_service"],
+)
+def test_twilios_own_description_admits_every_text_message(
+    server: Callable[..., Server], prism: Prism, sender: str, fields: dict[str, str]
+) -> None:
+    # One database is enough: it has no say in what a request looks like.
+    running = server(None, HEEDWELL_TWILIO_URL=prism.url, HEEDWELL_ALLOW_PRIVATE_PROVIDERS="on")
+    for kind in KINDS:
+        # Prism answers every create with one and the same SID, which a practice can meet only once.
+        practice = Practice(running, f"acme-{kind}").furnish([patient()], sms=twilio(**fields))
+        notification = practice.send(f"{kind} {sender}", kind, channels=[SMS])
+        delivery = practice.wait_for(notification, {SMS: SENT})[SMS]
+        assert delivery.attempts == 1, f"{kind}: {delivery.attempts} attempts"
+        assert delivery.provider == "twilio" and delivery.provider_message_id.startswith("SM")
+    until("Prism's log tells of every request", 10, lambda: prism.said().count('Responding with "201"') == len(KINDS))
+    said = prism.said()
+    assert requests(prism) == said.count(PASSED) == len(KINDS), said
+    faults = [line for line in said.splitlines() if any(it in line for it in FAULTS)]
+    assert not faults, "\n".join(faults)
+
+
+def test_prism_refuses_requests_that_are_wrong(prism: Prism) -> None:
+    url = f"{prism.url}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
+    good = {
+        "To": "+12025550142",
+        "From": FROM_NUMBER,
+        "Body": "Acme Primary Care: You have a new message.",
+        "ValidityPeriod": "36000",
+        "StatusCallback": "https://notify.example.com/webhooks/twilio/acme/status/token#rc=3&rp=all",
+    }
+    login = (ACCOUNT_SID, AUTH_TOKEN)
+
+    def status(**changes: str | None) -> int:
+        form = {name: value for name, value in {**good, **changes}.items() if value is not None}
+        return http("POST", url, form=form, login=login).status
+
+    assert status() == 201
+    assert status(To=None) == 422
+    assert status(ValidityPeriod="soon") == 422
+    assert status(From=None, MessagingServiceSid="MG1") == 422
+    assert http("POST", url.replace(ACCOUNT_SID, "AC1"), form=good, login=login).status == 422
+    assert http("POST", url, document=good, login=login).status == 415
+    assert http("POST", url, form=good).status == 401
+    faults = [line for line in prism.said().splitlines() if any(it in line for it in FAULTS)]
+    assert faults, "Prism's log does not show what it refused, so that a clean log would prove nothing"
