@@ -1,5 +1,5 @@
-//! The map of the house, as a table: which room may import which, what it must never know, and a few words that must not
-//! stand outside their place. A new edge is a change of this table, and is reviewed as such.
+//! The map of the house, as a table: which room may import which, what it must never know, and a few words that must
+//! not stand outside their place. A new edge is a change of this table, and is reviewed as such.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

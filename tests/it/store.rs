@@ -13,5 +13,6 @@ mod patients;
 mod practices;
 mod receipts;
 mod settlements;
+mod walk;
 
 use crate::support::{TestStore, on_both};

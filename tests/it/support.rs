@@ -2,7 +2,7 @@
 
 pub(crate) mod app;
 mod database;
-mod invariants;
+pub(crate) mod invariants;
 mod postgres;
 
 pub(crate) use database::{Backend, Home, TestStore, run};

@@ -110,7 +110,7 @@ on_both! {
                 let order = Order::new(&format!("w{writer}-{n}"), &[Channel::Sms, Channel::Email]);
                 order.accept(t, &scope).await;
                 // Every other writer is also a worker, so that updates mix with inserts.
-                if writer % 2 == 0 {
+                if writer.is_multiple_of(2) {
                     let ended: Vec<_> = claim(t, &scope, 2)
                         .await
                         .iter()

@@ -69,6 +69,7 @@ async fn feed_tells_what_is_stored(
             Some(before) => {
                 assert_eq!(change.delivery.revision, before.revision + 1);
                 assert_eq!(change.previous_state, Some(before.state));
+                assert!(may_follow(before, change.delivery.state), "{before:?} became {:?}", change.delivery);
                 let same = Delivery { revision: before.revision, ..change.delivery.clone() };
                 assert_ne!(same, *before, "a change that shows no difference");
             }
@@ -84,6 +85,21 @@ async fn feed_tells_what_is_stored(
     for (id, image) in last {
         assert_eq!(Some(image), deliveries.get(&id));
     }
+}
+
+/// The moves that are left when facts are only added and each is written where it may be.
+fn may_follow(before: &Delivery, after: DeliveryState) -> bool {
+    use DeliveryState::{Delivered, Failed, Pending, Sent, Unconfirmed};
+    before.state == after
+        || match before.state {
+            Pending => true,
+            Unconfirmed => matches!(after, Sent | Delivered | Failed),
+            Sent => matches!(after, Delivered | Failed),
+            Failed => after == Delivered,
+            // The receiving host took the mail and could not deliver it after all.
+            Delivered => after == Failed && before.channel == Channel::Email,
+            DeliveryState::Skipped | DeliveryState::Cancelled => false,
+        }
 }
 
 /// The counters of the head row are what counting yields. Says how many deliveries are open.

@@ -1,6 +1,6 @@
-//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a database to
-//! itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says so,
-//! and fails if it was demanded: nothing is skipped in silence.
+//! PostgreSQL for tests: one cluster per test binary, which ends with it however it ends, and each test has a database
+//! to itself, since advisory locks and notifications belong to the database. Without PostgreSQL on the machine this says
+//! so, and fails if it was demanded: nothing is skipped in silence.
 
 use std::{
     env, fs, io,
@@ -45,7 +45,7 @@ struct Cluster {
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
 
-/// Databases of tests that went well, emptied, for the tests to come: to make one takes up to a second, as `fsync` is on.
+/// Databases of tests that went well, emptied, for the tests to come: to make one takes up to a second with `fsync` on.
 static SPARE: Mutex<Vec<Database>> = Mutex::new(Vec::new());
 
 /// A database that one test at a time has.
@@ -54,7 +54,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// One without rows, its schema as an earlier test left it; unset when there is no PostgreSQL and none was demanded.
+    /// One without rows, maybe with a schema. Unset when there is no PostgreSQL and none was demanded.
     pub(crate) async fn take() -> Option<Self> {
         let spare = SPARE.lock().unwrap().pop();
         if spare.is_some() { spare } else { Self::create().await }
