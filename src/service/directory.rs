@@ -1,7 +1,7 @@
 //! Practices and patients: a copy of what the practice's own system says.
 
 use crate::{
-    domain::{Patient, PatientId, Practice, Scope, Stored},
+    domain::{Patient, PatientId, Phi, Practice, Scope, Stored},
     service::{Error, pages::Pages},
     store::{PatientPage, PatientQuery, Store, StoreError},
 };
@@ -17,7 +17,7 @@ pub struct PatientList {
     /// Empty: at the first.
     pub page_token: String,
     /// The request without page size and token, encoded the same way every time.
-    pub canonical: Vec<u8>,
+    pub canonical: Phi<Vec<u8>>,
 }
 
 /// A page of patients.
@@ -93,7 +93,7 @@ impl Directory {
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn patients_list(&self, scope: &Scope, list: PatientList) -> Result<PatientListPage, Error> {
         let PatientList { mut query, page_token, canonical } = list;
-        let after = self.pages.open(scope, LIST, &canonical, &page_token)?;
+        let after = self.pages.open(scope, LIST, canonical.expose(), &page_token)?;
         query.after = match after {
             None => None,
             Some(id) => {
@@ -102,7 +102,7 @@ impl Directory {
             }
         };
         let PatientPage { patients, next } = self.store.patients_list(scope, query).await?;
-        let mint = |last: PatientId| self.pages.mint(scope, LIST, &canonical, last.as_str().as_bytes());
+        let mint = |last: PatientId| self.pages.mint(scope, LIST, canonical.expose(), last.as_str().as_bytes());
         Ok(PatientListPage { patients, next_page_token: next.map(mint).unwrap_or_default() })
     }
 }

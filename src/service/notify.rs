@@ -37,7 +37,7 @@ pub struct Order {
     /// The caller's key.
     pub request_id: String,
     /// The request without its key, encoded the same way every time.
-    pub canonical: Vec<u8>,
+    pub canonical: Phi<Vec<u8>>,
     /// For whom.
     pub patient: PatientId,
     /// What about.
@@ -79,7 +79,7 @@ pub struct ListQuery {
     /// Where the page begins; empty: at the newest.
     pub page_token: String,
     /// The request without page size and token, encoded the same way every time.
-    pub canonical: Vec<u8>,
+    pub canonical: Phi<Vec<u8>>,
 }
 
 /// A page of a list.
@@ -123,7 +123,7 @@ impl Notify {
     /// # Errors
     /// `FIELD_INVALID`, `NOT_FOUND` (patient), `REQUEST_ID_REUSED`.
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
-        let fingerprint = self.fingerprints.fingerprint(&order.canonical);
+        let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
         // A replay is answered before anything else is looked at: what was valid then may be out of date now.
         match self.store.notification_prior(scope, &order.request_id, &fingerprint).await? {
             Prior::Same(id) => {
@@ -173,7 +173,7 @@ impl Notify {
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn list(&self, scope: &Scope, query: ListQuery) -> Result<ListPage, Error> {
-        let position = self.pages.open(scope, LIST, &query.canonical, &query.page_token)?;
+        let position = self.pages.open(scope, LIST, query.canonical.expose(), &query.page_token)?;
         let after = match position {
             None => None,
             Some(position) => Some(Keyset::from_bytes(&position).ok_or(Error::PageTokenInvalid)?),
@@ -183,8 +183,8 @@ impl Notify {
         let period = (query.start_time, query.end_time);
         let page = self.store.deliveries_list(scope, &query.filter, period, after, query.page_size).await?;
         let DeliveryPage { deliveries, next } = page;
-        let next_page_token =
-            next.map_or_else(String::new, |next| self.pages.mint(scope, LIST, &query.canonical, &next.to_bytes()));
+        let next_page_token = next
+            .map_or_else(String::new, |next| self.pages.mint(scope, LIST, query.canonical.expose(), &next.to_bytes()));
         let watch_cursor = match after {
             None => self.tokens.mint(Purpose::DeliveryCursor, scope.practice().as_str(), &head.to_be_bytes()),
             Some(_) => String::new(),

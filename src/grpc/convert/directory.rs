@@ -138,7 +138,7 @@ pub(crate) fn list(mut request: proto::ListPatientsRequest) -> Result<PatientLis
     let page_token = std::mem::take(&mut request.page_token);
     let limit = page_size(std::mem::take(&mut request.page_size), 20, 200);
     // Without size and token: what a page token is bound to.
-    let canonical = request.encode_to_vec();
+    let canonical = Phi::new(request.encode_to_vec());
     let mut check = Check::default();
     let text = check.line("query", request.query, 254);
     let tags = tags(&mut check, request.tags);
