@@ -12,7 +12,10 @@ use super::{
     given::{bare_practice, mask, notice, patient, practice, put_patient, reminder, send},
     seen::{everything, read, settled, skipped, state},
 };
-use crate::support::app::{ACME, TestApp, on_a_server};
+use crate::support::{
+    Backend,
+    app::{ACME, TestApp, on_a_server},
+};
 
 async fn set_channels(t: &TestApp, kind: NotificationKind, channels: &[Channel]) {
     let channels = channels.iter().map(|&channel| channel.into()).collect();
@@ -118,4 +121,19 @@ fn reminder_without_link(t: &TestApp) -> NotificationInput {
         visit.link = None;
     }
     input
+}
+
+/// Not through [`on_a_server`]: what holds after other tests, that each notification has deliveries, rightly does not here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_channel_is_effective_the_decisions_are_the_record() {
+    let mut t = TestApp::spawn(Backend::Sqlite).await.unwrap();
+    practice(&t).await;
+    set_channels(&t, NotificationKind::AppointmentReminder, &[]).await;
+    let sent = send(&t, reminder(&t, "pat", &[])).await;
+    assert!(sent.deliveries.is_empty() && !sent.notification_id.is_empty());
+    let full = read(&t, &sent.notification_id, NotificationView::Full).await;
+    assert!(full.details.is_empty() && full.decisions.len() == 4);
+    assert!(full.decisions.iter().all(|decision| !decision.considered && !decision.steps.is_empty()));
+    assert!(everything(&t).await.is_empty());
+    t.stop().await;
 }

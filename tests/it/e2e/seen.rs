@@ -192,6 +192,8 @@ pub(super) fn check_order(changes: &[DeliveryChange]) {
     let mut last = HashMap::new();
     for change in changes {
         let now = image(change);
+        let next = now.next_action_time.map_or(0, |time| time.nanos);
+        assert_eq!(next % 1_000, 0, "times are those that the databases keep, in microseconds");
         let before = last.insert(now.delivery_id.clone(), now);
         let Some(before) = before else { continue };
         assert_eq!(now.revision, before.revision + 1, "revisions have no gap");
