@@ -94,6 +94,7 @@ impl App {
         let store = Store::open(config.store, keys, time, Wake::default()).await.map_err(StartError::Database)?;
         let engine = Engine::new();
         recover(&store, &engine).await.map_err(StartError::Recovery)?;
+        let _ = warm.await;
         let verifier = Verifier::new(config.auth, clock.clone()).await.map_err(StartError::Auth)?;
         let providers = Providers::new(config.providers, clock.clone()).map_err(StartError::Providers)?;
         let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
@@ -133,7 +134,6 @@ impl App {
         });
         tasks.spawn(http_server(http_listener, sidecar, streams.clone()));
         tasks.close();
-        let _ = warm.await;
         health.serving().await;
         Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, streams, tasks })
     }

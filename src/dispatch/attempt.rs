@@ -33,7 +33,8 @@ impl Dispatch {
         if started.elapsed() > self.settings.start_limit || self.stop.is_cancelled() {
             return settlement(Verdict::NotStarted);
         }
-        let left = claimed.expires_at - claimed.claimed_at - TimeDelta::from_std(started.elapsed()).unwrap_or_default();
+        let left =
+            claimed.expires_at - claimed.claimed_at - TimeDelta::seconds(started.elapsed().as_secs().cast_signed());
         if left <= SHORTEST_VALIDITY {
             return settlement(Verdict::NotStarted);
         }

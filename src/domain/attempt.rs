@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 use super::{Facts, Failure, FailureReason};
 
@@ -95,9 +95,14 @@ impl Verdict {
             }
             Self::Misconfigured { code } => standing.again(None, FailureReason::ProviderConfig, code, now, random),
             Self::NotStarted => Next::GiveBack,
-            Self::Unknown { .. } => Next::LookAt(now + FIRST_LOOK.mul_f64(1.0 + 0.2 * random)),
+            Self::Unknown { .. } => Next::LookAt(later(now, FIRST_LOOK.mul_f64(1.0 + 0.2 * random))),
         }
     }
+}
+
+/// `wait` after `from`, in microseconds, since the databases keep no more: a state that was stored must read as it was shown.
+pub(super) fn later(from: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
+    (from + wait).trunc_subsecs(6)
 }
 
 impl Standing {
@@ -125,7 +130,7 @@ impl Standing {
         let doublings = self.attempts.clamp(0, 10).unsigned_abs();
         let window = Duration::from_secs(1 << doublings).min(LONGEST_WAIT);
         let wait = window.mul_f64(random).max(retry_after.unwrap_or_default().min(LONGEST_WAIT));
-        Next::TryAt((now + wait).min(self.expires_at.max(now)))
+        Next::TryAt(later(now, wait).min(self.expires_at.max(now)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Channel;
+use super::{Channel, attempt::later};
 
 /// What a look at the provider found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Inquiry {
 
     fn again(self, done: usize, random: f64) -> AfterLook {
         match LOOKS.get(done) {
-            Some(after) => AfterLook::LookAt(self.since + after.mul_f64(1.0 + 0.2 * random)),
+            Some(after) => AfterLook::LookAt(later(self.since, after.mul_f64(1.0 + 0.2 * random))),
             None => AfterLook::Close,
         }
     }

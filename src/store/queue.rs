@@ -417,7 +417,8 @@ impl<'a> World<'a> {
             refuse(tx, draft, reason);
             return Ok(None);
         }
-        if draft.row.attempts > 0 && tx.now >= draft.row.give_up_at {
+        // A definite no ends by its settlement, which knows the reason. This ends the round of unknown, absent, sent again.
+        if draft.facts().any(Facts::UNKNOWN_OPEN) && tx.now >= draft.row.give_up_at {
             give_up(tx, draft, FailureReason::ProviderUnavailable)?;
             return Ok(None);
         }

@@ -59,6 +59,10 @@ impl Store {
                 let mut drafts = drafts_on(tx, std::iter::once(DeliveryId(seen.delivery_id))).await?;
                 let Some(attempt) = by_token().one(&tx.db).await? else { return Ok(Applied::UnknownToken) };
                 let draft = drafts.get_mut(&seen.delivery_id).ok_or(StoreError::Corrupt("attempt"))?;
+                if !attempt.provider_ref.is_empty() && attempt.provider_ref != receipt.provider_ref {
+                    tracing::warn!(delivery.id = %attempt.delivery_id, "a report names another message than its attempt made");
+                    return Ok(Applied::UnknownToken);
+                }
                 let known = Facts::from_bits(attempt.facts);
                 if known.and(receipt.facts) == known {
                     return Ok(Applied::Repeat);
