@@ -1,5 +1,7 @@
 //! A whole server, called over TCP: what is accepted reaches the stand-ins, and its fate comes back.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails where it stands")]
+
 mod given;
 mod seen;
 

@@ -126,8 +126,8 @@ impl Decoder for Raw {
     }
 }
 
-/// Makes a call that names the practice and nothing else, and takes its first answer. On the wire a call with one answer is
-/// a stream of one.
+/// Makes a call that names the practice and nothing else, and takes its first answer. On the wire a call with one
+/// answer is a stream of one.
 async fn call(t: &TestApp, token: &str, method: &str, practice: &str) -> Result<Vec<u8>, Status> {
     // Field 1 of each request.
     let request = GetPracticeRequest { practice_id: practice.into() }.encode_to_vec();
@@ -208,7 +208,8 @@ on_a_server! {
         for (method, ..) in CALLS {
             for token in [&all, &none] {
                 for practice in ["beta", "nowhere", "", "not an id", "acme "] {
-                    let status = refused(call(t, token, method, practice).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+                    let status =
+                        refused(call(t, token, method, practice).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
                     answers.insert((status.message().to_owned(), status.details().to_vec()));
                 }
             }
@@ -304,10 +305,7 @@ on_a_server! {
         let roles = [Sender, Staff, PracticeAdmin, Directory];
         let foreign = call(t, &t.token_of(&Pass::new(&roles, &["beta"])), "DirectoryService/GetPractice", ACME).await;
         let foreign = refused(foreign, Code::PermissionDenied, "SCOPE_FORBIDDEN");
-        for pass in [
-            Pass { practices: Practices::All, ..Pass::new(&roles, &[]) },
-            Pass::new(&roles, &["ghost"]),
-        ] {
+        for pass in [Pass { practices: Practices::All, ..Pass::new(&roles, &[]) }, Pass::new(&roles, &["ghost"])] {
             let caller = t.caller_with(&t.token_of(&pass));
             for (method, status) in in_an_absent_practice(t, caller.clone(), "ghost").await {
                 let status = status.unwrap_or_else(|| panic!("{method} answers"));
@@ -340,7 +338,10 @@ on_a_server! {
         };
         let status = refused(beta(Staff).notify.get_notification(get).await, Code::NotFound, "NOT_FOUND");
         let resource = status.get_details_resource_info().unwrap();
-        assert_eq!((resource.resource_type.as_str(), resource.resource_name), ("notification", sent.notification_id.clone()));
+        assert_eq!(
+            (resource.resource_type.as_str(), resource.resource_name),
+            ("notification", sent.notification_id.clone())
+        );
 
         let filters = [
             DeliveryFilter::default(),

@@ -40,12 +40,14 @@ fn error(result: &BatchResult) -> &ItemError {
 on_a_server! {
     async fn results_are_in_the_order_of_the_items_and_bad_ones_hold_nobody_up(t: &mut TestApp) {
         practice(t).await;
-        let numbered = |n: usize| NotificationInput { reference: format!("r-{n}"), ..reminder(t, "pat", &[Channel::InApp]) };
+        let numbered =
+            |n: usize| NotificationInput { reference: format!("r-{n}"), ..reminder(t, "pat", &[Channel::InApp]) };
         let mut items: Vec<_> = (0..60).map(|n| item(&new_key(), numbered(n))).collect();
         let no_currency = PaymentDetails { amount: Some(Default::default()), ..payment(t) };
         items[7] = item(&new_key(), NotificationInput { patient_id: "canary-nobody".into(), ..numbered(7) });
         items[13] = item("", NotificationInput { payload: None, ..numbered(13) });
-        items[29] = item(&new_key(), NotificationInput { payload: Some(Payload::PaymentDue(no_currency)), ..numbered(29) });
+        items[29] =
+            item(&new_key(), NotificationInput { payload: Some(Payload::PaymentDue(no_currency)), ..numbered(29) });
         items[31].notification = None;
         let results = send_all(t, items).await.unwrap();
         assert_eq!(results.len(), 60);
@@ -89,7 +91,10 @@ on_a_server! {
         assert!(repeated.iter().all(|result| result.replayed));
         let other = NotificationInput { reference: "other".into(), ..input };
         let reused = send_all(t, vec![item(&single, other)]).await.unwrap();
-        assert_eq!((error(&reused[0]).code, error(&reused[0]).reason().as_str_name()), (6, "ERROR_REASON_REQUEST_ID_REUSED"));
+        assert_eq!(
+            (error(&reused[0]).code, error(&reused[0]).reason().as_str_name()),
+            (6, "ERROR_REASON_REQUEST_ID_REUSED")
+        );
         settled(t, &first.deliveries, ["DELIVERED"]).await;
         settled(t, &made(&results[1]).deliveries, ["DELIVERED"]).await;
         assert_eq!(everything(t).await.len(), 2);

@@ -93,7 +93,12 @@ on_a_server! {
             ("of another address", url, Some(signature(AUTH_TOKEN, &query, &fields)), form(&fields)),
             ("for a query that was added", &query, Some(good.clone()), form(&fields)),
             ("for a field that was added", url, Some(good.clone()), form(&fields) + "&ErrorCode=30003"),
-            ("for a practice that is not there", &elsewhere, Some(signature(AUTH_TOKEN, &elsewhere, &fields)), form(&fields)),
+            (
+                "for a practice that is not there",
+                &elsewhere,
+                Some(signature(AUTH_TOKEN, &elsewhere, &fields)),
+                form(&fields),
+            ),
         ] {
             let status = post(url, signature.as_deref(), FORM, body).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{what}");

@@ -123,7 +123,8 @@ fn reminder_without_link(t: &TestApp) -> NotificationInput {
     input
 }
 
-/// Not through [`on_a_server`]: what holds after other tests, that each notification has deliveries, rightly does not here.
+/// Not through [`on_a_server`]: what holds after other tests, that each notification has deliveries, rightly does not
+/// here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_channel_is_effective_the_decisions_are_the_record() {
     let mut t = TestApp::spawn(Backend::Sqlite).await.unwrap();

@@ -52,8 +52,7 @@ on_a_server! {
             assert_eq!(notification.kind, i32::try_from(place).unwrap() + 1);
             let channels: Vec<_> = notification.deliveries.iter().map(|delivery| delivery.channel).collect();
             assert_eq!(channels, [1, 2, 3]);
-            let [in_app, mail, text] =
-                settled(t, &notification.deliveries, ["DELIVERED", "SENT", "DELIVERED"]).await;
+            let [in_app, mail, text] = settled(t, &notification.deliveries, ["DELIVERED", "SENT", "DELIVERED"]).await;
             let full = read(t, &notification.notification_id, NotificationView::Full).await;
             let [in_app_text, mail_text, sms_text] = contents(full.details.into_iter().map(|detail| detail.content));
             filed(&in_app, &in_app_text, said);

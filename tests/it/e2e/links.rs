@@ -13,7 +13,8 @@ use super::{
 };
 use crate::support::app::{TestApp, on_a_server};
 
-/// Sends a reminder with that link over in-app, mail and text message. Yields its deliveries and the address in the text.
+/// Sends a reminder with that link over in-app, mail and text message. Yields its deliveries and the address in the
+/// text.
 async fn sent(t: &TestApp, link: SecureLink) -> (Vec<Delivery>, String) {
     let visit = AppointmentDetails { link: Some(link), ..visit(t) };
     let every = [Channel::InApp, Channel::Email, Channel::Sms];
@@ -54,7 +55,11 @@ on_a_server! {
             let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
             assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
             let page = page.text().await.unwrap();
-            assert!(page.contains("<form method=\"post\"") && !page.contains("portal.acme.example") && !page.contains("Pat"));
+            assert!(
+                page.contains("<form method=\"post\"")
+                    && !page.contains("portal.acme.example")
+                    && !page.contains("Pat")
+            );
         }
         assert_eq!(browser().head(&url).send().await.unwrap().status(), StatusCode::OK);
         for one in &deliveries {
@@ -95,7 +100,11 @@ on_a_server! {
         t.advance(TimeDelta::minutes(59));
         leads_to_target(&open(&always).await);
         let again = delivery(t, &deliveries[2].delivery_id).await;
-        assert_eq!((again.revision, time(again.open_time)), (opened.revision, time(opened.open_time)), "the first counts");
+        assert_eq!(
+            (again.revision, time(again.open_time)),
+            (opened.revision, time(opened.open_time)),
+            "the first counts"
+        );
         t.advance(TimeDelta::minutes(1));
         assert_eq!(open(&always).await.status(), StatusCode::NOT_FOUND);
         assert_eq!(look(&always).await.status(), StatusCode::NOT_FOUND);

@@ -1,4 +1,5 @@
-//! What a test sees from outside: deliveries as lists, reads and watches show them, what the stand-ins noted, and refusals.
+//! What a test sees from outside: deliveries as lists, reads and watches show them, what the stand-ins noted, and
+//! refusals.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -167,8 +168,8 @@ pub(super) async fn settled<const N: usize>(t: &TestApp, deliveries: &[Delivery]
     settled.try_into().ok().unwrap()
 }
 
-/// Every change of one delivery so far, after checking that they are whole: revisions without a gap, each naming the state
-/// before, and no state lower than an earlier one.
+/// Every change of one delivery so far, after checking that they are whole: revisions without a gap, each naming the
+/// state before, and no state lower than an earlier one.
 pub(super) async fn history(t: &TestApp, id: &str) -> Vec<Delivery> {
     let now = delivery(t, id).await;
     let start = now.create_time;

@@ -88,7 +88,9 @@ on_a_server! {
         assert!(settings.kind_channels[9].channels.is_empty());
 
         // Step by step until nothing is missing.
-        let some = update(t, &["sms.account_sid"], sms(SmsSettings { account_sid: ACCOUNT.into(), ..Default::default() })).await;
+        let some =
+            update(t, &["sms.account_sid"], sms(SmsSettings { account_sid: ACCOUNT.into(), ..Default::default() }))
+                .await;
         assert_eq!(missing(&some.unwrap(), Channel::Sms), ["sms.auth_token", "sms.from_number"]);
         let token = SmsSettings { auth_token: CANARY.into(), ..Default::default() };
         let some = update(t, &["sms.auth_token"], sms(token)).await.unwrap();
@@ -113,7 +115,8 @@ on_a_server! {
 
         // A list is replaced whole: what it no longer names has its default again.
         let one = vec![KindChannels { kind: 9, channels: vec![1], offered_channels: vec![1, 2] }];
-        let after = update(t, &["kind_channels"], PracticeSettings { kind_channels: one, ..Default::default() }).await.unwrap();
+        let after =
+            update(t, &["kind_channels"], PracticeSettings { kind_channels: one, ..Default::default() }).await.unwrap();
         assert_eq!(after.kind_channels[8].offered_channels, [1, 2]);
         assert_eq!(after.kind_channels[0].channels, [2, 3]);
 
@@ -152,7 +155,9 @@ on_a_server! {
         assert!(relay_of(&shown).password_set);
 
         // Left empty in a message that is replaced, kept; named and empty, cleared.
-        let shown = update(t, &["email.smtp"], relay(SmtpSettings { password: String::new(), port: 465, ..smtp })).await.unwrap();
+        let shown = update(t, &["email.smtp"], relay(SmtpSettings { password: String::new(), port: 465, ..smtp }))
+            .await
+            .unwrap();
         assert!(relay_of(&shown).password_set && relay_of(&shown).port == 465);
         let shown = update(t, &["email.smtp.password"], relay(SmtpSettings::default())).await.unwrap();
         assert!(!relay_of(&shown).password_set && relay_of(&shown).port == 465);
@@ -208,7 +213,8 @@ on_a_server! {
 
     async fn writers_of_different_settings_do_not_undo_each_other(t: &mut TestApp) {
         practice(t).await;
-        let prefixes = (0..8).map(|n| update(t, &["sms.prefix"], sms(SmsSettings { prefix: format!("p-{n}"), ..Default::default() })));
+        let prefixes = (0..8)
+            .map(|n| update(t, &["sms.prefix"], sms(SmsSettings { prefix: format!("p-{n}"), ..Default::default() })));
         let names = (0..8).map(|n| {
             let email = EmailSettings { from_name: format!("n-{n}"), ..Default::default() };
             update(t, &["email.from_name"], PracticeSettings { email: Some(email), ..Default::default() })

@@ -14,7 +14,7 @@ use crate::support::app::{TestApp, on_a_server};
 /// Tries to start a server with those settings, and yields everything that the operator is told.
 async fn refusal(t: &TestApp, env: &Env) -> String {
     let config = config::read(env, false).unwrap();
-    let error = App::start(config, t.time()).await.err().expect("it does not start");
+    let error = App::start(config, t.time()).await.expect_err("it does not start");
     told(&error)
 }
 
@@ -82,7 +82,11 @@ on_a_server! {
 
     async fn a_database_that_is_none_is_refused(t: &mut TestApp) {
         let damaged = t.home.path("damaged.db");
-        fs::write(&damaged, "this is no database, whatever its name says, and it is long enough to be read".repeat(100)).unwrap();
+        fs::write(
+            &damaged,
+            "this is no database, whatever its name says, and it is long enough to be read".repeat(100),
+        )
+        .unwrap();
         let mut env = t.env();
         env.set("HEEDWELL_DATABASE_URL", format!("sqlite:{}", damaged.display()));
         let told = refusal(t, &env).await;
@@ -125,7 +129,7 @@ fn all_faults_of_the_settings_are_told_at_once() {
     env.set("HEEDWELL_TWILIO_URL", "http://127.0.0.1:4010");
     env.set("HEEDWELL_MASTER_KEYFILE", "misspelt");
     env.set("HEEDWELL_DRAIN_SECONDS", "soon");
-    let faults = config::read(&env, false).err().expect("they are refused").to_string();
+    let faults = config::read(&env, false).expect_err("they are refused").to_string();
     for variable in [
         "HEEDWELL_GRPC_ADDR",
         "HEEDWELL_PUBLIC_URL",

@@ -1,4 +1,5 @@
-//! What can become of a text message at Twilio, and what is made of it. The last digits of a number say how Twilio treats it.
+//! What can become of a text message at Twilio, and what is made of it. The last digits of a number say how Twilio
+//! treats it.
 
 use chrono::TimeDelta;
 use heedwell::{
@@ -229,7 +230,9 @@ on_a_server! {
     async fn a_carrier_that_says_no_more_leaves_it_sent(t: &mut TestApp) {
         let id = text_to(t, "+12025550124").await;
         let sent = |entries: &[heedwell::sandbox::Entry]| {
-            entries.iter().any(|entry| matches!(entry, heedwell::sandbox::Entry::CallbackSent { status, .. } if status == "sent"))
+            entries
+                .iter()
+                .any(|entry| matches!(entry, heedwell::sandbox::Entry::CallbackSent { status, .. } if status == "sent"))
         };
         t.sandbox.journal().wait_for(crate::support::app::LIMIT, sent).await.expect("it is reported");
         let delivery = until_state(t, &id, "SENT").await;

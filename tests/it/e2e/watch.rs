@@ -184,7 +184,14 @@ on_a_server! {
         let page_token = t.staff().list_deliveries(request).await.unwrap().into_inner().next_page_token;
         assert!(!page_token.is_empty());
         let mut bad: Vec<_> = (0..cursor.len()).map(edited).collect();
-        bad.extend([String::new(), "canary".into(), cursor[1..].into(), cursor.clone() + "A", page_token, "A".repeat(9_000)]);
+        bad.extend([
+            String::new(),
+            "canary".into(),
+            cursor[1..].into(),
+            cursor.clone() + "A",
+            page_token,
+            "A".repeat(9_000),
+        ]);
         for bad in bad {
             let status = refused(after(t, &bad).await, Code::InvalidArgument, "CURSOR_INVALID");
             assert!(bad.is_empty() || !status.message().contains(&bad));
@@ -262,7 +269,7 @@ on_a_server! {
         let second = send(t, reminder(t, "pat", &[Channel::InApp])).await;
         let (one, two) = (&first.deliveries[0].delivery_id, &second.deliveries[0].delivery_id);
         let mut watcher = Watcher::open(t, DeliveryFilter::default(), Some(between)).await;
-        assert_eq!(ids_until(&mut watcher, two).await, [two.clone()]);
+        assert_eq!(ids_until(&mut watcher, two).await, std::slice::from_ref(two));
         // The very moment of a change includes it.
         let at = Start::StartTime(first.deliveries[0].create_time.unwrap());
         let mut watcher = Watcher::open(t, DeliveryFilter::default(), Some(at)).await;
@@ -373,7 +380,10 @@ on_a_server! {
         // The size of the next page is free, everything else is not.
         let next = first.next_page_token;
         let second = t.staff().list_deliveries(request(500, &next)).await.unwrap().into_inner();
-        assert_eq!((second.deliveries.len(), second.next_page_token.as_str(), second.watch_cursor.as_str()), (1, "", ""));
+        assert_eq!(
+            (second.deliveries.len(), second.next_page_token.as_str(), second.watch_cursor.as_str()),
+            (1, "", "")
+        );
         let mut ids: Vec<_> = first.deliveries.into_iter().chain(second.deliveries).map(|it| it.delivery_id).collect();
         assert!(ids.iter().rev().is_sorted(), "newest first");
         ids.dedup();

@@ -136,13 +136,22 @@ on_a_server! {
         let end = call(t, "DirectoryService/GetPractice", &t.token(Role::Staff), &request).await.end().await;
         assert_eq!(end["grpc-status"], (Code::PermissionDenied as i32).to_string());
         let details = BASE64_STANDARD.decode(&end["grpc-status-details-bin"]);
-        let details = details.or_else(|_| base64::prelude::BASE64_STANDARD_NO_PAD.decode(&end["grpc-status-details-bin"]));
+        let details =
+            details.or_else(|_| base64::prelude::BASE64_STANDARD_NO_PAD.decode(&end["grpc-status-details-bin"]));
         let details = details.unwrap();
         let holds = |text: &str| details.windows(text.len()).any(|bytes| bytes == text.as_bytes());
         assert!(holds("SCOPE_FORBIDDEN") && holds("heedwell.v1") && holds("google.rpc.ErrorInfo"));
         let end = call(t, "DirectoryService/GetPractice", "", &request).await.end().await;
         assert_eq!(end["grpc-status"], (Code::Unauthenticated as i32).to_string());
-        let end = call(t, "TemplateService/ListTemplates", &t.token(Role::Staff), &GetPracticeRequest { practice_id: ACME.into() }).await.end().await;
+        let end = call(
+            t,
+            "TemplateService/ListTemplates",
+            &t.token(Role::Staff),
+            &GetPracticeRequest { practice_id: ACME.into() },
+        )
+        .await
+        .end()
+        .await;
         assert_eq!(end["grpc-status"], (Code::Unimplemented as i32).to_string());
     }
 
@@ -187,7 +196,8 @@ on_a_server! {
         assert_eq!(shown.display_name, "Acme Primary Care");
         // The same for a client of plain gRPC that comes to the sidecar.
         let url = t.url("/heedwell.v1.DirectoryService/PutPractice");
-        let answer = browser().post(url).header("content-type", "application/grpc").bearer_auth(&every).send().await.unwrap();
+        let answer =
+            browser().post(url).header("content-type", "application/grpc").bearer_auth(&every).send().await.unwrap();
         assert_ne!(answer.headers().get("grpc-status").map(|code| code.as_bytes()), Some("0".as_bytes()));
     }
 
@@ -212,7 +222,8 @@ on_a_server! {
             assert_eq!(browser().get(t.url(path)).send().await.unwrap().status(), StatusCode::NOT_FOUND, "{path}");
         }
         // A schema that this binary does not know whole is not worked with.
-        let forget = "UPDATE seaql_migrations SET version = 'other' WHERE version = (SELECT max(version) FROM seaql_migrations)";
+        let forget =
+            "UPDATE seaql_migrations SET version = 'other' WHERE version = (SELECT max(version) FROM seaql_migrations)";
         t.execute("CREATE TABLE kept AS SELECT * FROM seaql_migrations").await;
         t.execute(forget).await;
         let answer = browser().get(t.url("/readyz")).send().await.unwrap();
@@ -226,7 +237,8 @@ on_a_server! {
 
     async fn each_service_has_its_health_which_needs_no_token(t: &mut TestApp) {
         let mut health = HealthClient::new(t.channel());
-        let services = ["Notify", "Broadcast", "Template", "Inbox", "Preferences", "Conversations", "Directory", "Audit"];
+        let services =
+            ["Notify", "Broadcast", "Template", "Inbox", "Preferences", "Conversations", "Directory", "Audit"];
         let names = services.map(|name| format!("heedwell.v1.{name}Service"));
         for service in names.into_iter().chain([String::new()]) {
             let answer = health.check(HealthCheckRequest { service: service.clone() }).await.unwrap().into_inner();
@@ -255,7 +267,8 @@ on_a_server! {
         let mut reflection = v1::server_reflection_client::ServerReflectionClient::new(t.channel());
         let answers = reflection.server_reflection_info(tokio_stream::once(list)).await.unwrap();
         let answer = answers.into_inner().message().await.unwrap().unwrap();
-        let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(services)) = answer.message_response
+        let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(services)) =
+            answer.message_response
         else {
             panic!("a list of services")
         };
@@ -265,12 +278,15 @@ on_a_server! {
 
         let symbol = v1alpha::ServerReflectionRequest {
             host: String::new(),
-            message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(NOTIFY.into())),
+            message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                NOTIFY.into(),
+            )),
         };
         let mut reflection = v1alpha::server_reflection_client::ServerReflectionClient::new(t.channel());
         let answers = reflection.server_reflection_info(tokio_stream::once(symbol)).await.unwrap();
         let answer = answers.into_inner().message().await.unwrap().unwrap();
-        let Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) = answer.message_response
+        let Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) =
+            answer.message_response
         else {
             panic!("a file of the contract")
         };

@@ -1,5 +1,7 @@
-//! A whole server in this process, on a database and ports of its own, with stand-ins for its providers and a clock that only
-//! the test moves. Tests call it as any client would: generated code over TCP, and a token.
+//! A whole server in this process, on a database and ports of its own, with stand-ins for its providers and a clock
+//! that only the test moves. Tests call it as any client would: generated code over TCP, and a token.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::{
     collections::BTreeSet,
@@ -279,8 +281,8 @@ pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(&mut TestApp)) 
     t.end().await;
 }
 
-/// Writes each test of a whole server: for both databases, or with `sqlite:` before them for one, where the database makes
-/// no difference.
+/// Writes each test of a whole server: for both databases, or with `sqlite:` before them for one, where the database
+/// makes no difference.
 macro_rules! on_a_server {
     (sqlite: $(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
