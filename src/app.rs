@@ -14,8 +14,8 @@ use crate::{
     duties, grpc, http,
     providers::{self, Providers},
     service::{
-        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, preferences::Preferences,
-        watch::Watch,
+        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, pages::Pages,
+        preferences::Preferences, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     telemetry,
@@ -105,8 +105,8 @@ impl App {
         let services = grpc::Services {
             verifier: Arc::new(verifier),
             notify: Notify::new(store.clone(), clock.clone(), fingerprints.clone(), tokens.clone(), &public_url),
-            watch: Watch::new(store.clone(), tokens, clock.clone(), config.watch, streams.clone()),
-            directory: Directory::new(store.clone()),
+            watch: Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, streams.clone()),
+            directory: Directory::new(store.clone(), Pages::new(fingerprints.clone(), tokens.clone())),
             preferences: Preferences::new(store.clone(), public_url.clone()),
         };
         let (health, server) = grpc::Server::new(services, config.tls).map_err(StartError::Tls)?;

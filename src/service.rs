@@ -6,9 +6,10 @@ pub mod directory;
 mod error;
 pub mod links;
 pub mod notify;
+pub mod pages;
 pub mod preferences;
 pub mod watch;
 
 pub use error::{Error, Violation};
 
-pub use crate::store::{NotificationDetail, NotificationRecord, PatientPage, PatientQuery};
+pub use crate::store::{NotificationDetail, NotificationRecord, PatientQuery};

@@ -21,7 +21,7 @@ mod reconcile;
 mod tx;
 mod vault;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use heedwell_migrations::{Migrator, MigratorTrait};
@@ -46,7 +46,6 @@ use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
 use dialect::{Connections, Dialect};
 
 /// How the store is opened.
-#[derive(Debug)]
 pub struct Settings {
     /// `sqlite:path` or `postgres://…` (`HEEDWELL_DATABASE_URL`).
     pub database_url: String,
@@ -56,6 +55,17 @@ pub struct Settings {
     pub sms_regions: Vec<String>,
     /// How long a claim holds before others may take the delivery over.
     pub lease: std::time::Duration,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Settings")
+            .field("migrate", &self.migrate)
+            .field("sms_regions", &self.sms_regions)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
 }
 
 /// All that is kept.

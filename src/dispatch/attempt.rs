@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ use crate::{
 
 /// Twilio tries for ten hours at most (providers: `ValidityPeriod`).
 const LONGEST_VALIDITY: i64 = 36_000;
+/// With less left than this a try is not worth it: the next claim finds it expired.
+const SHORTEST_VALIDITY: TimeDelta = TimeDelta::zero();
 
 impl Dispatch {
     /// Hands `claimed` over once. The verdict says what is known; it never guesses.
@@ -30,7 +33,11 @@ impl Dispatch {
         if started.elapsed() > self.settings.start_limit || self.stop.is_cancelled() {
             return settlement(Verdict::NotStarted);
         }
-        let outgoing = self.outgoing(&claimed);
+        let left = claimed.expires_at - claimed.claimed_at - TimeDelta::from_std(started.elapsed()).unwrap_or_default();
+        if left <= SHORTEST_VALIDITY {
+            return settlement(Verdict::NotStarted);
+        }
+        let outgoing = self.outgoing(&claimed, left);
         let call = AssertUnwindSafe(self.providers.send(&claimed.account, &outgoing)).catch_unwind();
         let verdict = call.await.map_or_else(|_| Verdict::Unknown { code: "panic".into() }, verdict);
         tracing::debug!(
@@ -40,11 +47,11 @@ impl Dispatch {
         settlement(verdict)
     }
 
-    fn outgoing(&self, claimed: &Claimed) -> Outgoing {
+    fn outgoing(&self, claimed: &Claimed, left: TimeDelta) -> Outgoing {
         let content = &claimed.content;
         match (&claimed.destination, &claimed.account) {
             (Destination::Phone(to), _) => {
-                let left = (claimed.expires_at - claimed.claimed_at).num_seconds().clamp(1, LONGEST_VALIDITY);
+                let left = left.num_seconds().clamp(1, LONGEST_VALIDITY);
                 let token = claimed.callback_token();
                 // By default Twilio repeats a callback once, and only when it cannot connect.
                 let callback = format!(

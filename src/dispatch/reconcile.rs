@@ -26,7 +26,10 @@ impl Dispatch {
             }
             match self.store.doubts_due(&self.engine, 64).await {
                 Ok(doubts) => {
-                    stream::iter(doubts).for_each_concurrent(WIDTH, |doubt| self.settle_doubt(doubt)).await;
+                    stream::iter(doubts)
+                        .take_until(self.stop.cancelled())
+                        .for_each_concurrent(WIDTH, |doubt| self.settle_doubt(doubt))
+                        .await;
                 }
                 Err(error) => {
                     tracing::error!(error = %telemetry::chain(&error), "unknown outcomes could not be listed")

@@ -8,14 +8,14 @@ use tokio::{sync::mpsc, time::sleep};
 use super::Ended;
 use crate::{
     domain::Engine,
-    store::{Store, StoreError},
+    store::{Settlement, Store, StoreError},
     telemetry,
 };
 
 /// Settlements in one transaction at most.
 const BATCH: usize = 50;
-/// Tries before the verdicts are given up; the leases then end, and the outcomes are looked for like those of a crash.
-const TRIES: u32 = 6;
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Settles until every sender is gone.
 pub(super) async fn run(store: Store, engine: Engine, mut ended: mpsc::Receiver<Ended>) {
@@ -25,24 +25,39 @@ pub(super) async fn run(store: Store, engine: Engine, mut ended: mpsc::Receiver<
         for one in &batch {
             practices.entry(one.settlement.practice.clone()).or_default().push(one.settlement.clone());
         }
-        for (practice, settlements) in practices {
-            for tried in 1..=TRIES {
-                match store.settle(&engine, &practice, settlements.clone()).await {
-                    Ok(()) => break,
-                    Err(StoreError::Busy(_)) if tried < TRIES => {
-                        sleep(Duration::from_millis(50 << tried)).await;
-                    }
-                    Err(error) => {
-                        tracing::error!(
-                            practice.id = %practice, count = settlements.len(), error = %telemetry::chain(&error),
-                            "attempts could not be settled"
-                        );
-                        break;
-                    }
+        for settlements in practices.into_values() {
+            if !write(&store, &engine, &settlements).await {
+                // One that cannot be written must not take the others with it.
+                for one in settlements.chunks(1) {
+                    write(&store, &engine, one).await;
                 }
             }
         }
         // The slots are free again only now.
         batch.clear();
+    }
+}
+
+/// Writes settlements of one practice. While the database is away it is tried again and again: a verdict is proof that
+/// nobody else has, and whoever waits for it claims nothing meanwhile. False when the database refuses them for good.
+async fn write(store: &Store, engine: &Engine, settlements: &[Settlement]) -> bool {
+    let Some(practice) = settlements.first().map(|first| first.practice.clone()) else { return true };
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match store.settle(engine, &practice, settlements.to_vec()).await {
+            Ok(()) => return true,
+            Err(StoreError::Busy(error)) => {
+                tracing::warn!(practice.id = %practice, error = %telemetry::chain(&error), "settling is tried again");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => {
+                tracing::error!(
+                    practice.id = %practice, count = settlements.len(), error = %telemetry::chain(&error),
+                    "attempts could not be settled; their outcomes will be looked for"
+                );
+                return false;
+            }
+        }
     }
 }

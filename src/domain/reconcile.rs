@@ -62,9 +62,17 @@ pub struct Inquiry {
     pub looks: i16,
     /// When the attempt ended in doubt.
     pub since: DateTime<Utc>,
+    /// How often the list was read and did not have it.
+    pub absences: i16,
     /// It was sent again, flagged, before: not a second time.
     pub resent: bool,
 }
+
+/// How often the provider's own list must lack a message before it counts as never arrived.
+const ABSENCES: i16 = 2;
+/// Where the count of absences starts anew when several messages could be this one: so low that the looks left do not reach
+/// the number wanted, since one of the several may be it whatever later looks show.
+const RULED_OUT: i16 = -100;
 
 impl Inquiry {
     /// What follows from what this look found. `random` is uniform in 0..1 and delays the next look by up to a fifth.
@@ -74,12 +82,22 @@ impl Inquiry {
         let last = done >= 2;
         match look {
             Look::Found { .. } => AfterLook::Bind,
-            Look::Absent if last => AfterLook::SendAgain,
+            Look::Absent if self.absences + 1 >= ABSENCES => AfterLook::SendAgain,
             Look::Several if last => AfterLook::Close,
             Look::NoList if !last => self.again(done, random),
             Look::NoList if self.resent || self.channel == Channel::Sms => AfterLook::Close,
             Look::NoList => AfterLook::ResendFlagged,
             Look::Absent | Look::Several | Look::Unreadable => self.again(done, random),
+        }
+    }
+
+    /// The absences counted after this look.
+    #[must_use]
+    pub const fn absences_after(self, look: &Look) -> i16 {
+        match look {
+            Look::Absent => self.absences.saturating_add(1),
+            Look::Several => RULED_OUT,
+            Look::Found { .. } | Look::Unreadable | Look::NoList => self.absences,
         }
     }
 
@@ -96,14 +114,37 @@ mod tests {
     use super::*;
 
     fn inquiry(channel: Channel, looks: i16) -> Inquiry {
-        Inquiry { channel, looks, since: DateTime::UNIX_EPOCH, resent: false }
+        Inquiry { channel, looks, since: DateTime::UNIX_EPOCH, absences: 0, resent: false }
     }
 
     #[test]
     fn a_text_is_sent_again_only_after_two_looks_in_vain() {
         let first = inquiry(Channel::Sms, 0).after(&Look::Absent, 0.0);
         assert_eq!(first, AfterLook::LookAt(DateTime::UNIX_EPOCH + Duration::from_secs(120)));
-        assert_eq!(inquiry(Channel::Sms, 1).after(&Look::Absent, 0.0), AfterLook::SendAgain);
+        let once = Inquiry { absences: 1, ..inquiry(Channel::Sms, 1) };
+        assert_eq!(once.after(&Look::Absent, 0.0), AfterLook::SendAgain);
+    }
+
+    /// Takes `looks` one after the other until nothing more is asked.
+    fn course(looks: &[Look]) -> AfterLook {
+        let mut inquiry = inquiry(Channel::Sms, 0);
+        for look in looks {
+            let after = inquiry.after(look, 0.0);
+            if !matches!(after, AfterLook::LookAt(_)) {
+                return after;
+            }
+            inquiry = Inquiry { looks: inquiry.looks + 1, absences: inquiry.absences_after(look), ..inquiry };
+        }
+        AfterLook::LookAt(inquiry.since)
+    }
+
+    #[test]
+    fn one_absence_is_not_two_whatever_stands_between() {
+        use Look::{Absent, Several, Unreadable};
+        assert!(matches!(course(&[Unreadable, Absent]), AfterLook::LookAt(_)));
+        assert_eq!(course(&[Unreadable, Absent, Absent]), AfterLook::SendAgain);
+        assert_eq!(course(&[Absent, Unreadable, Absent]), AfterLook::SendAgain);
+        assert_eq!(course(&[Several, Absent, Absent, Absent, Absent]), AfterLook::Close);
     }
 
     #[test]

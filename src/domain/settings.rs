@@ -134,6 +134,20 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Account and sender, without secrets: a message sent by one is not looked for at another.
+    #[must_use]
+    pub fn sender(&self) -> String {
+        match self {
+            Self::Twilio(account) => match &account.sender {
+                SmsSender::Number(number) => format!("{}/{}", account.account_sid, number.e164()),
+                SmsSender::MessagingService(sid) => format!("{}/{sid}", account.account_sid),
+            },
+            Self::Smtp(account) => format!("{}:{}/{}", account.host, account.port, account.from_address.as_str()),
+        }
+    }
+}
+
 /// Who carried a message; the numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Provider {

@@ -66,9 +66,9 @@ impl DirectoryService for Handlers {
         request: Request<ListPatientsRequest>,
     ) -> Result<Response<ListPatientsResponse>, Status> {
         let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Directory])?;
-        let (query, arguments) = convert::directory::query(request.into_inner())?;
-        let page = self.directory.patients_list(&scope, query).await?;
-        Ok(Response::new(convert::directory::page(page, &arguments)))
+        let list = convert::directory::list(request.into_inner())?;
+        let page = self.directory.patients_list(&scope, list).await?;
+        Ok(Response::new(convert::directory::page(page)))
     }
 
     async fn erase_patient(

@@ -1,22 +1,46 @@
 //! Practices and patients: a copy of what the practice's own system says.
 
 use crate::{
-    domain::{Patient, PatientId, Practice, Scope, Stored},
-    service::Error,
+    domain::{Patient, PatientId, Phi, Practice, Scope, Stored},
+    service::{Error, pages::Pages},
     store::{PatientPage, PatientQuery, Store, StoreError},
 };
+
+/// The list that page tokens of patients are for.
+const LIST: &str = "patients";
+
+/// Which patients a list is asked for.
+#[derive(Clone, Debug)]
+pub struct PatientList {
+    /// Which; where the page begins is in the token.
+    pub query: PatientQuery,
+    /// Empty: at the first.
+    pub page_token: String,
+    /// The request without page size and token, encoded the same way every time.
+    pub canonical: Phi<Vec<u8>>,
+}
+
+/// A page of patients.
+#[derive(Debug)]
+pub struct PatientListPage {
+    /// The patients, by id.
+    pub patients: Vec<Stored<Patient>>,
+    /// Empty on the last page.
+    pub next_page_token: String,
+}
 
 /// Keeps the directory.
 #[derive(Clone, Debug)]
 pub struct Directory {
     store: Store,
+    pages: Pages,
 }
 
 impl Directory {
     /// Over `store`.
     #[must_use]
-    pub const fn new(store: Store) -> Self {
-        Self { store }
+    pub const fn new(store: Store, pages: Pages) -> Self {
+        Self { store, pages }
     }
 
     /// Stores a practice, replacing what was there. `etag`, if given, must match.
@@ -63,11 +87,22 @@ impl Directory {
         self.store.patient_get(scope, id).await.map_err(|error| Error::from(error).named(id))
     }
 
-    /// Finds patients.
+    /// Finds patients, by id.
     ///
     /// # Errors
-    /// `SCOPE_FORBIDDEN` when there is no such practice.
-    pub async fn patients_list(&self, scope: &Scope, query: PatientQuery) -> Result<PatientPage, Error> {
-        Ok(self.store.patients_list(scope, query).await?)
+    /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
+    pub async fn patients_list(&self, scope: &Scope, list: PatientList) -> Result<PatientListPage, Error> {
+        let PatientList { mut query, page_token, canonical } = list;
+        let after = self.pages.open(scope, LIST, canonical.expose(), &page_token)?;
+        query.after = match after {
+            None => None,
+            Some(id) => {
+                let id = String::from_utf8(id).ok().and_then(|id| id.parse().ok());
+                Some(id.ok_or(Error::PageTokenInvalid)?)
+            }
+        };
+        let PatientPage { patients, next } = self.store.patients_list(scope, query).await?;
+        let mint = |last: PatientId| self.pages.mint(scope, LIST, canonical.expose(), last.as_str().as_bytes());
+        Ok(PatientListPage { patients, next_page_token: next.map(mint).unwrap_or_default() })
     }
 }

@@ -13,10 +13,10 @@ use crate::{
         Payload, Phi, PhoneNumber, Priority, Scope, SecureLink,
         template::{self, RenderError, Rendering},
     },
-    service::{Error, Violation},
+    service::{Error, Violation, pages::Pages},
     store::{
         Accepted, DeliveryPage, GroundsRow, Keyset, NewDelivery, NewLink, NewNotification, NotificationDetail,
-        NotificationRecord, Prior, Store,
+        NotificationRecord, Prior, Store, StoreError,
     },
 };
 
@@ -26,6 +26,8 @@ const FARTHEST_SCHEDULE: TimeDelta = TimeDelta::days(400);
 const DEFAULT_LIFE: TimeDelta = TimeDelta::hours(12);
 /// How long a secure link opens unless the caller says otherwise.
 const DEFAULT_LINK_LIFE: TimeDelta = TimeDelta::days(14);
+/// The list that page tokens of deliveries are for.
+const LIST: &str = "deliveries";
 /// How many items of a batch are worked on at once.
 const BATCH_WIDTH: usize = 16;
 
@@ -35,7 +37,7 @@ pub struct Order {
     /// The caller's key.
     pub request_id: String,
     /// The request without its key, encoded the same way every time.
-    pub canonical: Vec<u8>,
+    pub canonical: Phi<Vec<u8>>,
     /// For whom.
     pub patient: PatientId,
     /// What about.
@@ -77,7 +79,7 @@ pub struct ListQuery {
     /// Where the page begins; empty: at the newest.
     pub page_token: String,
     /// The request without page size and token, encoded the same way every time.
-    pub canonical: Vec<u8>,
+    pub canonical: Phi<Vec<u8>>,
 }
 
 /// A page of a list.
@@ -98,6 +100,7 @@ pub struct Notify {
     clock: SharedClock,
     fingerprints: FingerprintKey,
     tokens: TokenKey,
+    pages: Pages,
     public_url: Arc<str>,
 }
 
@@ -111,7 +114,8 @@ impl Notify {
         tokens: TokenKey,
         public_url: &str,
     ) -> Self {
-        Self { store, clock, fingerprints, tokens, public_url: public_url.into() }
+        let pages = Pages::new(fingerprints.clone(), tokens.clone());
+        Self { store, clock, fingerprints, tokens, pages, public_url: public_url.into() }
     }
 
     /// Accepts one notification. A repeat of the same request yields what the first one made, as it is now.
@@ -119,7 +123,7 @@ impl Notify {
     /// # Errors
     /// `FIELD_INVALID`, `NOT_FOUND` (patient), `REQUEST_ID_REUSED`.
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
-        let fingerprint = self.fingerprints.fingerprint(&order.canonical);
+        let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
         // A replay is answered before anything else is looked at: what was valid then may be out of date now.
         match self.store.notification_prior(scope, &order.request_id, &fingerprint).await? {
             Prior::Same(id) => {
@@ -151,9 +155,17 @@ impl Notify {
     /// Reads one notification; `full` adds text and decisions.
     ///
     /// # Errors
-    /// `NOT_FOUND`.
+    /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn get(&self, scope: &Scope, id: NotificationId, full: bool) -> Result<NotificationDetail, Error> {
-        self.store.notification_detail(scope, id, full).await.map_err(|error| Error::from(error).named(id))
+        match self.store.notification_detail(scope, id, full).await {
+            Ok(detail) => Ok(detail),
+            Err(error @ StoreError::NotFound("notification")) => {
+                // In a practice that is not there nothing is looked for: it is refused like a foreign one.
+                self.store.practice_get(scope).await?;
+                Err(Error::from(error).named(id))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Lists deliveries, newest first.
@@ -161,32 +173,23 @@ impl Notify {
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn list(&self, scope: &Scope, query: ListQuery) -> Result<ListPage, Error> {
-        let practice = scope.practice().as_str();
-        let arguments = self.fingerprints.fingerprint(&query.canonical);
-        let after = match query.page_token.as_str() {
-            "" => None,
-            token => Some(self.open_page(practice, token, &arguments).ok_or(Error::PageTokenInvalid)?),
+        let position = self.pages.open(scope, LIST, query.canonical.expose(), &query.page_token)?;
+        let after = match position {
+            None => None,
+            Some(position) => Some(Keyset::from_bytes(&position).ok_or(Error::PageTokenInvalid)?),
         };
         // The head is read before the list: a change in between is seen twice, and never missed.
         let head = self.store.feed_head(scope).await?;
         let period = (query.start_time, query.end_time);
         let page = self.store.deliveries_list(scope, &query.filter, period, after, query.page_size).await?;
         let DeliveryPage { deliveries, next } = page;
-        let next_page_token = next.map_or_else(String::new, |next| {
-            let payload = [arguments.as_slice(), next.to_bytes().as_slice()].concat();
-            self.tokens.mint(Purpose::PageToken, practice, &payload)
-        });
+        let next_page_token = next
+            .map_or_else(String::new, |next| self.pages.mint(scope, LIST, query.canonical.expose(), &next.to_bytes()));
         let watch_cursor = match after {
-            None => self.tokens.mint(Purpose::DeliveryCursor, practice, &head.to_be_bytes()),
+            None => self.tokens.mint(Purpose::DeliveryCursor, scope.practice().as_str(), &head.to_be_bytes()),
             Some(_) => String::new(),
         };
         Ok(ListPage { deliveries, next_page_token, watch_cursor })
-    }
-
-    fn open_page(&self, practice: &str, token: &str, arguments: &[u8; 32]) -> Option<Keyset> {
-        let payload = self.tokens.open(Purpose::PageToken, practice, token)?;
-        let (made_for, keyset) = payload.split_first_chunk::<32>()?;
-        (made_for == arguments).then(|| Keyset::from_bytes(keyset)).flatten()
     }
 
     async fn prepare(
@@ -196,9 +199,12 @@ impl Notify {
         fingerprint: [u8; 32],
     ) -> Result<NewNotification, Error> {
         let now = grounds.now;
-        let expire_time = times(&order, now)?;
-        check_link(&order, &grounds)?;
-        let not_before = order.schedule_time.unwrap_or(now).max(now);
+        let violations: Vec<_> = check_times(&order, now).into_iter().chain(check_link(&order, &grounds)).collect();
+        if !violations.is_empty() {
+            return Err(Error::FieldInvalid(violations));
+        }
+        let not_before = first_time(&order, now);
+        let expire_time = expire_time(&order, now);
         let decisions: Vec<Decision> = Channel::ALL
             .into_iter()
             .map(|channel| decide(&order, &grounds, channel, not_before, expire_time))
@@ -258,35 +264,42 @@ impl Notify {
     }
 }
 
-/// When the notification ends, after checking what only the clock can tell.
-fn times(order: &Order, now: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+/// The earliest time at which it may go.
+fn first_time(order: &Order, now: DateTime<Utc>) -> DateTime<Utc> {
+    order.schedule_time.unwrap_or(now).max(now)
+}
+
+/// What only the clock can tell of the order's times.
+fn check_times(order: &Order, now: DateTime<Utc>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if order.schedule_time.is_some_and(|time| time > now + FARTHEST_SCHEDULE) {
         violations.push(Violation::new("notification.schedule_time", "must be at most 400 days ahead"));
     }
-    let first = order.schedule_time.unwrap_or(now).max(now);
-    if order.expire_time.is_some_and(|time| time <= first) {
+    if order.expire_time.is_some_and(|time| time <= first_time(order, now)) {
         violations.push(Violation::new("notification.expire_time", "must be in the future and after schedule_time"));
     }
-    if !violations.is_empty() {
-        return Err(Error::FieldInvalid(violations));
-    }
-    let end = order.expire_time.unwrap_or(first + DEFAULT_LIFE);
-    Ok(match &order.payload {
+    violations
+}
+
+/// When the notification ends.
+fn expire_time(order: &Order, now: DateTime<Utc>) -> DateTime<Utc> {
+    let end = order.expire_time.unwrap_or(first_time(order, now) + DEFAULT_LIFE);
+    match &order.payload {
         // A reminder of a visit that has begun is worse than none.
         Payload::AppointmentReminder(visit) => end.min(visit.start_time),
         _ => end,
-    })
+    }
 }
 
-fn check_link(order: &Order, grounds: &GroundsRow) -> Result<(), Error> {
-    let Some(link) = order.payload.link() else { return Ok(()) };
+/// What only the practice's settings can tell of the order's link.
+fn check_link(order: &Order, grounds: &GroundsRow) -> Option<Violation> {
+    let link = order.payload.link()?;
     let host = url::Url::parse(&link.target_url).ok().and_then(|url| url.host_str().map(str::to_lowercase));
     if host.is_some_and(|host| grounds.settings.link_hosts.contains(&host)) {
-        return Ok(());
+        return None;
     }
     let field = format!("notification.{}.link.target_url", arm(&order.payload));
-    Err(Error::field(field, "must lead to a host that is in the practice's link_hosts"))
+    Some(Violation::new(field, "must lead to a host that is in the practice's link_hosts"))
 }
 
 /// The name of the payload's arm in the contract.

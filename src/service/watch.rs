@@ -264,13 +264,18 @@ impl Run {
         let mut heartbeat = Instant::now() + self.request.heartbeat;
         loop {
             let page = self.watch.store.feed_read_after(&self.scope, self.position, PAGE).await?;
+            if page.gap {
+                let bounds = self.watch.store.feed_bounds(&self.scope).await?;
+                return Err(Error::CursorExpired { earliest: self.watch.cursor(&self.scope, bounds.earliest) });
+            }
             self.position = page.position;
             let changes: Vec<_> = page.changes.into_iter().filter(|change| self.shows(change)).collect();
             if !changes.is_empty() {
                 self.send(changes).await?;
                 heartbeat = Instant::now() + self.request.heartbeat;
             }
-            if page.full && !self.watch.stop.is_cancelled() {
+            // A long backlog is no reason to outlive the token, the lifetime or the server.
+            if page.full && !self.is_over(end) {
                 continue;
             }
             match self.wait(heartbeat, end).await {
@@ -291,6 +296,11 @@ impl Run {
         own && self.request.filter.passes(change)
     }
 
+    fn is_over(&self, end: Instant) -> bool {
+        let expired = self.scope.expire_time().is_some_and(|time| time <= self.watch.clock.now());
+        expired || Instant::now() >= end || self.watch.stop.is_cancelled()
+    }
+
     async fn wait(&mut self, heartbeat: Instant, end: Instant) -> Event {
         let left = self.scope.expire_time().map(|time| time - self.watch.clock.now());
         let expiry = left.map(|left| Instant::now() + left.to_std().unwrap_or_default());
@@ -306,8 +316,9 @@ impl Run {
             () = self.sender.closed() => Event::Gone,
             () = expired => Event::Expired,
             () = sleep_until(end) => Event::End,
-            () = self.wake.practice(self.scope.practice()) => Event::Look,
+            // Before the hints: in a busy practice there is always one.
             () = sleep_until(heartbeat) => Event::Heartbeat,
+            () = self.wake.practice(self.scope.practice()) => Event::Look,
             () = tokio::time::sleep(self.watch.settings.poll) => Event::Look,
         }
     }

@@ -125,7 +125,9 @@ impl Store {
     ///
     /// # Errors
     /// NotFound when there is no such practice.
-    pub async fn patients_put(&self, scope: &Scope, patients: Vec<Patient>) -> Result<(i32, i32), StoreError> {
+    pub async fn patients_put(&self, scope: &Scope, mut patients: Vec<Patient>) -> Result<(i32, i32), StoreError> {
+        // New rows are inserted in one order too, so that two imports of the same patients cannot wait for each other.
+        patients.sort_by(|one, other| one.id.cmp(&other.id));
         let id = scope.practice().clone();
         let keys = self.keys(&id).await?;
         self.write(move |tx| {

@@ -45,10 +45,11 @@ fn is_transient(error: &DbErr) -> bool {
     match error.as_ref() {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // PostgreSQL: lock not available, query cancelled, deadlock, shutdown, starting up, out of space; SQLite: busy,
-            // locked, full.
-            ["55P03", "57014", "40P01", "57P01", "57P02", "57P03", "53100", "5", "6", "13", "517"]
-                .contains(&code.as_ref())
+            // PostgreSQL: lock not available, query cancelled, deadlock, shutdown, starting up, out of space, idle too long in
+            // a transaction. SQLite: busy, locked, I/O error, full, and their longer forms, whose low byte is the same.
+            let sqlite = if code.len() < 5 { code.parse::<i32>().ok().map(|code| code & 0xff) } else { None };
+            ["55P03", "57014", "40P01", "57P01", "57P02", "57P03", "53100", "25P03"].contains(&code.as_ref())
+                || matches!(sqlite, Some(5 | 6 | 10 | 13))
         }),
         _ => false,
     }

@@ -39,6 +39,8 @@ pub struct FeedPage {
     pub position: i64,
     /// Whether more may follow at once.
     pub full: bool,
+    /// Changes after the position asked for are forgotten already.
+    pub gap: bool,
 }
 
 /// The positions between which a cursor may lie.
@@ -157,6 +159,8 @@ impl Store {
             .all(self.read())
             .await?;
         let full = rows.len() as u64 == limit;
+        // The numbers are dense, so that a first one further on means that rows went while the reader was slow.
+        let gap = rows.first().is_some_and(|row| row.seq != position + 1);
         let position = rows.last().map_or(position, |row| row.seq);
         let corrupt = || StoreError::Corrupt("feed");
         let changes = rows.into_iter().filter(|row| row.stream == DELIVERIES).map(|row| {
@@ -164,7 +168,7 @@ impl Store {
             let previous_state = row.previous_state.and_then(DeliveryState::from_number);
             Ok(DeliveryChange { delivery, previous_state })
         });
-        Ok(FeedPage { changes: changes.collect::<Result<_, StoreError>>()?, position, full })
+        Ok(FeedPage { changes: changes.collect::<Result<_, StoreError>>()?, position, full, gap })
     }
 
     /// Forgets changes older than `before`, at most `limit` of them. Says how many went.

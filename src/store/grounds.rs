@@ -164,17 +164,22 @@ pub(super) fn gates_of(
     }
 }
 
-/// Loads the patients with these ids; those that are gone are left out.
+/// Loads the patients with these ids, in their order; those that are gone are left out. With a shared lock, if wanted, they
+/// stay as they are until COMMIT.
 pub(super) async fn patients_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
     ids: impl IntoIterator<Item = String>,
+    lock: bool,
 ) -> Result<BTreeMap<String, Patient>, StoreError> {
-    let rows = patient::Entity::find()
+    let mut query = patient::Entity::find()
         .filter(patient::Column::PracticeId.eq(keys.practice()))
         .filter(patient::Column::PatientId.is_in(ids))
-        .all(db)
-        .await?;
+        .order_by_asc(patient::Column::PatientId);
+    if lock {
+        query = query.lock(LockType::Share);
+    }
+    let rows = query.all(db).await?;
     rows.into_iter()
         .map(|row| {
             let patient = stored_patient(keys, &row, std::collections::BTreeSet::new())?.value;

@@ -1,5 +1,7 @@
 //! Secure links. The token stands in the message only; here is its digest, and the target sealed under the practice's key.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QuerySelect};
 
@@ -16,7 +18,7 @@ use crate::domain::{Engine, NotificationId};
 const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
 
 /// A link that is made with a notification.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewLink {
     /// Digest of the token.
     pub token_digest: [u8; 32],
@@ -26,6 +28,16 @@ pub struct NewLink {
     pub expire_time: DateTime<Utc>,
     /// How often it opens; 0: no limit.
     pub max_opens: i32,
+}
+
+impl fmt::Debug for NewLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The target may say what the link is about.
+        f.debug_struct("NewLink")
+            .field("expire_time", &self.expire_time)
+            .field("max_opens", &self.max_opens)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a token amounts to.
@@ -92,7 +104,7 @@ impl Store {
         let keys = self.keys(&practice).await?;
         self.write(move |tx| {
             Box::pin(async move {
-                let drafts = if row.first_open_time.is_none() { opened_on(tx, &row).await? } else { Vec::new() };
+                let drafts = opened_on(tx, &row).await?;
                 let row = link::Entity::find_by_id(digest.to_vec()).lock_exclusive().one(&tx.db).await?;
                 let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(LinkState::Closed) };
                 let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
@@ -117,12 +129,13 @@ impl Store {
     }
 }
 
-/// The deliveries that carried the link, locked in the order of their ids.
+/// The deliveries that carried the link and do not know yet that it was opened, locked in the order of their ids.
 async fn opened_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
     use sea_orm::{ColumnTrait, QueryFilter, QueryOrder};
     let rows = delivery::Entity::find()
         .filter(delivery::Column::SourceId.eq(row.notification_id))
         .filter(delivery::Column::SendTime.is_not_null())
+        .filter(delivery::Column::OpenTime.is_null())
         .order_by_asc(delivery::Column::Id)
         .lock_exclusive()
         .all(&tx.db)

@@ -368,6 +368,7 @@ fn delivery_row(
         attempts: i32::from(stored),
         crashes: 0,
         looks: 0,
+        absences: 0,
         doubt_since: None,
         poll_at: None,
         events: 1,

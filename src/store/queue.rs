@@ -1,7 +1,10 @@
 //! The queue, which is the deliveries themselves: claim, settle, rescue. A claim is committed before the call, with a token
 //! of its own for the callback; a settlement counts as schedule only while the claim is still ours, and as evidence always.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
@@ -58,7 +61,6 @@ pub enum Destination {
 }
 
 /// A delivery that is ours to send until its lease ends.
-#[derive(Debug)]
 pub struct Claimed {
     /// Its practice.
     pub practice: PracticeId,
@@ -82,6 +84,18 @@ pub struct Claimed {
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither to whom nor what, and no token.
+        f.debug_struct("Claimed")
+            .field("practice", &self.practice)
+            .field("id", &self.id)
+            .field("channel", &self.channel)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Claimed {
@@ -175,8 +189,17 @@ impl Store {
                 let world = World::load_on(tx, &keys, &store, &due).await?;
                 let (mut claimed, mut changes) = (Vec::new(), Vec::new());
                 for row in due {
-                    let mut draft = Draft::of(row);
-                    claimed.extend(world.claim_on(tx, &store, worker, &mut draft).await?);
+                    let mut draft = Draft::of(row.clone());
+                    match world.claim_on(tx, &store, worker, &mut draft).await {
+                        Ok(mine) => claimed.extend(mine),
+                        // One row that means nothing must not hold up the others behind it for ever.
+                        Err(StoreError::Corrupt(what)) => {
+                            tracing::error!(delivery.id = %row.id, what, "a delivery cannot be read and is given up");
+                            draft = Draft::of(row);
+                            give_up(tx, &mut draft, FailureReason::Internal)?;
+                        }
+                        Err(error) => return Err(error),
+                    }
                     changes.extend(draft.save_on(tx).await?);
                 }
                 feed::append_on(tx, &practice, changes).await?;
@@ -204,11 +227,12 @@ impl Store {
                     if let Some(sign) = sign(&settlement.verdict) {
                         signs.insert(draft.channel()?, sign);
                     }
-                    if let (Verdict::Refused { reason, .. }, Some(address)) =
-                        (&settlement.verdict, &draft.row.address_bi)
+                    let attempt = mine.iter().find(|row| row.n == settlement.attempt);
+                    if let (Verdict::Refused { reason, .. }, Some(attempt)) = (&settlement.verdict, attempt)
                         && reason.suppresses_address()
                     {
-                        dead.insert((draft.row.channel, address.clone(), reason.number()));
+                        // The attempt's own address: the patient may have another one by now.
+                        dead.insert((draft.row.channel, attempt.address_bi.clone(), reason.number()));
                     }
                     settle_on(tx, draft, &mine, settlement).await?;
                 }
@@ -323,7 +347,7 @@ impl<'a> World<'a> {
         _store: &Store,
         due: &[delivery::Model],
     ) -> Result<Self, StoreError> {
-        let patients = grounds::patients_on(&tx.db, keys, due.iter().map(|row| row.patient_id.clone())).await?;
+        let patients = grounds::patients_on(&tx.db, keys, due.iter().map(|row| row.patient_id.clone()), true).await?;
         let mut wanted = Vec::new();
         let mut moved = Vec::new();
         for row in due {
@@ -393,6 +417,10 @@ impl<'a> World<'a> {
             refuse(tx, draft, reason);
             return Ok(None);
         }
+        if draft.row.attempts > 0 && tx.now >= draft.row.give_up_at {
+            give_up(tx, draft, FailureReason::ProviderUnavailable)?;
+            return Ok(None);
+        }
         draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
         if channel == Channel::InApp {
             let security = asked.is_some_and(|row| row.security);
@@ -416,7 +444,7 @@ impl<'a> World<'a> {
         };
         let content = self.contents.get(&draft.row.id).ok_or(StoreError::Corrupt("content"))?;
         let content = notifications::to_content(self.keys, content)?;
-        let token = self.intend_on(tx, store, worker, draft, account.provider()).await?;
+        let token = self.intend_on(tx, store, worker, draft, &account).await?;
         Ok(Some(Claimed {
             practice: self.keys.practice().parse().map_err(|_| StoreError::Corrupt("practice"))?,
             id: DeliveryId(draft.row.id),
@@ -439,7 +467,7 @@ impl<'a> World<'a> {
         store: &Store,
         worker: Uuid,
         draft: &mut Draft,
-        provider: Provider,
+        account: &Account,
     ) -> Result<[u8; 16], StoreError> {
         let token = crypto::random_token();
         let row = &mut draft.row;
@@ -449,7 +477,7 @@ impl<'a> World<'a> {
         row.facts |= Facts::INTENT.bits();
         row.claimed_by = Some(worker);
         row.lease_until = Some(tx.now + store.inner.lease);
-        row.provider = Some(provider as i16);
+        row.provider = Some(account.provider() as i16);
         let intent = attempt::ActiveModel {
             delivery_id: Set(row.id),
             n: Set(row.attempts),
@@ -462,7 +490,8 @@ impl<'a> World<'a> {
             ended_at: Set(None),
             verdict: Set(None),
             facts: Set(0),
-            provider: Set(provider as i16),
+            provider: Set(account.provider() as i16),
+            sender: Set(account.sender()),
             provider_ref: Set(String::new()),
             code: Set(String::new()),
         };
@@ -527,6 +556,20 @@ fn refuse(tx: &Tx, draft: &mut Draft, reason: SkipReason) {
     let _ = draft.add(facts, tx.now);
     draft.close();
     draft.note(Note::new(Author::system(), detail), tx.now);
+}
+
+/// Ends a delivery that is not tried again. After an unknown outcome it stays unconfirmed: "failed" would claim that nothing
+/// arrived.
+fn give_up(tx: &Tx, draft: &mut Draft, reason: FailureReason) -> Result<(), StoreError> {
+    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN) && draft.row.doubt_since.is_some();
+    draft.add(if doubt { Facts::UNKNOWN_CLOSED } else { Facts::GAVE_UP }, tx.now)?;
+    if !doubt {
+        let code = draft.row.failure_code.clone();
+        draft.fail(&Failure { reason, provider_code: code, fail_time: tx.now });
+    }
+    draft.close();
+    draft.note(Note::new(Author::system(), "Nothing more is tried."), tx.now);
+    Ok(())
 }
 
 fn sign(verdict: &Verdict) -> Option<Sign> {
@@ -610,6 +653,7 @@ async fn settle_on(
             draft.add(Facts::UNKNOWN_OPEN, tx.now)?;
             draft.row.phase = RECONCILING;
             draft.row.looks = 0;
+            draft.row.absences = 0;
             draft.row.doubt_since = Some(tx.now);
             draft.row.not_before = at;
         }
@@ -650,6 +694,22 @@ pub(super) fn closed_as_sent(draft: &mut Draft, now: DateTime<Utc>) {
     }
 }
 
+/// Whether no other attempt has the provider's id. A look may have bound it to the wrong one of two equal texts: what is
+/// proved now counts all the same, without the id.
+pub(super) async fn ref_is_free_on(tx: &Tx, attempt: &attempt::Model, reference: &str) -> Result<bool, StoreError> {
+    let holder = attempt::Entity::find()
+        .filter(attempt::Column::PracticeId.eq(&attempt.practice_id))
+        .filter(attempt::Column::Provider.eq(attempt.provider))
+        .filter(attempt::Column::ProviderRef.eq(reference))
+        .one(&tx.db)
+        .await?;
+    let free = holder.is_none_or(|holder| (holder.delivery_id, holder.n) == (attempt.delivery_id, attempt.n));
+    if !free {
+        tracing::error!(delivery.id = %attempt.delivery_id, "a provider's id belongs to two attempts");
+    }
+    Ok(free)
+}
+
 /// Writes the verdict on the attempt and a line in the timeline.
 async fn record_on(
     tx: &Tx,
@@ -664,7 +724,9 @@ async fn record_on(
         Verdict::Accepted { provider_ref, status, sms_segments } => {
             note.status.clone_from(status);
             note.detail = "The provider accepted it.";
-            if let Some(reference) = provider_ref {
+            if let Some(reference) = provider_ref
+                && ref_is_free_on(tx, attempt, reference).await?
+            {
                 draft.row.provider_ref.clone_from(reference);
                 row.provider_ref = Set(reference.clone());
             }
@@ -731,6 +793,7 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
     draft.add(Facts::UNKNOWN_OPEN, tx.now)?;
     draft.row.phase = RECONCILING;
     draft.row.looks = 0;
+    draft.row.absences = 0;
     draft.row.doubt_since = Some(last.map_or(tx.now, |attempt| attempt.intent_at));
     draft.row.not_before = tx.now + FIRST_LOOK;
     if draft.row.crashes >= MOST_CRASHES {

@@ -8,7 +8,7 @@ use super::{
     entity::attempt,
     health::{self, Sign},
     image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
-    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, save_all_on, suppress_on, verdict},
+    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, ref_is_free_on, save_all_on, suppress_on, verdict},
 };
 use crate::domain::{DeliveryId, Facts, Failure, FailureReason, Scope};
 
@@ -64,8 +64,9 @@ impl Store {
                     return Ok(Applied::Repeat);
                 }
                 apply_on(tx, &scope, draft, &attempt, &receipt).await?;
-                if let (Some(reason), Some(address)) = (receipt.failure, &draft.row.address_bi) {
-                    let (channel, address) = (draft.row.channel, address.clone());
+                if let Some(reason) = receipt.failure {
+                    // The attempt's own address: the patient may have another one by now.
+                    let (channel, address) = (draft.row.channel, attempt.address_bi.clone());
                     if reason.suppresses_address() {
                         suppress_on(tx, scope.practice().as_str(), channel, address, reason.number()).await?;
                     }
@@ -91,7 +92,8 @@ async fn apply_on(
 ) -> Result<(), StoreError> {
     let mut row = attempt.clone().into_active_model();
     row.facts = Set(Facts::from_bits(attempt.facts).and(receipt.facts).bits());
-    if attempt.provider_ref.is_empty() {
+    let bound = !attempt.provider_ref.is_empty() || ref_is_free_on(tx, attempt, &receipt.provider_ref).await?;
+    if attempt.provider_ref.is_empty() && bound {
         row.provider_ref = Set(receipt.provider_ref.clone());
     }
     if matches!(attempt.verdict, Some(verdict::UNKNOWN | verdict::ABSENT)) {
@@ -102,7 +104,7 @@ async fn apply_on(
         // An earlier attempt is proved after a later one was begun: the patient may have it twice.
         draft.row.flags |= POSSIBLE_DUPLICATE;
     }
-    if draft.row.provider_ref.is_empty() || attempt.n == draft.row.attempts {
+    if bound && (draft.row.provider_ref.is_empty() || attempt.n == draft.row.attempts) {
         draft.row.provider_ref.clone_from(&receipt.provider_ref);
     }
     draft.add(receipt.facts, tx.now)?;

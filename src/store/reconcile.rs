@@ -18,7 +18,7 @@ use super::{
     grounds,
     image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING},
     notifications, preferences,
-    queue::{attempts_on, closed_as_sent, drafts_on, save_all_on, verdict},
+    queue::{attempts_on, closed_as_sent, drafts_on, ref_is_free_on, save_all_on, verdict},
 };
 use crate::domain::{
     Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
@@ -82,7 +82,14 @@ impl Store {
             .await?;
         let mut doubts = Vec::with_capacity(rows.len());
         for row in rows {
-            doubts.extend(self.doubt(row).await?);
+            let id = row.id;
+            match self.doubt(row).await {
+                Ok(doubt) => doubts.extend(doubt),
+                // One practice whose rows cannot be read must not hold up the others.
+                Err(error) => {
+                    tracing::error!(delivery.id = %id, error = %crate::telemetry::chain(&error), "a doubt cannot be read");
+                }
+            }
         }
         Ok(doubts)
     }
@@ -97,7 +104,7 @@ impl Store {
         let home = practice::Entity::find_by_id(practice.as_str()).one(db).await?;
         let home = stored_practice(home.ok_or(StoreError::NotFound("practice"))?)?.value;
         let settings = preferences::load(db, &keys).await?.value;
-        let patients = grounds::patients_on(db, &keys, [row.patient_id.clone()]).await?;
+        let patients = grounds::patients_on(db, &keys, [row.patient_id.clone()], false).await?;
         // A number that changed since the attempt would be looked for in vain: no destination, so no look-up.
         let patient = patients
             .get(&row.patient_id)
@@ -110,10 +117,12 @@ impl Store {
             inquiry: Inquiry {
                 channel,
                 looks: row.looks,
+                absences: row.absences,
                 since: row.doubt_since.unwrap_or(last.intent_at),
                 resent: row.flags & POSSIBLE_DUPLICATE != 0,
             },
-            account: settings.account(channel, &home),
+            // Another account or sender does not have it, which proves nothing.
+            account: settings.account(channel, &home).filter(|account| account.sender() == last.sender),
             destination: patient.and_then(|patient| match channel {
                 Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
                 _ => None,
@@ -169,9 +178,10 @@ impl Store {
                     return Ok(());
                 };
                 // A callback may have settled it while the provider was asked.
-                if draft.row.phase != RECONCILING || draft.row.attempts != n {
+                if draft.row.phase != RECONCILING || draft.row.attempts != n || draft.row.looks != inquiry.looks {
                     return Ok(());
                 }
+                draft.row.absences = inquiry.absences_after(&look);
                 settle_on(tx, draft, attempt, (&look, facts), inquiry.after(&look, random)).await?;
                 save_all_on(tx, &practice, std::mem::take(&mut drafts)).await
             })
@@ -194,8 +204,10 @@ async fn settle_on(
     match after {
         AfterLook::Bind => {
             if let Look::Found { provider_ref, status, code } = look {
-                row.provider_ref = Set(provider_ref.clone());
-                draft.row.provider_ref.clone_from(provider_ref);
+                if ref_is_free_on(tx, attempt, provider_ref).await? {
+                    row.provider_ref = Set(provider_ref.clone());
+                    draft.row.provider_ref.clone_from(provider_ref);
+                }
                 note.status.clone_from(status);
                 note.code.clone_from(code);
             }

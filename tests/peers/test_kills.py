@@ -227,9 +227,14 @@ def runs(
     """One run on each database, side by side, as most of the time is waiting for leases and looks."""
     folder = tmp_path_factory.mktemp("kills")
     seed = int(os.environ.get("HEEDWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
-    # Past the capture, so that the seed and the figures of a green run are seen as well.
-    say = request.config.pluginmanager.getplugin("terminalreporter").write_line
-    say(f"\nHEEDWELL_KILL_SEED={seed}")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        # Past the capture, so that the seed and the figures of a green run are seen as well.
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", flush=True)
+
+    say(f"HEEDWELL_KILL_SEED={seed}")
     processes: list[Any] = []
     try:
         with ThreadPoolExecutor(2) as pool:

@@ -75,3 +75,14 @@ def test_prism_refuses_requests_that_are_wrong(prism: Prism) -> None:
     assert http("POST", url, form=good).status == 401
     faults = [line for line in prism.said().splitlines() if any(it in line for it in FAULTS)]
     assert faults, "Prism's log does not show what it refused, so that a clean log would prove nothing"
+
+
+def test_a_provider_that_gives_one_sid_to_several_messages_spoils_no_verdict(
+    server: Callable[..., Server], prism: Prism
+) -> None:
+    # Twilio never should, Prism always does; what else was settled in the same batch must not fall into doubt for it.
+    running = server(None, HEEDWELL_TWILIO_URL=prism.url, HEEDWELL_ALLOW_PRIVATE_PROVIDERS="on")
+    practice = Practice(running).furnish([patient()], sms=twilio())
+    sent = [practice.send(f"sid-{number}", "document_shared", channels=[SMS]) for number in range(6)]
+    for notification in sent:
+        assert practice.wait_for(notification, {SMS: SENT})[SMS].attempts == 1

@@ -117,7 +117,11 @@ impl Check {
     /// One line of at most `longest` characters; may be empty. A line break in a name or a subject could add a header to
     /// a mail, so it is refused here already.
     pub(crate) fn line(&mut self, field: &str, text: String, longest: usize) -> String {
-        self.expect(field, !text.chars().any(is_control), "must not have control characters, such as line breaks");
+        self.expect(
+            field,
+            !text.chars().any(char::is_control),
+            "must not have control characters, such as line breaks",
+        );
         self.bounded(field, text, longest)
     }
 
@@ -129,7 +133,7 @@ impl Check {
 
     /// Lines of at most `longest` characters in all; may be empty.
     pub(crate) fn lines(&mut self, field: &str, text: String, longest: usize) -> String {
-        let odd = text.chars().any(|char| is_control(char) && char != '\n');
+        let odd = text.chars().any(|char| char.is_control() && char != '\n');
         self.expect(field, !odd, "must not have control characters besides line feeds");
         self.bounded(field, text, longest)
     }
@@ -234,15 +238,10 @@ impl Check {
     }
 }
 
-/// The C0 controls and DEL.
-const fn is_control(char: char) -> bool {
-    matches!(char, '\0'..='\x1f' | '\x7f')
-}
-
 fn https(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "must be an https address of at most 2000 characters, with a host and without a user";
     // The parser would drop line breaks and tabs silently.
-    if text.chars().count() > 2_000 || text.chars().any(|char| is_control(char) || char == ' ') {
+    if text.chars().count() > 2_000 || text.chars().any(|char| char.is_control() || char == ' ') {
         return Err(WRONG);
     }
     let url = Url::parse(text).map_err(|_| WRONG)?;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{
         Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryState, Failure, Kind, NotificationId, PatientId,
-        Provider, Source,
+        Phi, Provider, Source,
     },
     grpc::proto::{self, watch_deliveries_request::Start as Beginning},
     service::{
@@ -34,7 +34,7 @@ pub(crate) fn list(mut request: proto::ListDeliveriesRequest) -> Result<ListQuer
     let page_token = std::mem::take(&mut request.page_token);
     let page_size = page_size(std::mem::take(&mut request.page_size), 50, 500);
     // Without size and token: what a page token is bound to.
-    let canonical = request.encode_to_vec();
+    let canonical = Phi::new(request.encode_to_vec());
     let mut check = Check::default();
     let filter = check.at("filter", |check| filter(check, request.filter.unwrap_or_default()));
     let start_time = check.time("start_time", request.start_time);

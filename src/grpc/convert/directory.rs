@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
-use ring::digest;
 
 use super::{
     check::{Check, locale, page_size, time_zone},
@@ -13,7 +11,10 @@ use super::{
 use crate::{
     domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored},
     grpc::proto,
-    service::{Error, PatientPage, PatientQuery},
+    service::{
+        Error, PatientQuery,
+        directory::{PatientList, PatientListPage},
+    },
 };
 
 /// A number without a country code is of here.
@@ -132,56 +133,32 @@ fn phone(phone: Option<&PhoneNumber>) -> String {
     phone.map(PhoneNumber::e164).unwrap_or_default().to_owned()
 }
 
-/// What a list of patients is asked for, with what its page tokens are bound to.
-pub(crate) fn query(mut request: proto::ListPatientsRequest) -> Result<(PatientQuery, Arguments), Error> {
-    let token = std::mem::take(&mut request.page_token);
+/// What a list of patients is asked for.
+pub(crate) fn list(mut request: proto::ListPatientsRequest) -> Result<PatientList, Error> {
+    let page_token = std::mem::take(&mut request.page_token);
     let limit = page_size(std::mem::take(&mut request.page_size), 20, 200);
-    let arguments = Arguments::of(&request);
+    // Without size and token: what a page token is bound to.
+    let canonical = Phi::new(request.encode_to_vec());
     let mut check = Check::default();
     let text = check.line("query", request.query, 254);
     let tags = tags(&mut check, request.tags);
     let text = check.finish(Some(text))?;
-    let after = if token.is_empty() { None } else { Some(arguments.open(&token).ok_or(Error::PageTokenInvalid)?) };
     let query = PatientQuery {
         email: EmailAddress::parse(&text).ok(),
         phone: PhoneNumber::parse(&text, REGION).ok(),
         text: Phi::new(text),
         tags,
-        after,
+        after: None,
         limit,
     };
-    Ok((query, arguments))
+    Ok(PatientList { query, page_token, canonical })
 }
 
 /// A page of patients.
-pub(crate) fn page(page: PatientPage, arguments: &Arguments) -> proto::ListPatientsResponse {
+pub(crate) fn page(page: PatientListPage) -> proto::ListPatientsResponse {
     proto::ListPatientsResponse {
-        next_page_token: page.next.map(|last| arguments.token(&last)).unwrap_or_default(),
         patients: page.patients.into_iter().map(shown_patient).collect(),
-    }
-}
-
-/// A digest of everything a list was asked for but its page. A page token holds it and the last patient of a page: it
-/// leads on through the same list and no other, and gives no right, since each page is read with the caller's own.
-#[derive(Debug)]
-pub(crate) struct Arguments([u8; 16]);
-
-impl Arguments {
-    fn of(request: &proto::ListPatientsRequest) -> Self {
-        let digest = digest::digest(&digest::SHA256, &request.encode_to_vec());
-        let mut arguments = [0; 16];
-        arguments.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        Self(arguments)
-    }
-
-    fn token(&self, last: &PatientId) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode([&self.0, last.as_str().as_bytes()].concat())
-    }
-
-    fn open(&self, token: &str) -> Option<PatientId> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-        let last = bytes.strip_prefix(&self.0)?;
-        std::str::from_utf8(last).ok()?.parse().ok()
+        next_page_token: page.next_page_token,
     }
 }
 

@@ -46,7 +46,7 @@ fn keyed_order(id: String, input: Option<proto::NotificationInput>) -> Result<Or
 
 fn read(check: &mut Check, request_id: String, input: proto::NotificationInput) -> Option<Order> {
     // Maps are encoded in the order of their keys, so that equal requests give equal bytes. The key is not in it.
-    let canonical = input.encode_to_vec();
+    let canonical = Phi::new(input.encode_to_vec());
     let patient = check.parsed("patient_id", &input.patient_id, str::parse::<PatientId>);
     let payload = payload::payload(check, input.payload);
     let custom_content = check.lines("custom_content", input.custom_content, 1_000);

@@ -22,6 +22,7 @@ pub struct Model {
     pub verdict: Option<i16>,
     pub facts: i32,
     pub provider: i16,
+    pub sender: String,
     pub provider_ref: String,
     pub code: String,
 }

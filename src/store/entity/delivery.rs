@@ -36,6 +36,7 @@ pub struct Model {
     pub attempts: i32,
     pub crashes: i16,
     pub looks: i16,
+    pub absences: i16,
     pub doubt_since: Option<DateTimeUtc>,
     pub poll_at: Option<DateTimeUtc>,
     pub events: i32,

@@ -50,12 +50,8 @@ pub(super) fn notification_id(delivery: &Delivery) -> &str {
 
 /// A page of Acme's deliveries.
 pub(super) async fn list(t: &TestApp, filter: DeliveryFilter) -> ListDeliveriesResponse {
-    let request = ListDeliveriesRequest {
-        practice_id: ACME.into(),
-        filter: Some(filter),
-        page_size: 500,
-        ..Default::default()
-    };
+    let request =
+        ListDeliveriesRequest { practice_id: ACME.into(), filter: Some(filter), page_size: 500, ..Default::default() };
     t.staff().list_deliveries(request).await.unwrap().into_inner()
 }
 
@@ -70,11 +66,8 @@ pub(super) async fn delivery(t: &TestApp, id: &str) -> Delivery {
 }
 
 pub(super) async fn read(t: &TestApp, notification: &str, view: NotificationView) -> GetNotificationResponse {
-    let request = GetNotificationRequest {
-        practice_id: ACME.into(),
-        notification_id: notification.into(),
-        view: view.into(),
-    };
+    let request =
+        GetNotificationRequest { practice_id: ACME.into(), notification_id: notification.into(), view: view.into() };
     t.staff().get_notification(request).await.unwrap().into_inner()
 }
 
@@ -91,17 +84,9 @@ impl Watcher {
         Self::try_open(t, filter, start).await.unwrap()
     }
 
-    pub(super) async fn try_open(
-        t: &TestApp,
-        filter: DeliveryFilter,
-        start: Option<Start>,
-    ) -> Result<Self, Status> {
-        let request = WatchDeliveriesRequest {
-            practice_id: ACME.into(),
-            filter: Some(filter),
-            start,
-            ..Default::default()
-        };
+    pub(super) async fn try_open(t: &TestApp, filter: DeliveryFilter, start: Option<Start>) -> Result<Self, Status> {
+        let request =
+            WatchDeliveriesRequest { practice_id: ACME.into(), filter: Some(filter), start, ..Default::default() };
         Self::of(t.staff().watch_deliveries(request).await?.into_inner()).await
     }
 
@@ -207,6 +192,8 @@ pub(super) fn check_order(changes: &[DeliveryChange]) {
     let mut last = HashMap::new();
     for change in changes {
         let now = image(change);
+        let next = now.next_action_time.map_or(0, |time| time.nanos);
+        assert_eq!(next % 1_000, 0, "times are those that the databases keep, in microseconds");
         let before = last.insert(now.delivery_id.clone(), now);
         let Some(before) = before else { continue };
         assert_eq!(now.revision, before.revision + 1, "revisions have no gap");

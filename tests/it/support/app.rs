@@ -120,11 +120,6 @@ impl TestApp {
         timestamp(self.now() + by)
     }
 
-    /// Where gRPC is served, as `ip:port`.
-    pub(crate) fn grpc_addr(&self) -> std::net::SocketAddr {
-        self.running().app.grpc_addr
-    }
-
     /// A URL of the sidecar.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.running().app.http_addr)

@@ -41,6 +41,10 @@ def environment(**settings: str) -> dict[str, str]:
     return {**kept, "RUST_BACKTRACE": "1", **settings}
 
 
+class Ended(AssertionError):
+    """The process that was waited for is gone."""
+
+
 class Process:
     """A child with its output in a file."""
 
@@ -66,11 +70,14 @@ class Process:
 
         def look() -> Any:
             found = condition()
-            assert found or self.alive, f"{self.name} ended while it was waited for ({what}):\n{self.tail()}"
+            if not found and not self.alive:
+                raise Ended(f"{self.name} ended while it was waited for ({what}):\n{self.tail()}")
             return found
 
         try:
             return until(f"{self.name}: {what}", limit, look)
+        except Ended:
+            raise
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.tail()}") from None
 
@@ -126,9 +133,7 @@ class Server(Process):
             RUST_LOG="info,heedwell=debug",
             **({"HEEDWELL_DATABASE_URL": database} if database else {}),
         )
-        # None takes a default away.
-        for variable, value in settings.items():
-            self.env[variable] = value
+        self.env.update(settings)
 
     @property
     def url(self) -> str:

@@ -1,0 +1,398 @@
+//! Who may call what: each call of the contract with each kind of token, and practices that do not see each other.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use heedwell::{
+    auth::LocalKey,
+    domain::{Practices, Role},
+    grpc::proto::{
+        BatchPutPatientsRequest, BatchSendNotificationsRequest, Channel, DESCRIPTOR, DeliveryFilter,
+        GetNotificationRequest, GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest,
+        ListDeliveriesRequest, ListPatientsRequest, PracticeSettings, SendNotificationRequest,
+        UpdatePracticeSettingsRequest, WatchDeliveriesRequest, batch_send_notifications_request::BatchItem,
+        batch_send_notifications_response::batch_result::Outcome,
+    },
+};
+use prost::{
+    Message,
+    bytes::{Buf, BufMut},
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    service::interceptor::InterceptedService,
+};
+use tonic_types::StatusExt;
+
+use super::{
+    given::{mask, new_key, patient, practice, practice_named, put_patient, reminder, send, token, try_send},
+    seen::{everything, metadata, refused},
+};
+use crate::support::app::{ACME, Bearer, Caller, Pass, TestApp, on_a_server};
+
+use Role::{Auditor, Directory, Operator, Patient, Portal, PracticeAdmin, Sender, Staff};
+
+/// Every call of the contract, the roles that may make it, and whether this release offers it.
+const CALLS: &[(&str, &[Role], bool)] = &[
+    ("NotifyService/SendNotification", &[Sender, Staff], true),
+    ("NotifyService/BatchSendNotifications", &[Sender, Staff], true),
+    ("NotifyService/PreviewNotification", &[Sender, Staff], false),
+    ("NotifyService/GetNotification", &[Sender, Staff, Auditor], true),
+    ("NotifyService/CancelNotification", &[Sender, Staff], false),
+    ("NotifyService/RetryDelivery", &[Staff], false),
+    ("NotifyService/ListDeliveries", &[Sender, Staff, Auditor], true),
+    ("NotifyService/WatchDeliveries", &[Sender, Staff, Auditor], true),
+    ("NotifyService/GetDeliveryStats", &[Staff, Auditor], false),
+    ("BroadcastService/PreviewBroadcast", &[Staff], false),
+    ("BroadcastService/CreateBroadcast", &[PracticeAdmin], false),
+    ("BroadcastService/GetBroadcast", &[Staff, Auditor], false),
+    ("BroadcastService/ListBroadcasts", &[Staff, Auditor], false),
+    ("BroadcastService/CancelBroadcast", &[PracticeAdmin], false),
+    ("BroadcastService/WatchBroadcast", &[Staff, Auditor], false),
+    ("TemplateService/ListTemplates", &[Staff], false),
+    ("TemplateService/GetTemplate", &[Staff], false),
+    ("TemplateService/CreateTemplateVersion", &[PracticeAdmin], false),
+    ("TemplateService/ActivateTemplateVersion", &[PracticeAdmin], false),
+    ("TemplateService/PreviewTemplate", &[Staff], false),
+    ("TemplateService/SendTestMessage", &[PracticeAdmin], false),
+    ("InboxService/ListInboxItems", &[Patient, Portal], false),
+    ("InboxService/MarkInboxItems", &[Patient, Portal], false),
+    ("InboxService/WatchInbox", &[Patient, Portal], false),
+    ("InboxService/RegisterPushDevice", &[Patient, Portal], false),
+    ("InboxService/DeletePushDevice", &[Patient, Portal], false),
+    ("PreferencesService/GetPracticeSettings", &[Staff], true),
+    ("PreferencesService/UpdatePracticeSettings", &[PracticeAdmin], true),
+    ("PreferencesService/GetPatientPreferences", &[Staff, Sender, Patient, Portal], false),
+    ("PreferencesService/UpdatePatientPreferences", &[Staff, Patient, Portal], false),
+    ("PreferencesService/RecordConsent", &[Staff, Patient, Portal], false),
+    ("PreferencesService/ListConsentRecords", &[Staff, Auditor, Patient, Portal], false),
+    ("PreferencesService/BatchGetReachability", &[Staff, Sender], false),
+    ("ConversationsService/ListConversations", &[Staff, Patient, Portal], false),
+    ("ConversationsService/GetConversation", &[Staff, Patient, Portal], false),
+    ("ConversationsService/ListMessages", &[Staff, Patient, Portal], false),
+    ("ConversationsService/SendMessage", &[Staff, Patient, Portal], false),
+    ("ConversationsService/UpdateConversation", &[Staff], false),
+    ("ConversationsService/LinkConversation", &[Staff], false),
+    ("ConversationsService/MarkConversationRead", &[Staff, Patient, Portal], false),
+    ("ConversationsService/WatchConversations", &[Staff, Patient, Portal], false),
+    ("ConversationsService/UploadAttachment", &[Staff, Patient, Portal], false),
+    ("ConversationsService/DownloadAttachment", &[Staff, Patient, Portal], false),
+    ("DirectoryService/PutPractice", &[Operator], true),
+    ("DirectoryService/GetPractice", &Role::ALL, true),
+    ("DirectoryService/BatchPutPatients", &[Directory], true),
+    ("DirectoryService/GetPatient", &[Staff, Directory, Patient], true),
+    ("DirectoryService/ListPatients", &[Staff, Directory], true),
+    ("DirectoryService/ErasePatient", &[PracticeAdmin], false),
+    ("AuditService/ListAuditEvents", &[Auditor], false),
+];
+
+/// Messages as bytes, so that one function makes every call.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut item = vec![0; buffer.remaining()];
+        buffer.copy_to_slice(&mut item);
+        Ok(Some(item))
+    }
+}
+
+/// Makes a call that names the practice and nothing else, and takes its first answer. On the wire a call with one answer is
+/// a stream of one.
+async fn call(t: &TestApp, token: &str, method: &str, practice: &str) -> Result<Vec<u8>, Status> {
+    // Field 1 of each request.
+    let request = GetPracticeRequest { practice_id: practice.into() }.encode_to_vec();
+    let path = format!("/heedwell.v1.{method}").parse().unwrap();
+    let mut grpc = Grpc::new(InterceptedService::new(t.channel(), Bearer::new(token)));
+    grpc.ready().await.unwrap();
+    let mut answers = grpc.server_streaming(Request::new(request), path, Raw).await?.into_inner();
+    Ok(answers.message().await?.expect("an answer"))
+}
+
+/// A token in one role; a patient's names its patient.
+fn pass(role: Role, practice: &str) -> Pass {
+    Pass { patient: (role == Patient).then(|| "pat".to_owned()), ..Pass::new(&[role], &[practice]) }
+}
+
+#[test]
+fn the_table_names_each_call_of_the_contract_once() {
+    let contract = prost_types::FileDescriptorSet::decode(DESCRIPTOR).unwrap();
+    let ours = contract.file.iter().filter(|file| file.package() == "heedwell.v1");
+    let mut methods: Vec<_> = ours
+        .flat_map(|file| &file.service)
+        .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
+        .collect();
+    methods.sort();
+    let mut calls: Vec<_> = CALLS.iter().map(|(method, ..)| (*method).to_owned()).collect();
+    calls.sort();
+    assert_eq!(methods, calls);
+}
+
+on_a_server! {
+    sqlite:
+    async fn no_call_is_answered_without_a_good_token(t: &mut TestApp) {
+        practice(t).await;
+        let every = Pass { practices: Practices::All, ..Pass::new(&Role::ALL, &[]) };
+        let good = t.token_of(&every);
+        let past = t.token_of(&Pass { ttl: Duration::from_secs(60), ..every.clone() });
+        let (stranger, _) = LocalKey::load_or_create(&t.home.path("another-key")).unwrap();
+        let forged = |issuer: &str, audience: &str, key: &LocalKey| {
+            let token = heedwell::auth::NewToken {
+                subject: "tester".into(),
+                name: String::new(),
+                practices: Practices::All,
+                roles: Role::ALL.into(),
+                patient: None,
+                ttl: Duration::from_secs(3_600),
+            };
+            key.issue(&token, issuer, audience, t.now())
+        };
+        let (own, _) = LocalKey::load_or_create(&t.home.path("data").join("signing-key")).unwrap();
+        t.advance(chrono::TimeDelta::seconds(91));
+        let tokens = [
+            String::new(),
+            "garbage".into(),
+            past,
+            forged("heedwell", "heedwell", &stranger),
+            forged("somebody", "heedwell", &own),
+            forged("heedwell", "somebody", &own),
+            good.replace('.', ""),
+            good[..good.len() - 2].to_owned(),
+        ];
+        for (method, ..) in CALLS {
+            let mut answers = BTreeSet::new();
+            for bad in &tokens {
+                let status = refused(call(t, bad, method, ACME).await, Code::Unauthenticated, "TOKEN_INVALID");
+                answers.insert((status.message().to_owned(), status.details().to_vec()));
+            }
+            assert_eq!(answers.len(), 1, "{method} tells faults of a token apart");
+        }
+        call(t, &forged("heedwell", "heedwell", &own), "DirectoryService/GetPractice", ACME).await.unwrap();
+    }
+
+    async fn foreign_and_absent_practices_are_refused_alike(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "beta").await;
+        let all = t.token_of(&Pass { patient: Some("pat".into()), ..Pass::new(&Role::ALL, &[ACME]) });
+        let none = t.token_of(&Pass::new(&[], &[ACME]));
+        let mut answers = BTreeSet::new();
+        for (method, ..) in CALLS {
+            for token in [&all, &none] {
+                for practice in ["beta", "nowhere", "", "not an id", "acme "] {
+                    let status = refused(call(t, token, method, practice).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+                    answers.insert((status.message().to_owned(), status.details().to_vec()));
+                }
+            }
+        }
+        assert_eq!(answers.len(), 1, "no practice is told from another");
+    }
+
+    async fn each_call_wants_one_of_its_roles(t: &mut TestApp) {
+        practice(t).await;
+        let no_role = t.token_of(&Pass::new(&[], &[ACME]));
+        for (method, roles, offered) in CALLS {
+            let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
+            let mut refuse = Vec::new();
+            for role in Role::ALL {
+                let answer = call(t, &t.token_of(&pass(role, ACME)), method, ACME).await;
+                if !(roles.contains(&role) || (role == PracticeAdmin && roles.contains(&Staff))) {
+                    refuse.push(answer);
+                    continue;
+                }
+                match answer {
+                    Ok(_) => assert!(offered, "{method}"),
+                    Err(status) if *offered => {
+                        // Only the practice was named, so that something may be missing.
+                        refused::<()>(Err(status), Code::InvalidArgument, "FIELD_INVALID");
+                    }
+                    Err(status) => {
+                        assert_eq!(status.code(), Code::Unimplemented, "{method}");
+                        assert_eq!(status.get_details_error_info().unwrap().domain, "heedwell.v1");
+                    }
+                }
+            }
+            refuse.push(call(t, &no_role, method, ACME).await);
+            for answer in refuse {
+                if *method == "DirectoryService/GetPractice" && answer.is_ok() {
+                    continue;
+                }
+                let status = refused(answer, Code::PermissionDenied, "ROLE_REQUIRED");
+                let required = metadata(&status, "required_role");
+                assert!(names.contains(&required.as_str()), "{method} wants {required}");
+            }
+        }
+    }
+
+    async fn a_call_that_is_not_in_the_contract_is_unimplemented_to_those_who_have_a_token(t: &mut TestApp) {
+        practice(t).await;
+        refused(call(t, "", "NotifyService/Nothing", ACME).await, Code::Unauthenticated, "TOKEN_INVALID");
+        let status = call(t, &t.token(Staff), "NotifyService/Nothing", ACME).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+}
+
+/// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
+async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
+    let id = || practice_id.to_owned();
+    let Caller { mut notify, mut directory, mut preferences } = caller;
+    let input = reminder(t, "pat", &[]);
+    let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
+    let get = GetNotificationRequest {
+        practice_id: id(),
+        notification_id: "01980000-0000-7000-8000-000000000000".into(),
+        view: 0,
+    };
+    let list = ListDeliveriesRequest { practice_id: id(), ..Default::default() };
+    let watch = WatchDeliveriesRequest { practice_id: id(), ..Default::default() };
+    let put = BatchPutPatientsRequest { practice_id: id(), patients: vec![patient("pat", "", "")] };
+    let get_patient = GetPatientRequest { practice_id: id(), patient_id: "pat".into() };
+    let list_patients = ListPatientsRequest { practice_id: id(), ..Default::default() };
+    let update = UpdatePracticeSettingsRequest {
+        practice_id: id(),
+        settings: Some(PracticeSettings::default()),
+        update_mask: Some(mask(&["link_hosts"])),
+    };
+    vec![
+        ("SendNotification", notify.send_notification(send).await.err()),
+        ("GetNotification", notify.get_notification(get).await.err()),
+        ("ListDeliveries", notify.list_deliveries(list).await.err()),
+        ("WatchDeliveries", notify.watch_deliveries(watch).await.err()),
+        ("GetPractice", directory.get_practice(GetPracticeRequest { practice_id: id() }).await.err()),
+        ("BatchPutPatients", directory.batch_put_patients(put).await.err()),
+        ("GetPatient", directory.get_patient(get_patient).await.err()),
+        ("ListPatients", directory.list_patients(list_patients).await.err()),
+        (
+            "GetPracticeSettings",
+            preferences.get_practice_settings(GetPracticeSettingsRequest { practice_id: id() }).await.err(),
+        ),
+        ("UpdatePracticeSettings", preferences.update_practice_settings(update).await.err()),
+    ]
+}
+
+on_a_server! {
+    async fn an_absent_practice_is_refused_like_a_foreign_one_even_to_those_whom_it_would_not_be(t: &mut TestApp) {
+        practice(t).await;
+        let roles = [Sender, Staff, PracticeAdmin, Directory];
+        let foreign = call(t, &t.token_of(&Pass::new(&roles, &["beta"])), "DirectoryService/GetPractice", ACME).await;
+        let foreign = refused(foreign, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+        for pass in [
+            Pass { practices: Practices::All, ..Pass::new(&roles, &[]) },
+            Pass::new(&roles, &["ghost"]),
+        ] {
+            let caller = t.caller_with(&t.token_of(&pass));
+            for (method, status) in in_an_absent_practice(t, caller.clone(), "ghost").await {
+                let status = status.unwrap_or_else(|| panic!("{method} answers"));
+                assert_eq!(
+                    (status.code(), status.message(), status.details()),
+                    (foreign.code(), foreign.message(), foreign.details()),
+                    "{method}"
+                );
+            }
+            let item = BatchItem { request_id: new_key(), notification: Some(reminder(t, "pat", &[])) };
+            let batch = BatchSendNotificationsRequest { practice_id: "ghost".into(), items: vec![item] };
+            // In a batch each item has its own answer.
+            let answer = caller.clone().notify.batch_send_notifications(batch).await.unwrap().into_inner();
+            let Some(Outcome::Error(error)) = &answer.results[0].outcome else { panic!("nothing was made") };
+            assert_eq!((error.code, error.message.as_str()), (7, foreign.message()));
+        }
+    }
+
+    async fn what_one_practice_has_another_does_not_see(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "beta").await;
+        put_patient(t, ACME, patient("only-here", "only@example.com", "+12025550144")).await;
+        let sent = send(t, reminder(t, "pat", &[Channel::InApp])).await;
+        let beta = |role| t.caller_with(&token(t, role, "beta"));
+
+        let get = GetNotificationRequest {
+            practice_id: "beta".into(),
+            notification_id: sent.notification_id.clone(),
+            view: 2,
+        };
+        let status = refused(beta(Staff).notify.get_notification(get).await, Code::NotFound, "NOT_FOUND");
+        let resource = status.get_details_resource_info().unwrap();
+        assert_eq!((resource.resource_type.as_str(), resource.resource_name), ("notification", sent.notification_id.clone()));
+
+        let filters = [
+            DeliveryFilter::default(),
+            DeliveryFilter { notification_id: sent.notification_id.clone(), ..Default::default() },
+            DeliveryFilter { patient_ids: vec!["pat".into()], ..Default::default() },
+        ];
+        for filter in filters {
+            let list = ListDeliveriesRequest { practice_id: "beta".into(), filter: Some(filter), ..Default::default() };
+            let page = beta(Staff).notify.list_deliveries(list).await.unwrap().into_inner();
+            assert!(page.deliveries.is_empty() && page.next_page_token.is_empty());
+        }
+        let get = GetPatientRequest { practice_id: "beta".into(), patient_id: "only-here".into() };
+        refused(beta(Staff).directory.get_patient(get).await, Code::NotFound, "NOT_FOUND");
+        for query in ["only-here", "only@example.com", "+12025550144"] {
+            let list = ListPatientsRequest { practice_id: "beta".into(), query: query.into(), ..Default::default() };
+            assert!(beta(Staff).directory.list_patients(list).await.unwrap().into_inner().patients.is_empty());
+        }
+        let order = SendNotificationRequest {
+            practice_id: "beta".into(),
+            request_id: new_key(),
+            notification: Some(reminder(t, "only-here", &[])),
+        };
+        refused(beta(Sender).notify.send_notification(order).await, Code::NotFound, "NOT_FOUND");
+        assert_eq!(everything(t).await.len(), 1);
+    }
+
+    async fn a_patient_reads_their_own_record_and_no_other(t: &mut TestApp) {
+        practice(t).await;
+        put_patient(t, ACME, patient("kim", "kim@example.com", "")).await;
+        let mut own = t.caller_with(&t.token_of(&pass(Patient, ACME))).directory;
+        let get = |id: &str| GetPatientRequest { practice_id: ACME.into(), patient_id: id.into() };
+        let shown = own.get_patient(get("pat")).await.unwrap().into_inner().patient.unwrap();
+        assert_eq!((shown.patient_id.as_str(), shown.email.as_str()), ("pat", "pat@example.com"));
+        let foreign = refused(own.get_patient(get("kim")).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+        let absent = refused(own.get_patient(get("nobody")).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+        assert_eq!((foreign.message(), foreign.details()), (absent.message(), absent.details()));
+        // A token that names no patient is bound to nobody.
+        let mut nobody = t.caller_with(&t.token_of(&Pass::new(&[Patient], &[ACME]))).directory;
+        refused(nobody.get_patient(get("pat")).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+    }
+
+    async fn the_author_is_the_tokens_and_no_field(t: &mut TestApp) {
+        practice(t).await;
+        let sent = send(t, reminder(t, "pat", &[Channel::InApp])).await;
+        let creator = sent.creator.unwrap();
+        assert_eq!((creator.id.as_str(), creator.display_name.as_str(), creator.r#type), ("tester", "Robin", 1));
+        // The key of the first call is taken also for somebody else.
+        let mut staff = t.staff();
+        let order = crate::e2e::given::request(&sent.request_id, reminder(t, "pat", &[Channel::InApp]));
+        let again = staff.send_notification(order).await.unwrap().into_inner();
+        assert!(again.replayed);
+        assert_eq!(again.notification.unwrap().creator.unwrap().r#type, 1);
+        try_send(t, &new_key(), reminder(t, "pat", &[Channel::InApp])).await.unwrap();
+    }
+}
