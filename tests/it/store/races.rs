@@ -97,10 +97,10 @@ on_both! {
                     .zip(0..)
                     .map(|(claimed, n)| match (n + worker) % 4 {
                         0 => settlement(claimed, unknown()),
-                        1 => settlement(claimed, Verdict::Refused {
-                            reason: FailureReason::InvalidAddress,
-                            code: "21211".into(),
-                        }),
+                        1 => settlement(
+                            claimed,
+                            Verdict::Refused { reason: FailureReason::InvalidAddress, code: "21211".into() },
+                        ),
                         _ => settlement(claimed, accepted(&claimed.id.to_string())),
                     })
                     .collect();
