@@ -152,6 +152,7 @@ impl Store {
                 }
                 let known: BTreeMap<_, _> = known.into_iter().map(|row| (row.patient_id.clone(), row)).collect();
                 let (mut created, mut updated) = (0, 0);
+                let mut entered = BTreeSet::new();
                 for patient in &patients {
                     let before = known.get(patient.id.as_str());
                     let tags = known_tags.remove(patient.id.as_str()).unwrap_or_default();
@@ -160,10 +161,14 @@ impl Store {
                         Some(row) if to_patient(&keys, row, tags.clone())? == *patient => continue,
                         Some(_) => updated += 1,
                     }
-                    patient_put_on(tx, &keys, patient, before).await?;
+                    entered.extend(patient_put_on(tx, &keys, patient, before).await?);
                     if tags != patient.tags {
                         tags_put_on(tx, id.as_str(), patient).await?;
                     }
+                }
+                // Gates are locked in the order of their keys, as a claim does that covers the same patients.
+                for (channel, address) in entered {
+                    unblock_on(tx, id.as_str(), channel, &address).await?;
                 }
                 Ok((created, updated))
             })
@@ -310,12 +315,13 @@ fn to_patient(keys: &PracticeKeys, row: &patient::Model, tags: BTreeSet<String>)
     })
 }
 
+/// Writes a patient. Yields the addresses that were entered anew, by channel.
 async fn patient_put_on(
     tx: &Tx,
     keys: &PracticeKeys,
     patient: &Patient,
     before: Option<&patient::Model>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<(i16, Vec<u8>)>, StoreError> {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let contact = Contact {
         first_name: patient.first_name.expose().clone(),
@@ -336,17 +342,15 @@ async fn patient_put_on(
         update_time: tx.now,
         revision: before.map_or(0, |row| row.revision) + 1,
     };
-    let changed = [
+    let addresses = [
         (Channel::Email, &row.email_bi, before.and_then(|row| row.email_bi.as_ref())),
         (Channel::Sms, &row.phone_bi, before.and_then(|row| row.phone_bi.as_ref())),
     ];
-    for (channel, address, before) in changed {
-        if let Some(address) = address
-            && Some(address) != before
-        {
-            unblock_on(tx, keys.practice(), channel, address).await?;
-        }
-    }
+    let entered = addresses.into_iter().filter_map(|(channel, address, before)| {
+        let address = address.as_ref().filter(|address| Some(*address) != before)?;
+        Some((channel.number(), address.clone()))
+    });
+    let entered = entered.collect();
     let row = row.into_active_model();
     match before {
         Some(_) => drop(row.reset_all().update(&tx.db).await?),
@@ -360,7 +364,7 @@ async fn patient_put_on(
             }
         }
     }
-    Ok(())
+    Ok(entered)
 }
 
 async fn tags_put_on(tx: &Tx, practice: &str, patient: &Patient) -> Result<(), StoreError> {
@@ -379,13 +383,14 @@ async fn tags_put_on(tx: &Tx, practice: &str, patient: &Patient) -> Result<(), S
 }
 
 /// An address that was entered anew is tried again, though it failed for good before. No opt-out is lifted by this.
-async fn unblock_on(tx: &Tx, practice: &str, channel: Channel, address: &[u8]) -> Result<(), StoreError> {
+async fn unblock_on(tx: &Tx, practice: &str, channel: i16, address: &[u8]) -> Result<(), StoreError> {
     recipient_gate::Entity::update_many()
         .set(recipient_gate::ActiveModel { blocked_at: Set(None), block_reason: Set(None), ..Default::default() })
         .filter(recipient_gate::Column::PracticeId.eq(practice))
-        .filter(recipient_gate::Column::Channel.eq(channel.number()))
+        .filter(recipient_gate::Column::Channel.eq(channel))
         .filter(recipient_gate::Column::SubjectKind.eq(super::grounds::ADDRESS))
         .filter(recipient_gate::Column::Subject.eq(address.to_vec()))
+        .filter(recipient_gate::Column::BlockedAt.is_not_null())
         .exec(&tx.db)
         .await?;
     Ok(())

@@ -11,6 +11,7 @@ mod lists;
 mod opening;
 mod patients;
 mod practices;
+mod races;
 mod receipts;
 mod settlements;
 mod walk;

@@ -1,5 +1,5 @@
-//! Random walks through the life of deliveries, against a provider that knows the truth: what it took, what it lost, what it
-//! reports and when. However workers die, settle late, repeat themselves or race with reports, a text message is never
+//! Random walks through the life of deliveries, against a provider that knows the truth: what it took and lost, and what
+//! it reports and when. However workers die, settle late, repeat themselves or race with reports, a text message is never
 //! taken twice, nothing that was taken is called failed or skipped, and all of it comes to an end.
 
 use std::env;
