@@ -1,6 +1,7 @@
-//! Rows and the domain. Every public method is one transaction (or one read) and wants a [`Scope`], so that forgetting the
-//! practice does not compile; the few that span practices want [`Engine`]. Rows leave only as types of the domain.
-//! The row is the truth: what must happen together commits together, and nothing is written first and enqueued later.
+//! Rows and the domain. Every public method is one transaction (or one read) and wants a [`Scope`](crate::domain::Scope), so
+//! that forgetting the practice does not compile; the few that span practices want [`Engine`]. Rows leave only as types of
+//! the domain. The row is the truth: what must happen together commits together, and nothing is written first and enqueued
+//! later.
 
 mod deliveries;
 mod dialect;

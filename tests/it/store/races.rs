@@ -1,5 +1,7 @@
 //! Races: an opt-out against a claim, with a barrier, and everything against everything.
 
+#![expect(clippy::too_many_lines, reason = "a race is told in one piece")]
+
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
 use chrono::TimeDelta;
