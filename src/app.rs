@@ -59,8 +59,11 @@ pub enum StartError {
     Tls(#[source] tonic::transport::Error),
 }
 
-/// How long calls under way may take to end.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long calls under way may take to end. With the usual drain of 5 s before and [`CLOSE_LIMIT`] after, the process is gone
+/// within the 25 s that operators are promised.
+const DRAIN_LIMIT: Duration = Duration::from_secs(18);
+/// How long the database's connections may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A running server.
 #[derive(Debug)]
@@ -156,7 +159,7 @@ impl App {
         if timeout(DRAIN_LIMIT, self.tasks.wait()).await.is_err() {
             tracing::warn!("calls under way did not end in time; their outcomes will be looked into");
         }
-        let _ = timeout(Duration::from_secs(2), self.store.close()).await;
+        let _ = timeout(CLOSE_LIMIT, self.store.close()).await;
     }
 }
 
