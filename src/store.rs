@@ -12,6 +12,7 @@ mod feed;
 mod grounds;
 mod health;
 mod image;
+mod lane;
 mod links;
 mod notifications;
 mod page;
@@ -37,7 +38,7 @@ pub use feed::{FeedBounds, FeedPage};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
 pub use links::{LinkState, NewLink};
-pub use notifications::{Accepted, NewDelivery, NewNotification, NotificationDetail, NotificationRecord, Prior};
+pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord};
 pub use page::Keyset;
 pub use queue::{Claimed, Destination, Settlement};
 pub use receipts::{Applied, Receipt};
@@ -45,6 +46,10 @@ pub use reconcile::Doubt;
 
 use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
 use dialect::{Connections, Dialect};
+use lane::Lanes;
+
+/// Lanes of each sort: as many groups are under way at once.
+const LANES: usize = 4;
 
 /// How the store is opened.
 pub struct Settings {
@@ -82,7 +87,9 @@ struct Inner {
     vault: vault::Vault,
     wake: Wake,
     tasks: TaskTracker,
-    sms_regions: Vec<String>,
+    asks: Lanes<notifications::Ask>,
+    accepts: Lanes<notifications::Accept>,
+    sms_regions: Arc<[String]>,
     lease: std::time::Duration,
 }
 
@@ -97,13 +104,17 @@ impl Store {
         let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
         bring_up_to_date(&connections, migrate).await?;
         check_key(&connections, &keys, &time).await?;
+        // More than one writer would only wait for each other.
+        let lanes = if connections.dialect == Dialect::Sqlite { 1 } else { LANES };
         let inner = Inner {
             connections,
             time,
             vault: vault::Vault::new(keys),
             wake,
             tasks: TaskTracker::new(),
-            sms_regions: settings.sms_regions,
+            asks: Lanes::new(LANES),
+            accepts: Lanes::new(lanes),
+            sms_regions: settings.sms_regions.into(),
             lease: settings.lease,
         };
         Ok(Self { inner: Arc::new(inner) })

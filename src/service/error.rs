@@ -122,6 +122,9 @@ impl From<StoreError> for Error {
             StoreError::NotFound(resource) => Self::not_found(resource, ""),
             StoreError::Conflict { current } => Self::EtagMismatch { current: current.to_string() },
             StoreError::Busy(_) => Self::StoreUnavailable(Some(error)),
+            StoreError::Overloaded => {
+                Self::RateLimited { retry_after: Duration::from_secs(1), limit: "writes waiting" }
+            }
             StoreError::Corrupt(_) | StoreError::Internal(_) | StoreError::Abandoned => Self::Internal(Box::new(error)),
         }
     }

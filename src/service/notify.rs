@@ -15,8 +15,8 @@ use crate::{
     },
     service::{Error, Violation, pages::Pages},
     store::{
-        Accepted, DeliveryPage, GroundsRow, Keyset, NewDelivery, NewLink, NewNotification, NotificationDetail,
-        NotificationRecord, Prior, Store, StoreError,
+        Accepted, Basis, DeliveryPage, GroundsRow, Keyset, NewDelivery, NewLink, NewNotification, NotificationDetail,
+        NotificationRecord, Store, StoreError,
     },
 };
 
@@ -125,19 +125,16 @@ impl Notify {
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
         // A replay is answered before anything else is looked at: what was valid then may be out of date now.
-        match self.store.notification_prior(scope, &order.request_id, &fingerprint).await? {
-            Prior::Same(id) => {
-                let notification = self.store.notification_get(scope, id).await?;
-                return Ok(Sent { notification, replayed: true });
-            }
-            Prior::Other(id) => return Err(Error::RequestIdReused { name: id.to_string() }),
-            Prior::None => {}
-        }
-        let grounds = self
-            .store
-            .grounds(scope, &order.patient)
-            .await
-            .map_err(|error| Error::from(error).named(&order.patient))?;
+        let grounds =
+            match self.store.notification_basis(scope, &order.request_id, &fingerprint, &order.patient).await? {
+                Basis::Same(id) => {
+                    let notification = self.store.notification_get(scope, id).await?;
+                    return Ok(Sent { notification, replayed: true });
+                }
+                Basis::Other(id) => return Err(Error::RequestIdReused { name: id.to_string() }),
+                Basis::NoPatient => return Err(Error::not_found("patient", &order.patient)),
+                Basis::Grounds(grounds) => *grounds,
+            };
         let new = self.prepare(order, grounds, fingerprint).await?;
         match self.store.notification_accept(scope, new).await? {
             Accepted::New(notification) => Ok(Sent { notification, replayed: false }),

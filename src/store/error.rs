@@ -1,9 +1,11 @@
 //! What can go wrong between a row and the domain. A variant exists only where some caller acts on it.
 
+use std::sync::Arc;
+
 use sea_orm::DbErr;
 
 /// A store operation failed; nothing of it was written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such row in this practice; for a practice itself: no such practice.
     #[error("no such {0}")]
@@ -16,13 +18,16 @@ pub enum StoreError {
     },
     /// The database is out of reach or too busy; worth another try.
     #[error("the database is out of reach")]
-    Busy(#[source] DbErr),
+    Busy(#[source] Arc<DbErr>),
+    /// More waits to be written than should: nothing was begun, and it is worth another try later.
+    #[error("too much waits to be written")]
+    Overloaded,
     /// A stored row does not mean anything.
     #[error("a stored {0} cannot be read")]
     Corrupt(&'static str),
     /// Anything else; a fault of this server.
     #[error("the database refused a statement")]
-    Internal(#[source] DbErr),
+    Internal(#[source] Arc<DbErr>),
     /// The task that held the transaction is gone.
     #[error("a transaction was abandoned")]
     Abandoned,
@@ -31,9 +36,9 @@ pub enum StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match &error {
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Busy(error),
-            _ if is_transient(&error) => Self::Busy(error),
-            _ => Self::Internal(error),
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Busy(error.into()),
+            _ if is_transient(&error) => Self::Busy(error.into()),
+            _ => Self::Internal(error.into()),
         }
     }
 }

@@ -2,9 +2,10 @@
 //! updated last in each writing transaction and held until COMMIT, so that the order of the numbers is the order in which
 //! readers may see them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, Query},
 };
@@ -22,6 +23,7 @@ const DELIVERIES: i16 = 1;
 /// One change, before it has a number.
 #[derive(Debug)]
 pub(super) struct Change {
+    pub(super) practice: PracticeId,
     /// The delivery as it is now; unset when the API shows no difference and only the counters move.
     pub(super) image: Option<Delivery>,
     pub(super) previous_state: Option<DeliveryState>,
@@ -52,21 +54,44 @@ pub struct FeedBounds {
     pub newest: i64,
 }
 
-/// Adds `changes` of `practice` to its feed. Always the last thing in a transaction; for several practices in the order of
-/// their ids.
-pub(super) async fn append_on(tx: &Tx, practice: &PracticeId, changes: Vec<Change>) -> Result<(), StoreError> {
-    if changes.is_empty() {
-        return Ok(());
+/// Adds changes to the feeds of their practices, in the order of the practices' ids. Always the last thing in a transaction.
+pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), StoreError> {
+    let mut practices = BTreeMap::<PracticeId, Vec<Change>>::new();
+    for change in changes {
+        practices.entry(change.practice.clone()).or_default().push(change);
     }
+    let mut rows = Vec::new();
+    for (practice, changes) in practices {
+        let mut seq = advance_on(tx, &practice, &changes).await?;
+        for Change { image, previous_state, .. } in changes {
+            let Some(delivery) = image else { continue };
+            seq += 1;
+            rows.push(feed::Model {
+                practice_id: practice.as_str().to_owned(),
+                seq,
+                stream: DELIVERIES,
+                entity_id: delivery.id.0,
+                revision: delivery.revision,
+                state: Some(delivery.state.number()),
+                previous_state: previous_state.map(DeliveryState::number),
+                image: image::encode(&delivery)?,
+                at: tx.now,
+            });
+        }
+        tx.touch(&practice);
+    }
+    tx.insert_all(rows).await
+}
+
+/// Moves the head of a practice on by its changes, and yields where it was.
+async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Result<i64, StoreError> {
     let mut opened = [0_i64; 3];
-    for change in &changes {
+    for change in changes {
         if let Some(count) = usize::try_from(change.class).ok().and_then(|class| opened.get_mut(class)) {
             *count += change.opened;
         }
     }
-    let images: Vec<_> =
-        changes.into_iter().filter_map(|change| Some((change.image?, change.previous_state))).collect();
-    let count = i64::try_from(images.len()).unwrap_or(i64::MAX);
+    let count = i64::try_from(changes.iter().filter(|change| change.image.is_some()).count()).unwrap_or(i64::MAX);
     let update = Query::update()
         .table(feed_head::Entity)
         .value(feed_head::Column::Seq, Expr::col(feed_head::Column::Seq).add(count))
@@ -78,25 +103,7 @@ pub(super) async fn append_on(tx: &Tx, practice: &PracticeId, changes: Vec<Chang
         .to_owned();
     let head = tx.db.query_one(&update).await?.ok_or(StoreError::NotFound("practice"))?;
     let newest: i64 = head.try_get_by_index(0)?;
-    let mut rows = Vec::with_capacity(images.len());
-    for (seq, (delivery, previous)) in (newest - count + 1..).zip(images) {
-        rows.push(feed::ActiveModel {
-            practice_id: Set(practice.as_str().to_owned()),
-            seq: Set(seq),
-            stream: Set(DELIVERIES),
-            entity_id: Set(delivery.id.0),
-            revision: Set(delivery.revision),
-            state: Set(Some(delivery.state.number())),
-            previous_state: Set(previous.map(DeliveryState::number)),
-            image: Set(image::encode(&delivery)?),
-            at: Set(tx.now),
-        });
-    }
-    for chunk in rows.chunks(tx.dialect.bind_limit() / 9) {
-        feed::Entity::insert_many(chunk.to_vec()).exec_without_returning(&tx.db).await?;
-    }
-    tx.touch(practice);
-    Ok(())
+    Ok(newest - count)
 }
 
 impl Store {
@@ -188,7 +195,7 @@ impl Store {
                     .into_tuple::<(String, i64)>()
                     .all(&tx.db)
                     .await?;
-                let mut last = std::collections::BTreeMap::new();
+                let mut last = BTreeMap::new();
                 for (practice, seq) in &old {
                     last.insert(practice, *seq);
                 }

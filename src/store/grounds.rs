@@ -1,6 +1,9 @@
 //! Loads everything that a decision rests on, for sending, for the check at claim and for previews alike.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -23,18 +26,18 @@ pub(super) const PATIENT: i16 = 1;
 pub(super) const ADDRESS: i16 = 2;
 
 /// What is known of a patient and their practice at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GroundsRow {
     /// The practice.
-    pub practice: Practice,
+    pub practice: Arc<Practice>,
     /// Its settings.
-    pub settings: PracticeSettings,
+    pub settings: Arc<PracticeSettings>,
     /// The patient.
     pub patient: Patient,
     /// The gates of each channel.
     pub gates: BTreeMap<Channel, Gates>,
     /// Regions that may be texted.
-    pub sms_regions: Vec<String>,
+    pub sms_regions: Arc<[String]>,
     /// The moment.
     pub now: chrono::DateTime<chrono::Utc>,
 }
@@ -44,28 +47,36 @@ impl Store {
     ///
     /// # Errors
     /// NotFound when there is no such practice or no such patient in it.
-    pub async fn grounds(&self, scope: &Scope, id: &PatientId) -> Result<GroundsRow, StoreError> {
+    pub async fn grounds(&self, scope: &Scope, patient: &PatientId) -> Result<GroundsRow, StoreError> {
         let keys = self.keys(scope.practice()).await?;
+        let mut rows = self.grounds_of(&keys, [patient.as_str().to_owned()]).await?;
+        rows.remove(patient.as_str()).ok_or(StoreError::NotFound("patient"))
+    }
+
+    /// The grounds of decisions about several patients of one practice; those that it does not have are left out.
+    pub(super) async fn grounds_of(
+        &self,
+        keys: &PracticeKeys,
+        patients: impl IntoIterator<Item = String>,
+    ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
         let db = self.read();
         let practice = practice::Entity::find_by_id(keys.practice()).one(db).await?;
-        let practice = stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value;
-        let settings = preferences::load(db, &keys).await?.value;
-        let key = (keys.practice().to_owned(), id.as_str().to_owned());
-        let row = patient::Entity::find_by_id(key).one(db).await?.ok_or(StoreError::NotFound("patient"))?;
-        let patient = stored_patient(&keys, &row, std::collections::BTreeSet::new())?.value;
-        let gate_keys: Vec<GateKey> =
-            Channel::ALL.into_iter().flat_map(|channel| gate_keys(&keys, channel, &patient)).collect();
-        let rows = gates_on(db, keys.practice(), &gate_keys, false).await?;
-        let gates =
-            Channel::ALL.into_iter().map(|channel| (channel, gates_of(&rows, &keys, channel, &patient))).collect();
-        Ok(GroundsRow {
-            practice,
-            settings,
-            patient,
-            gates,
-            sms_regions: self.inner.sms_regions.clone(),
-            now: self.now().await?,
-        })
+        let practice = Arc::new(stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value);
+        let settings = Arc::new(preferences::load(db, keys).await?.value);
+        let patients = patients_on(db, keys, patients, false).await?;
+        let gate_keys: Vec<GateKey> = patients
+            .values()
+            .flat_map(|patient| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, patient)))
+            .collect();
+        let gates = gates_on(db, keys.practice(), &gate_keys, false).await?;
+        let now = self.now().await?;
+        let row = |(id, patient)| {
+            let gates = Channel::ALL.map(|channel| (channel, gates_of(&gates, keys, channel, &patient)));
+            let (practice, settings) = (Arc::clone(&practice), Arc::clone(&settings));
+            let sms_regions = Arc::clone(&self.inner.sms_regions);
+            (id, GroundsRow { practice, settings, patient, gates: gates.into(), sms_regions, now })
+        };
+        Ok(patients.into_iter().map(row).collect())
     }
 }
 
@@ -86,21 +97,22 @@ pub(super) fn address_index(keys: &PracticeKeys, channel: Channel, patient: &Pat
     }
 }
 
-/// The gates that a message to `patient` over `channel` passes.
-pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient) -> Vec<GateKey> {
-    let key = |kind, subject| GateKey { channel: channel.number(), kind, subject };
-    let mut gates = vec![key(PATIENT, patient.id.as_str().as_bytes().to_vec())];
-    gates.extend(address_index(keys, channel, patient).map(|subject| key(ADDRESS, subject)));
-    gates
+/// The gate of a patient, named by their id.
+pub(super) fn patient_gate(channel: Channel, patient: &str) -> GateKey {
+    GateKey { channel: channel.number(), kind: PATIENT, subject: patient.as_bytes().to_vec() }
 }
 
-/// Makes sure that each gate has a row, since only a row can be locked.
-pub(super) async fn gates_insert_on(tx: &Tx, practice: &str, gates: &[GateKey]) -> Result<(), StoreError> {
-    let mut gates = gates.to_vec();
-    gates.sort();
-    gates.dedup();
-    let rows = gates.into_iter().map(|gate| recipient_gate::ActiveModel {
-        practice_id: Set(practice.to_owned()),
+/// The gates that a message to `patient` over `channel` passes.
+pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient) -> Vec<GateKey> {
+    let address = address_index(keys, channel, patient);
+    let address = address.map(|subject| GateKey { channel: channel.number(), kind: ADDRESS, subject });
+    std::iter::once(patient_gate(channel, patient.id.as_str())).chain(address).collect()
+}
+
+/// Makes sure that each gate of each practice has a row, since only a row can be locked.
+pub(super) async fn gates_insert_on(tx: &Tx, gates: BTreeSet<(String, GateKey)>) -> Result<(), StoreError> {
+    let rows = gates.into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
+        practice_id: Set(practice),
         channel: Set(gate.channel),
         subject_kind: Set(gate.kind),
         subject: Set(gate.subject),
@@ -140,6 +152,19 @@ pub(super) async fn gates_on(
     Ok(query.all(db).await?)
 }
 
+fn consent(row: &recipient_gate::Model) -> ConsentState {
+    match row.consent {
+        1 => ConsentState::OptedIn,
+        2 => ConsentState::OptedOut,
+        _ => ConsentState::Unknown,
+    }
+}
+
+/// Whether a gate lets nothing through.
+pub(super) fn is_shut(row: &recipient_gate::Model) -> bool {
+    consent(row) == ConsentState::OptedOut || row.blocked_at.is_some()
+}
+
 /// What the rows say about one patient and channel.
 pub(super) fn gates_of(
     rows: &[recipient_gate::Model],
@@ -149,11 +174,6 @@ pub(super) fn gates_of(
 ) -> Gates {
     let find = |kind: i16, subject: &[u8]| {
         rows.iter().find(|row| row.channel == channel.number() && row.subject_kind == kind && row.subject == subject)
-    };
-    let consent = |row: &recipient_gate::Model| match row.consent {
-        1 => ConsentState::OptedIn,
-        2 => ConsentState::OptedOut,
-        _ => ConsentState::Unknown,
     };
     let address = address_index(keys, channel, patient);
     let address = address.as_deref().and_then(|subject| find(ADDRESS, subject));
@@ -182,7 +202,7 @@ pub(super) async fn patients_on(
     let rows = query.all(db).await?;
     rows.into_iter()
         .map(|row| {
-            let patient = stored_patient(keys, &row, std::collections::BTreeSet::new())?.value;
+            let patient = stored_patient(keys, &row, BTreeSet::new())?.value;
             Ok((row.patient_id, patient))
         })
         .collect()

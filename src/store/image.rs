@@ -2,11 +2,15 @@
 //! was after the change, without text.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{StoreError, entity::delivery, entity::delivery_event, feed::Change, tx::Tx};
+use super::{
+    StoreError,
+    entity::{delivery, delivery_event},
+    feed::{self, Change},
+    tx::Tx,
+};
 use crate::domain::{
     ActorType, Author, Channel, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Facts, Failure, FailureReason,
     Kind, NotificationId, PatientId, Provider, SkipReason, Source, shown,
@@ -111,29 +115,57 @@ impl Draft {
         });
     }
 
-    /// Writes the row and its timeline. Yields the change for the feed if the API shows a difference: then, and only then,
-    /// the revision grows.
-    pub(super) async fn save_on(mut self, tx: &Tx) -> Result<Option<Change>, StoreError> {
+    /// Counts the change, if the API shows a difference: then, and only then, the revision grows.
+    fn seal(&mut self, now: DateTime<Utc>) -> Result<Option<Change>, StoreError> {
         let before = to_delivery(&self.before)?;
         let changed = to_delivery(&self.row)? != before;
         if changed {
             self.row.revision += 1;
-            self.row.update_time = tx.now;
+            self.row.update_time = now;
         }
         for event in &mut self.events {
             event.state = self.row.state;
-        }
-        let events = self.events.into_iter().map(IntoActiveModel::into_active_model);
-        delivery_event::Entity::insert_many(events).exec_without_returning(&tx.db).await?;
-        if self.row != self.before {
-            self.row.clone().into_active_model().reset_all().update(&tx.db).await?;
         }
         let closed = i64::from(self.before.phase != CLOSED && self.row.phase == CLOSED);
         if !changed && closed == 0 {
             return Ok(None);
         }
-        let image = if changed { Some(to_delivery(&self.row)?) } else { None };
-        Ok(Some(Change { image, previous_state: Some(before.state), class: self.row.class, opened: -closed }))
+        Ok(Some(Change {
+            practice: self.row.practice_id.parse().map_err(|_| corrupt())?,
+            image: if changed { Some(to_delivery(&self.row)?) } else { None },
+            previous_state: Some(before.state),
+            class: self.row.class,
+            opened: -closed,
+        }))
+    }
+}
+
+/// Writes rows, attempts and timelines, a statement a table, and appends the changes to the feed: the last thing of a
+/// transaction.
+pub(super) async fn save_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>) -> Result<(), StoreError> {
+    let (mut rows, mut events, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for mut draft in drafts {
+        changes.extend(draft.seal(tx.now)?);
+        if draft.row != draft.before {
+            rows.push(draft.row);
+        }
+        events.append(&mut draft.events);
+    }
+    tx.put_all(rows).await?;
+    tx.insert_all(events).await?;
+    feed::append_on(tx, changes).await
+}
+
+impl Change {
+    /// That `delivery`, whose new row is `row`, came to be.
+    pub(super) fn created(row: &delivery::Model, delivery: Delivery) -> Result<Self, StoreError> {
+        Ok(Self {
+            practice: row.practice_id.parse().map_err(|_| corrupt())?,
+            image: Some(delivery),
+            previous_state: None,
+            class: row.class,
+            opened: i64::from(row.phase != CLOSED),
+        })
     }
 }
 

@@ -8,8 +8,7 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, 
 use super::{
     Store, StoreError,
     entity::{delivery, link},
-    feed,
-    image::Draft,
+    image::{Draft, save_all_on},
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -116,12 +115,11 @@ impl Store {
                     update.first_open_time = Set(Some(tx.now));
                 }
                 update.update(&tx.db).await?;
-                let mut changes = Vec::new();
-                for mut draft in drafts {
+                let opened = drafts.into_iter().map(|mut draft| {
                     draft.row.open_time.get_or_insert(tx.now);
-                    changes.extend(draft.save_on(tx).await?);
-                }
-                feed::append_on(tx, &practice, changes).await?;
+                    draft
+                });
+                save_all_on(tx, opened).await?;
                 Ok(LinkState::Open { target_url })
             })
         })

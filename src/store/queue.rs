@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     entity::{attempt, delivery},
-    feed::{self, Change},
     image::{CLOSED, Draft},
     tx::Tx,
 };
@@ -113,19 +112,6 @@ impl Store {
     pub fn lease(&self) -> std::time::Duration {
         self.inner.lease
     }
-}
-
-/// Saves drafts and appends their changes, the last thing of a transaction.
-pub(super) async fn save_all_on(
-    tx: &Tx,
-    practice: &PracticeId,
-    drafts: BTreeMap<Uuid, Draft>,
-) -> Result<(), StoreError> {
-    let mut changes: Vec<Change> = Vec::new();
-    for draft in drafts.into_values() {
-        changes.extend(draft.save_on(tx).await?);
-    }
-    feed::append_on(tx, practice, changes).await
 }
 
 /// Locks deliveries in the order of their ids.

@@ -7,8 +7,8 @@ use super::{
     Store, StoreError,
     entity::attempt,
     health::{self, Sign},
-    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
-    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, ref_is_free_on, save_all_on, suppress_on, verdict},
+    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
+    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, ref_is_free_on, suppress_on, verdict},
 };
 use crate::domain::{DeliveryId, Facts, Failure, FailureReason, Scope};
 
@@ -79,7 +79,7 @@ impl Store {
                         health::note_on(tx, scope.practice(), draft.channel()?, &sign).await?;
                     }
                 }
-                save_all_on(tx, scope.practice(), std::mem::take(&mut drafts)).await?;
+                save_all_on(tx, drafts.into_values()).await?;
                 Ok(Applied::New)
             })
         })

@@ -16,9 +16,9 @@ use super::{
     directory::stored_practice,
     entity::{attempt, content, delivery, practice},
     grounds,
-    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING},
+    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING, save_all_on},
     notifications, preferences,
-    queue::{attempts_on, closed_as_sent, drafts_on, ref_is_free_on, save_all_on, verdict},
+    queue::{attempts_on, closed_as_sent, drafts_on, ref_is_free_on, verdict},
 };
 use crate::domain::{
     Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
@@ -168,7 +168,7 @@ impl Store {
         facts: Facts,
         random: f64,
     ) -> Result<(), StoreError> {
-        let (practice, id, n, inquiry) = (doubt.practice.clone(), doubt.id, doubt.attempt, doubt.inquiry);
+        let (id, n, inquiry) = (doubt.id, doubt.attempt, doubt.inquiry);
         self.write(move |tx| {
             Box::pin(async move {
                 let mut drafts = drafts_on(tx, std::iter::once(id)).await?;
@@ -183,7 +183,7 @@ impl Store {
                 }
                 draft.row.absences = inquiry.absences_after(&look);
                 settle_on(tx, draft, attempt, (&look, facts), inquiry.after(&look, random)).await?;
-                save_all_on(tx, &practice, std::mem::take(&mut drafts)).await
+                save_all_on(tx, drafts.into_values()).await
             })
         })
         .await

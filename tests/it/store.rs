@@ -6,6 +6,7 @@ mod claims;
 mod doubts;
 mod feeds;
 mod given;
+mod groups;
 mod links;
 mod lists;
 mod opening;

@@ -23,8 +23,8 @@ use crate::{
         entity::{
             attempt, consent_head, content, delivery, feed_head, inbox_item, notification, practice, recipient_gate,
         },
-        feed, grounds,
-        image::{Draft, IN_FLIGHT, Note, WAITING},
+        grounds,
+        image::{Draft, IN_FLIGHT, Note, WAITING, save_all_on},
         notifications, preferences,
         tx::Tx,
         vault::PracticeKeys,
@@ -95,7 +95,7 @@ impl Store {
                 }
                 let seen = due.len();
                 let world = World::load_on(tx, &keys, &store, &due).await?;
-                let (mut claimed, mut changes) = (Vec::new(), Vec::new());
+                let (mut claimed, mut drafts) = (Vec::new(), Vec::with_capacity(seen));
                 for row in due {
                     let mut draft = Draft::of(row.clone());
                     match world.claim_on(tx, &store, worker, &mut draft).await {
@@ -108,9 +108,9 @@ impl Store {
                         }
                         Err(error) => return Err(error),
                     }
-                    changes.extend(draft.save_on(tx).await?);
+                    drafts.push(draft);
                 }
-                feed::append_on(tx, &practice, changes).await?;
+                save_all_on(tx, drafts).await?;
                 Ok((claimed, seen))
             })
         })
@@ -150,7 +150,8 @@ impl<'a> World<'a> {
             wanted.extend(gates);
         }
         // An address that changed since the accept may have no gate yet, and only a row can be locked.
-        grounds::gates_insert_on(tx, keys.practice(), &moved).await?;
+        let moved = moved.into_iter().map(|gate| (keys.practice().to_owned(), gate));
+        grounds::gates_insert_on(tx, moved.collect()).await?;
         grounds::gates_on(&tx.db, keys.practice(), &wanted, true).await?;
         // A new statement has a new snapshot: an opt-out that was waited for is in it.
         let gates = grounds::gates_on(&tx.db, keys.practice(), &wanted, false).await?;

@@ -1,22 +1,19 @@
 //! Rescue: deliveries whose worker is gone are taken over, and what may have left is looked into.
 
-use std::collections::BTreeMap;
-
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
     ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockBehavior, LockType},
 };
-use uuid::Uuid;
 
-use super::{attempts_on, closed_as_sent, save_all_on, verdict};
+use super::{attempts_on, closed_as_sent, verdict};
 use crate::{
-    domain::{Author, Engine, FIRST_LOOK, Facts, PracticeId},
+    domain::{Author, Engine, FIRST_LOOK, Facts},
     store::{
         Store, StoreError,
         entity::{attempt, delivery},
-        image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING},
+        image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING, save_all_on},
         tx::Tx,
     },
 };
@@ -49,18 +46,15 @@ impl Store {
                     .await?;
                 let rescued = rows.len();
                 let attempts = attempts_on(tx, rows.iter().map(|row| row.id)).await?;
-                let mut by_practice = BTreeMap::<PracticeId, BTreeMap<Uuid, Draft>>::new();
+                let mut drafts = Vec::with_capacity(rescued);
                 for row in rows {
-                    let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("delivery"))?;
                     let mut draft = Draft::of(row);
                     let last =
                         attempts.iter().filter(|attempt| attempt.delivery_id == draft.row.id).max_by_key(|it| it.n);
                     rescue_on(tx, &mut draft, last).await?;
-                    by_practice.entry(practice).or_default().insert(draft.row.id, draft);
+                    drafts.push(draft);
                 }
-                for (practice, drafts) in by_practice {
-                    save_all_on(tx, &practice, drafts).await?;
-                }
+                save_all_on(tx, drafts).await?;
                 Ok(rescued)
             })
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
 
-use super::{Settlement, attempts_on, closed_as_sent, drafts_on, is_closed, save_all_on, verdict};
+use super::{Settlement, attempts_on, closed_as_sent, drafts_on, is_closed, verdict};
 use crate::{
     domain::{Author, Engine, Facts, FailureReason, Next, PracticeId, Standing, Verdict},
     store::{
@@ -12,7 +12,7 @@ use crate::{
         entity::{attempt, recipient_gate},
         grounds,
         health::{self, Sign},
-        image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, RECONCILING, WAITING},
+        image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, RECONCILING, WAITING, save_all_on},
         tx::Tx,
     },
 };
@@ -51,7 +51,7 @@ impl Store {
                 for (channel, sign) in &signs {
                     health::note_on(tx, &practice, *channel, sign).await?;
                 }
-                save_all_on(tx, &practice, drafts).await
+                save_all_on(tx, drafts.into_values()).await
             })
         })
         .await

@@ -6,11 +6,11 @@ use heedwell::{
     domain::{
         ActorType, Channel, DeliveryFilter, DeliveryState, Kind, NotificationId, Outcome, Provider, SkipReason, Source,
     },
-    store::{Accepted, Prior, StoreError},
+    store::{Accepted, StoreError},
 };
 
 use super::{
-    given::{NORTH, Order, SOUTH, accepted, changes, claim, claim_one, patient, ready_practice, settle},
+    given::{NORTH, Order, SOUTH, accepted, changes, claim, claim_one, known, patient, ready_practice, settle},
     *,
 };
 
@@ -66,9 +66,9 @@ on_both! {
     async fn a_key_makes_one_notification_however_often_it_comes(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let first = Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
-        assert_eq!(t.store.notification_prior(&scope, "r1", &[7; 32]).await.unwrap(), Prior::Same(first.id));
-        assert_eq!(t.store.notification_prior(&scope, "r1", &[8; 32]).await.unwrap(), Prior::Other(first.id));
-        assert_eq!(t.store.notification_prior(&scope, "r2", &[7; 32]).await.unwrap(), Prior::None);
+        assert_eq!(known(t, &scope, "r1", [7; 32]).await, Some(Ok(first.id)));
+        assert_eq!(known(t, &scope, "r1", [8; 32]).await, Some(Err(first.id)));
+        assert_eq!(known(t, &scope, "r2", [7; 32]).await, None);
 
         t.advance(3600);
         let again = Order::new("r1", &[Channel::Sms]).prepare(t, &scope).await;
@@ -118,7 +118,7 @@ on_both! {
         let first = Order::new("r1", &[Channel::Sms]).accept(t, &north).await;
         let second = Order::new("r1", &[Channel::Sms]).accept(t, &south).await;
         assert_ne!(first.id, second.id);
-        assert_eq!(t.store.notification_prior(&south, "r1", &[7; 32]).await.unwrap(), Prior::Same(second.id));
+        assert_eq!(known(t, &south, "r1", [7; 32]).await, Some(Ok(second.id)));
     }
 
     async fn an_accept_that_fails_leaves_nothing_its_key_included(t: &TestStore) {
@@ -126,7 +126,7 @@ on_both! {
         let mut broken = Order::new("r1", &[Channel::Sms, Channel::Email]).prepare(t, &scope).await;
         broken.deliveries[1].id = broken.deliveries[0].id;
         assert!(matches!(t.store.notification_accept(&scope, broken).await, Err(StoreError::Internal(_))));
-        assert_eq!(t.store.notification_prior(&scope, "r1", &[7; 32]).await.unwrap(), Prior::None);
+        assert_eq!(known(t, &scope, "r1", [7; 32]).await, None);
         for table in ["notification", "delivery", "delivery_event", "content", "feed", "recipient_gate"] {
             assert_eq!(t.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
         }
@@ -201,7 +201,7 @@ on_both! {
         for full in [false, true] {
             assert!(not_found(t.store.notification_detail(&south, record.id, full).await.unwrap_err()));
         }
-        assert_eq!(t.store.notification_prior(&south, "r1", &[7; 32]).await.unwrap(), Prior::None);
+        assert_eq!(known(t, &south, "r1", [7; 32]).await, None);
         let filters = [
             DeliveryFilter::default(),
             DeliveryFilter { notification: Some(record.id), ..Default::default() },

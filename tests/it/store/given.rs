@@ -10,7 +10,7 @@ use heedwell::{
         Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope,
         SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
     },
-    store::{Accepted, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
+    store::{Accepted, Basis, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
 };
 use uuid::Uuid;
 
@@ -191,6 +191,21 @@ impl Order {
             Accepted::New(record) => record,
             other => panic!("not accepted anew: {other:?}"),
         }
+    }
+}
+
+/// What a key made before: by the same request, or (`Err`) by another one.
+pub(super) async fn known(
+    t: &TestStore,
+    scope: &Scope,
+    request_id: &str,
+    fingerprint: [u8; 32],
+) -> Option<Result<NotificationId, NotificationId>> {
+    match t.store.notification_basis(scope, request_id, &fingerprint, &"maria".parse().unwrap()).await.unwrap() {
+        Basis::Same(id) => Some(Ok(id)),
+        Basis::Other(id) => Some(Err(id)),
+        Basis::Grounds(_) => None,
+        Basis::NoPatient => panic!("maria is there"),
     }
 }
 

@@ -212,9 +212,9 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let id = "maria".parse().unwrap();
         let grounds = t.store.grounds(&scope, &id).await.unwrap();
-        assert_eq!((grounds.practice, grounds.now), (practice(NORTH), t.now()));
+        assert_eq!((&*grounds.practice, grounds.now), (&practice(NORTH), t.now()));
         assert_eq!(grounds.patient, patient("maria"));
-        assert_eq!(grounds.sms_regions, ["US"]);
+        assert_eq!(*grounds.sms_regions, ["US".to_owned()]);
         assert!(grounds.settings.is_set_up(Channel::Sms) && grounds.settings.is_set_up(Channel::Email));
         assert_eq!(grounds.gates.len(), 4);
         assert!(grounds.gates.values().all(|gates| *gates == Default::default()));

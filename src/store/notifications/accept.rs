@@ -1,0 +1,224 @@
+//! Accepting: many notifications in one transaction, each whole or not at all, and each key once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::{LockType, Query},
+};
+use uuid::Uuid;
+
+use super::{
+    Accepted, NOTIFICATIONS, NewNotification, NotificationRecord, Prior, prior_on, record_on,
+    rows::{delivery_row, first_event, inbox_row, is_filed, notification_row},
+    sealed::content_row,
+    to_record,
+};
+use crate::{
+    domain::{Channel, Delivery, PracticeId, Scope},
+    store::{
+        Store, StoreError,
+        entity::{content, delivery, delivery_event, idem, inbox_item, notification, patient},
+        feed::{self, Change},
+        grounds::{self, GateKey},
+        image,
+        lane::Job,
+        links,
+        tx::Tx,
+        vault::PracticeKeys,
+    },
+};
+
+/// One notification to accept.
+#[derive(Debug)]
+pub(in crate::store) struct Accept {
+    pub(super) scope: Scope,
+    pub(super) keys: Arc<PracticeKeys>,
+    pub(super) new: NewNotification,
+}
+
+impl Job for Accept {
+    type Done = Accepted;
+    const GROUP: usize = 64;
+
+    fn practice(&self) -> &PracticeId {
+        self.scope.practice()
+    }
+
+    async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<Accepted>, StoreError> {
+        store.write(move |tx| Box::pin(async move { accept_all_on(tx, &jobs).await })).await
+    }
+}
+
+async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, StoreError> {
+    let taken = take_keys_on(tx, jobs).await?;
+    let fresh: Vec<&Accept> = taken.iter().filter_map(|place| jobs.get(*place)).map(Arc::as_ref).collect();
+    let mut records: BTreeMap<usize, NotificationRecord> =
+        taken.iter().copied().zip(store_all_on(tx, &fresh).await?).collect();
+    let mut done = Vec::with_capacity(jobs.len());
+    for (place, job) in jobs.iter().enumerate() {
+        done.push(match records.remove(&place) {
+            Some(record) => Accepted::New(record),
+            None => repeated_on(tx, job).await?,
+        });
+    }
+    Ok(done)
+}
+
+/// Takes the keys, in their order; a twin under way elsewhere is waited for on the unique index, and of twins in this group
+/// the first counts. Yields the places of those that are new.
+async fn take_keys_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<BTreeSet<usize>, StoreError> {
+    let mut keys = BTreeMap::new();
+    for (place, job) in jobs.iter().enumerate() {
+        keys.entry((job.keys.practice(), job.new.request_id.as_str())).or_insert((place, job));
+    }
+    let rows = keys.values().map(|(_, job)| idem::ActiveModel {
+        practice_id: Set(job.keys.practice().to_owned()),
+        resource: Set(NOTIFICATIONS),
+        request_id: Set(job.new.request_id.clone()),
+        fingerprint: Set(job.new.fingerprint.to_vec()),
+        resource_id: Set(job.new.id.0),
+    });
+    let insert = idem::Entity::insert_many(rows)
+        .on_conflict_do_nothing_on([idem::Column::PracticeId, idem::Column::Resource, idem::Column::RequestId])
+        .into_query()
+        .returning(Query::returning().columns([idem::Column::PracticeId, idem::Column::RequestId]))
+        .to_owned();
+    let mut taken = BTreeSet::new();
+    for row in tx.db.query_all(&insert).await? {
+        let (practice, key): (String, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        taken.extend(keys.get(&(practice.as_str(), key.as_str())).map(|(place, _)| *place));
+    }
+    Ok(taken)
+}
+
+/// What the key made before, by this request or by another.
+async fn repeated_on(tx: &Tx, job: &Accept) -> Result<Accepted, StoreError> {
+    match prior_on(&tx.db, job.keys.practice(), &job.new.request_id, &job.new.fingerprint).await? {
+        Prior::Same(id) => Ok(Accepted::Replayed(record_on(&tx.db, &job.scope, id).await?)),
+        Prior::Other(id) => Ok(Accepted::KeyReused(id)),
+        Prior::None => Err(StoreError::Corrupt("idem")),
+    }
+}
+
+/// Stores notifications whose keys are theirs; records are in their order.
+async fn store_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<Vec<NotificationRecord>, StoreError> {
+    let inactive = inactive_on(tx, jobs).await?;
+    grounds::gates_insert_on(tx, jobs.iter().flat_map(|job| gates_of(job)).collect()).await?;
+    let opted_out = opted_out_on(tx, jobs).await?;
+    let mut rows = Rows::default();
+    for job in jobs {
+        links::insert_on(tx, &job.keys, job.new.id, &job.new.links).await?;
+        let patient = (job.keys.practice().to_owned(), job.new.patient.id.as_str().to_owned());
+        rows.add(tx, job, inactive.contains(&patient) || opted_out.contains(&patient))?;
+    }
+    rows.insert_on(tx).await
+}
+
+fn gates_of(job: &Accept) -> impl Iterator<Item = (String, GateKey)> {
+    let used = job.new.decisions.iter().filter(|decision| decision.uses());
+    used.flat_map(|decision| grounds::gate_keys(&job.keys, decision.channel, &job.new.patient))
+        .map(|gate| (job.keys.practice().to_owned(), gate))
+}
+
+/// The patients of those whose inbox gets something in this very transaction, by practice.
+fn filing<'a>(tx: &Tx, jobs: &[&'a Accept]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut practices = BTreeMap::<_, Vec<_>>::new();
+    for job in jobs.iter().filter(|job| job.new.decisions.iter().any(|decision| is_filed(decision, tx.now))) {
+        practices.entry(job.keys.practice()).or_default().push(job.new.patient.id.as_str());
+    }
+    practices
+}
+
+/// Those who are inactive by now, though the decision did not find them so. All are locked, and stay as they are until COMMIT.
+async fn inactive_on(tx: &Tx, jobs: &[&Accept]) -> Result<BTreeSet<(String, String)>, StoreError> {
+    let mut inactive = BTreeSet::new();
+    for (practice, patients) in filing(tx, jobs) {
+        let rows: Vec<(String, bool)> = patient::Entity::find()
+            .select_only()
+            .columns([patient::Column::PatientId, patient::Column::Inactive])
+            .filter(patient::Column::PracticeId.eq(practice))
+            .filter(patient::Column::PatientId.is_in(patients))
+            .order_by_asc(patient::Column::PatientId)
+            .lock(LockType::Share)
+            .into_tuple()
+            .all(&tx.db)
+            .await?;
+        let gone = rows.into_iter().filter(|(_, inactive)| *inactive);
+        inactive.extend(gone.map(|(patient, _)| (practice.to_owned(), patient)));
+    }
+    Ok(inactive)
+}
+
+/// Those who opted out of the inbox since the decision; an opt-out that is committing is waited for.
+async fn opted_out_on(tx: &Tx, jobs: &[&Accept]) -> Result<BTreeSet<(String, String)>, StoreError> {
+    let mut opted_out = BTreeSet::new();
+    for (practice, patients) in filing(tx, jobs) {
+        let gates: Vec<_> =
+            patients.into_iter().map(|patient| grounds::patient_gate(Channel::InApp, patient)).collect();
+        let rows = grounds::gates_on(&tx.db, practice, &gates, true).await?.into_iter();
+        let shut = rows.filter(|row| row.channel == Channel::InApp.number() && grounds::is_shut(row));
+        opted_out.extend(shut.map(|row| (practice.to_owned(), String::from_utf8_lossy(&row.subject).into_owned())));
+    }
+    Ok(opted_out)
+}
+
+/// The rows of a group, table by table.
+#[derive(Default)]
+struct Rows {
+    notifications: Vec<notification::Model>,
+    deliveries: Vec<delivery::Model>,
+    contents: Vec<content::Model>,
+    items: Vec<inbox_item::Model>,
+    events: Vec<delivery_event::Model>,
+}
+
+impl Rows {
+    /// Adds the rows of one notification. What may not be filed after all is left to the check at claim, which says why.
+    fn add(&mut self, tx: &Tx, job: &Accept, shut: bool) -> Result<(), StoreError> {
+        let (keys, new) = (&job.keys, &job.new);
+        self.notifications.push(notification_row(tx, keys, &job.scope, new)?);
+        for delivery in &new.deliveries {
+            let decision = new.decisions.iter().find(|decision| decision.channel == delivery.channel);
+            let decision = decision.ok_or(StoreError::Corrupt("decision"))?;
+            let stored = is_filed(decision, tx.now) && !shut;
+            let row = delivery_row(tx, keys, new, (delivery, decision), stored);
+            if let Some(content) = &delivery.content {
+                self.contents.push(content_row(keys, delivery.id, content)?);
+            }
+            if stored {
+                self.items.push(inbox_row(&row, new.security));
+            }
+            self.events.push(first_event(&row, job.scope.author()));
+            self.deliveries.push(row);
+        }
+        Ok(())
+    }
+
+    /// Writes all of them, the feed last.
+    async fn insert_on(self, tx: &Tx) -> Result<Vec<NotificationRecord>, StoreError> {
+        let mut shown = BTreeMap::<Uuid, Vec<Delivery>>::new();
+        let mut changes = Vec::with_capacity(self.deliveries.len());
+        for row in &self.deliveries {
+            let delivery = image::to_delivery(row)?;
+            shown.entry(row.source_id).or_default().push(delivery.clone());
+            changes.push(Change::created(row, delivery)?);
+        }
+        let notifications = self.notifications.clone();
+        tx.insert_all(self.notifications).await?;
+        tx.insert_all(self.deliveries).await?;
+        tx.insert_all(self.contents).await?;
+        tx.insert_all(self.items).await?;
+        tx.insert_all(self.events).await?;
+        feed::append_on(tx, changes).await?;
+        let mut record = |row: notification::Model| {
+            let deliveries = shown.remove(&row.id).unwrap_or_default();
+            to_record(row, deliveries)
+        };
+        notifications.into_iter().map(&mut record).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! What a send begins with: what its key made before, or else the grounds of the decision; read for several callers at once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::{NOTIFICATIONS, Prior, judge};
+use crate::{
+    domain::{NotificationId, PatientId, PracticeId, Scope},
+    store::{GroundsRow, Store, StoreError, entity::idem, lane::Job, vault::PracticeKeys},
+};
+
+/// What a send begins with.
+#[derive(Debug)]
+pub enum Basis {
+    /// The key made this before, by the same request.
+    Same(NotificationId),
+    /// The key made this before, by another request.
+    Other(NotificationId),
+    /// The key is new, and this is known of the patient.
+    Grounds(Box<GroundsRow>),
+    /// The key is new, and the practice has no such patient.
+    NoPatient,
+}
+
+/// One question for the basis of a send.
+#[derive(Debug)]
+pub(in crate::store) struct Ask {
+    practice: PracticeId,
+    keys: Arc<PracticeKeys>,
+    request_id: String,
+    fingerprint: [u8; 32],
+    patient: PatientId,
+}
+
+impl Store {
+    /// What a notification to `patient` under the key `request_id` begins with.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn notification_basis(
+        &self,
+        scope: &Scope,
+        request_id: &str,
+        fingerprint: &[u8; 32],
+        patient: &PatientId,
+    ) -> Result<Basis, StoreError> {
+        let ask = Ask {
+            practice: scope.practice().clone(),
+            keys: self.keys(scope.practice()).await?,
+            request_id: request_id.to_owned(),
+            fingerprint: *fingerprint,
+            patient: patient.clone(),
+        };
+        self.inner.asks.enter(self, ask).await
+    }
+}
+
+impl Job for Ask {
+    type Done = Basis;
+    const GROUP: usize = 64;
+
+    fn practice(&self) -> &PracticeId {
+        &self.practice
+    }
+
+    async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<Basis>, StoreError> {
+        let mut practices = BTreeMap::<&PracticeId, Vec<(usize, &Ask)>>::new();
+        for (place, job) in jobs.iter().enumerate() {
+            practices.entry(&job.practice).or_default().push((place, job));
+        }
+        let mut done = BTreeMap::new();
+        for asks in practices.into_values() {
+            done.extend(answer(store, &asks).await?);
+        }
+        Ok(done.into_values().collect())
+    }
+}
+
+/// Answers the questions of one practice, each with its place.
+async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Basis)>, StoreError> {
+    let Some((_, first)) = asks.first() else { return Ok(Vec::new()) };
+    let known = idem::Entity::find()
+        .filter(idem::Column::PracticeId.eq(first.practice.as_str()))
+        .filter(idem::Column::Resource.eq(NOTIFICATIONS))
+        .filter(idem::Column::RequestId.is_in(asks.iter().map(|(_, ask)| ask.request_id.as_str())))
+        .all(store.read())
+        .await?;
+    let known: HashMap<String, idem::Model> = known.into_iter().map(|row| (row.request_id.clone(), row)).collect();
+    let new = asks.iter().filter(|(_, ask)| !known.contains_key(&ask.request_id));
+    let patients: Vec<String> = new.map(|(_, ask)| ask.patient.as_str().to_owned()).collect();
+    let grounds = if patients.is_empty() { BTreeMap::new() } else { store.grounds_of(&first.keys, patients).await? };
+    let basis = |ask: &Ask| match judge(known.get(&ask.request_id), &ask.fingerprint) {
+        Prior::Same(id) => Basis::Same(id),
+        Prior::Other(id) => Basis::Other(id),
+        Prior::None => match grounds.get(ask.patient.as_str()) {
+            Some(row) => Basis::Grounds(Box::new(row.clone())),
+            None => Basis::NoPatient,
+        },
+    };
+    Ok(asks.iter().map(|(place, ask)| (*place, basis(ask))).collect())
+}

@@ -1,0 +1,157 @@
+//! The rows of a new notification.
+
+use chrono::{DateTime, Utc};
+
+use super::{NewDelivery, NewNotification, sealed};
+use crate::{
+    domain::{Author, Channel, ChannelSet, Decision, DeliveryState, Facts, Provider, Scope, SkipReason, Source, shown},
+    store::{
+        StoreError,
+        entity::{delivery, delivery_event, inbox_item, notification},
+        grounds,
+        image::{self, CLOSED, WAITING},
+        tx::Tx,
+        vault::PracticeKeys,
+    },
+};
+
+pub(super) fn notification_row(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    scope: &Scope,
+    new: &NewNotification,
+) -> Result<notification::Model, StoreError> {
+    Ok(notification::Model {
+        id: new.id.0,
+        practice_id: keys.practice().to_owned(),
+        patient_id: new.patient.id.as_str().to_owned(),
+        kind: new.kind.number(),
+        reference: new.reference.clone(),
+        request_id: new.request_id.clone(),
+        urgent: new.urgent,
+        security: new.security,
+        requested: new.requested.map_or(0, pack),
+        create_time: tx.now,
+        schedule_time: new.schedule_time,
+        expire_time: new.expire_time,
+        cancel_time: None,
+        creator_type: scope.author().kind as i16,
+        creator_id: scope.author().id.clone(),
+        creator_name: scope.author().display_name.clone(),
+        broadcast_id: None,
+        decisions_ct: sealed::seal_decisions(keys, new.id.0, &new.decisions)?,
+    })
+}
+
+/// Channels as one number: the lowest bit says that channels were named at all.
+fn pack(channels: ChannelSet) -> i16 {
+    channels.iter().fold(1, |bits, channel| bits | 1 << channel.number())
+}
+
+/// What [`pack`] made.
+pub(in crate::store) fn unpack(bits: i16) -> Option<ChannelSet> {
+    (bits != 0).then(|| Channel::ALL.into_iter().filter(|channel| bits & 1 << channel.number() != 0).collect())
+}
+
+/// Whether a delivery is done by being stored: an in-app message that is due meets no provider.
+pub(super) fn is_filed(decision: &Decision, now: DateTime<Utc>) -> bool {
+    decision.uses() && decision.channel == Channel::InApp && decision.attempt_time <= now
+}
+
+/// The row of a delivery; `stored` says that it is in the patient's inbox with this.
+pub(super) fn delivery_row(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    new: &NewNotification,
+    (delivery, decision): (&NewDelivery, &Decision),
+    stored: bool,
+) -> delivery::Model {
+    let facts = match (decision.uses(), stored) {
+        (false, _) => Facts::SKIPPED,
+        (true, true) => Facts::INTENT.and(Facts::DELIVERED),
+        (true, false) => Facts::NONE,
+    };
+    let (source_kind, source_id) = image::from_source(Source::Notification(new.id));
+    delivery::Model {
+        id: delivery.id.0,
+        practice_id: keys.practice().to_owned(),
+        patient_id: new.patient.id.as_str().to_owned(),
+        source_kind,
+        source_id,
+        broadcast_id: None,
+        kind: new.kind.number(),
+        channel: delivery.channel.number(),
+        class: i16::from(!new.urgent),
+        address_bi: grounds::address_index(keys, delivery.channel, &new.patient),
+        address_hint: delivery.address_hint.clone(),
+        retry_of: None,
+        retried_by: None,
+        reference: new.reference.clone(),
+        facts: facts.bits(),
+        state: shown(delivery.channel, facts).number(),
+        revision: 1,
+        flags: 0,
+        phase: if facts == Facts::NONE { WAITING } else { CLOSED },
+        epoch: 0,
+        claimed_by: None,
+        lease_until: None,
+        not_before: decision.attempt_time.max(tx.now),
+        give_up_at: decision.attempt_time.max(tx.now) + chrono::TimeDelta::hours(24),
+        expires_at: new.expire_time,
+        attempts: i32::from(stored),
+        crashes: 0,
+        looks: 0,
+        absences: 0,
+        doubt_since: None,
+        poll_at: None,
+        events: 1,
+        skip_reason: decision.skip_reason.map(SkipReason::number),
+        failure_reason: None,
+        failure_code: String::new(),
+        failure_time: None,
+        provider: stored.then_some(Provider::Inbox as i16),
+        provider_ref: String::new(),
+        sms_segments: delivery.content.as_ref().map_or(0, |content| content.sms_segments),
+        create_time: tx.now,
+        update_time: tx.now,
+        send_time: stored.then_some(tx.now),
+        deliver_time: stored.then_some(tx.now),
+        open_time: None,
+    }
+}
+
+pub(in crate::store) fn inbox_row(row: &delivery::Model, security: bool) -> inbox_item::Model {
+    inbox_item::Model {
+        delivery_id: row.id,
+        practice_id: row.practice_id.clone(),
+        patient_id: row.patient_id.clone(),
+        kind: row.kind,
+        security,
+        create_time: row.update_time,
+        read_time: None,
+    }
+}
+
+/// The first line of its timeline.
+pub(super) fn first_event(row: &delivery::Model, author: &Author) -> delivery_event::Model {
+    let detail = match DeliveryState::from_number(row.state) {
+        Some(DeliveryState::Skipped) => "Accepted, and not sent: see the reason.",
+        Some(DeliveryState::Delivered) => "Stored in the patient's inbox.",
+        _ => "Accepted for sending.",
+    };
+    delivery_event::Model {
+        delivery_id: row.id,
+        n: 1,
+        practice_id: row.practice_id.clone(),
+        event_time: row.create_time,
+        state: row.state,
+        provider_status: String::new(),
+        provider_code: String::new(),
+        detail: detail.to_owned(),
+        actor_type: author.kind as i16,
+        actor_id: author.id.clone(),
+        actor_name: author.display_name.clone(),
+        attempt: 0,
+        consent_position: 0,
+    }
+}

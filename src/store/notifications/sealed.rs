@@ -1,0 +1,125 @@
+//! What of a notification is sealed: the texts, and the decisions with their trace.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, EntityTrait};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Channel, Content, Decision, DecisionStep, DeliveryId, Outcome, Phi, SkipReason},
+    store::{
+        StoreError,
+        entity::content,
+        vault::{PracticeKeys, Sealed},
+    },
+};
+
+const DECISIONS: Sealed = Sealed { table: "notification", column: "decisions_ct" };
+const BODY: Sealed = Sealed { table: "content", column: "body_ct" };
+
+/// A text as it is sealed. Fields are only ever added, each with a default.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ContentBody {
+    subject: String,
+    text: String,
+    html: String,
+    sms_segments: i32,
+    sms_gsm7: bool,
+    template_key: String,
+    template_version: i32,
+}
+
+/// Seals a text.
+pub(super) fn content_row(
+    keys: &PracticeKeys,
+    id: DeliveryId,
+    content: &Content,
+) -> Result<content::Model, StoreError> {
+    let body = ContentBody {
+        subject: content.subject.expose().clone(),
+        text: content.text.expose().clone(),
+        html: content.html.expose().clone(),
+        sms_segments: content.sms_segments,
+        sms_gsm7: content.sms_gsm7,
+        template_key: content.template_key.clone(),
+        template_version: content.template_version,
+    };
+    let body_ct = keys.seal(BODY, id.0.as_bytes(), &body)?;
+    Ok(content::Model { delivery_id: id.0, practice_id: keys.practice().to_owned(), body_ct })
+}
+
+/// Opens a text.
+pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) -> Result<Content, StoreError> {
+    let body: ContentBody = keys.open(BODY, row.delivery_id.as_bytes(), &row.body_ct)?;
+    Ok(Content {
+        subject: Phi::new(body.subject),
+        text: Phi::new(body.text),
+        html: Phi::new(body.html),
+        sms_segments: body.sms_segments,
+        sms_gsm7: body.sms_gsm7,
+        template_key: body.template_key,
+        template_version: body.template_version,
+    })
+}
+
+pub(super) async fn content_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    id: DeliveryId,
+) -> Result<Option<Content>, StoreError> {
+    let row = content::Entity::find_by_id(id.0).one(db).await?;
+    row.map(|row| to_content(keys, &row)).transpose()
+}
+
+#[derive(Serialize, Deserialize)]
+struct DecisionBody {
+    channel: i16,
+    considered: bool,
+    skip: Option<i16>,
+    at: DateTime<Utc>,
+    steps: Vec<(i16, i16, String)>,
+}
+
+impl DecisionBody {
+    fn write(decision: &Decision) -> Self {
+        let steps = decision.steps.iter().map(|step| (step.rule.number(), step.outcome as i16, step.detail.clone()));
+        Self {
+            channel: decision.channel.number(),
+            considered: decision.considered,
+            skip: decision.skip_reason.map(SkipReason::number),
+            at: decision.attempt_time,
+            steps: steps.collect(),
+        }
+    }
+
+    fn read(self) -> Option<Decision> {
+        let steps = self.steps.into_iter().map(|(rule, outcome, detail)| {
+            let outcome = match outcome {
+                1 => Outcome::Passed,
+                2 => Outcome::Held,
+                3 => Outcome::Refused,
+                _ => return None,
+            };
+            Some(DecisionStep { rule: SkipReason::from_number(rule)?, outcome, detail })
+        });
+        Some(Decision {
+            channel: Channel::from_number(self.channel)?,
+            considered: self.considered,
+            skip_reason: self.skip.and_then(SkipReason::from_number),
+            attempt_time: self.at,
+            steps: steps.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Seals what was decided about a notification.
+pub(super) fn seal_decisions(keys: &PracticeKeys, id: Uuid, decisions: &[Decision]) -> Result<Vec<u8>, StoreError> {
+    keys.seal(DECISIONS, id.as_bytes(), &decisions.iter().map(DecisionBody::write).collect::<Vec<_>>())
+}
+
+/// Opens what was decided about a notification.
+pub(super) fn open_decisions(keys: &PracticeKeys, id: Uuid, blob: &[u8]) -> Result<Vec<Decision>, StoreError> {
+    let stored: Vec<DecisionBody> = keys.open(DECISIONS, id.as_bytes(), blob)?;
+    stored.into_iter().map(DecisionBody::read).collect::<Option<_>>().ok_or(StoreError::Corrupt("decision"))
+}
