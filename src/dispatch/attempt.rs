@@ -93,8 +93,8 @@ fn verdict(answer: Result<Accepted, SendError>) -> Verdict {
             sms_segments: accepted.sms_segments,
         },
         Err(SendError::Refused { reason, code }) => Verdict::Refused { reason, code },
-        Err(SendError::NotTaken { retry_after, code }) => Verdict::NotTaken { retry_after, code },
+        Err(SendError::NotTaken { retry_after, code, .. }) => Verdict::NotTaken { retry_after, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
-        Err(SendError::Misconfigured { code }) => Verdict::Misconfigured { code },
+        Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
     }
 }
