@@ -80,8 +80,13 @@ impl TestApp {
 
     /// Starts the server again.
     pub(crate) async fn start(&mut self) {
+        self.start_with(&self.env()).await;
+    }
+
+    /// Starts the server again, and tells it that.
+    pub(crate) async fn start_with(&mut self, env: &Env) {
         assert!(self.running.is_none(), "it runs already");
-        let config = config::read(&self.env(), true).unwrap();
+        let config = config::read(env, true).unwrap();
         let signing_key = config::local_key(&config.data_dir);
         let app = App::start(config, self.time()).await.unwrap();
         let (key, _) = LocalKey::load_or_create(&signing_key).unwrap();
