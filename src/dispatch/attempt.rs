@@ -124,6 +124,7 @@ fn health(error: &SendError) -> Health {
     match (error.reach(), error) {
         // The mail could not be made, or there was nobody to ask.
         (_, SendError::Refused { reason: FailureReason::Internal, .. }) => Health::Unsaid,
+        (Reach::Message, SendError::NotTaken { .. }) => Health::Deferred,
         (Reach::Message, _) => Health::Well,
         (Reach::Account, error) => {
             let wait = match error {
@@ -157,7 +158,7 @@ mod tests {
                 SendError::NotTaken { retry_after: minute, code: "20429".into(), reach: Reach::Account },
                 ill(unavailable, "20429", minute),
             ),
-            (SendError::NotTaken { retry_after: minute, code: "450".into(), reach: Reach::Message }, Health::Well),
+            (SendError::NotTaken { retry_after: minute, code: "450".into(), reach: Reach::Message }, Health::Deferred),
             (
                 SendError::Misconfigured { code: "20003".into(), reach: Reach::Account },
                 ill(FailureReason::ProviderConfig, "20003", None),

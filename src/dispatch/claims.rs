@@ -88,6 +88,8 @@ pub(super) struct Claims<'a> {
     below_last: Instant,
     hints: BTreeSet<PracticeId>,
     sweep: Option<Sweep>,
+    /// The last look was at those who gave a hint.
+    hinted: bool,
     looking: bool,
     claiming: usize,
     work: FuturesUnordered<BoxFuture<'a, Step>>,
@@ -107,6 +109,7 @@ impl<'a> Claims<'a> {
             below_last: Instant::now(),
             hints: BTreeSet::new(),
             sweep: None,
+            hinted: false,
             looking: false,
             claiming: 0,
             work: FuturesUnordered::new(),
@@ -161,19 +164,21 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Begins the next look, if none is under way: at those who gave a hint, then at the next page of all.
+    /// Begins the next look, if none is under way: at those who gave a hint, and at the next page of all, in turn, since a busy
+    /// server has hints without end.
     fn look(&mut self) {
         if self.looking {
             return;
         }
-        if !self.hints.is_empty() {
-            let practices = std::iter::from_fn(|| self.hints.pop_first()).take(ASKED).collect();
-            self.ask(practices, false);
-        } else if let Some(sweep) = &self.sweep {
+        if let Some(sweep) = self.sweep.as_ref().filter(|_| self.hinted || self.hints.is_empty()) {
             let (dispatch, after) = (self.dispatch, sweep.after.clone());
             let page = async move { Step::Page(dispatch.store.practices_open(&dispatch.engine, after.as_ref()).await) };
-            self.looking = true;
+            (self.looking, self.hinted) = (true, false);
             self.work.push(page.boxed());
+        } else if !self.hints.is_empty() {
+            let practices = std::iter::from_fn(|| self.hints.pop_first()).take(ASKED).collect();
+            self.hinted = true;
+            self.ask(practices, false);
         }
     }
 

@@ -70,6 +70,8 @@ fn of_number(number: &str) -> f64 {
 pub(super) enum Health {
     /// It is in order, whatever became of the message.
     Well,
+    /// It is in order, and asks for the message again: servers that greylist do.
+    Deferred,
     /// No message would have been taken.
     Ill {
         /// Why.
@@ -152,7 +154,10 @@ impl Limits {
         health: Health,
         now: DateTime<Utc>,
     ) -> Option<bool> {
-        let breaker = &mut self.accounts.get_mut(&account)?.breaker;
+        let State { breaker, retries } = self.accounts.get_mut(&account)?;
+        if health == Health::Deferred {
+            retries.pay();
+        }
         let before = breaker.is_shut();
         breaker.ended(id, health, now);
         (breaker.is_shut() != before).then(|| breaker.is_shut())

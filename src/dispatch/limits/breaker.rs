@@ -104,7 +104,7 @@ impl Breaker {
     /// Notes how a call ended. Only the probe's end tells anything while it is under way: the others began before.
     pub(super) fn ended(&mut self, by: DeliveryId, health: Health, now: DateTime<Utc>) {
         match (&mut self.state, health) {
-            (State::Closed { strikes }, Health::Well) => *strikes = 0,
+            (State::Closed { strikes }, Health::Well | Health::Deferred) => *strikes = 0,
             (State::Closed { strikes }, Health::Ill { failing, wait }) => {
                 *strikes += 1;
                 if *strikes >= STRIKES {
@@ -112,7 +112,7 @@ impl Breaker {
                 }
             }
             (State::Probing { id, .. }, health) if *id == by => match health {
-                Health::Well => self.state = State::Rising { since: now, tokens: 1.0, at: now },
+                Health::Well | Health::Deferred => self.state = State::Rising { since: now, tokens: 1.0, at: now },
                 Health::Ill { failing, wait } => self.open(failing, wait, now),
                 Health::Unsaid => self.state = State::Open { until: now },
             },

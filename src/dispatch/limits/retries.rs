@@ -42,6 +42,11 @@ impl Retries {
         Some(at)
     }
 
+    /// A provider that is well asked for a repeat: it is no burden.
+    pub(super) fn pay(&mut self) {
+        self.saved = (self.saved + 1.0).min(MOST);
+    }
+
     /// Counts a call.
     pub(super) fn count(&mut self, again: bool) {
         self.saved = if again { self.saved - 1.0 } else { (self.saved + SHARE).min(MOST) };

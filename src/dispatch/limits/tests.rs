@@ -265,7 +265,7 @@ fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
     let mut count = |seconds: f64| {
         let mut sent = 0;
         for _ in 0..100 {
-            while case.leaves(Wish { parked: true, ..NORMAL }) {
+            while sent < 1_000 && case.leaves(Wish { parked: true, ..NORMAL }) {
                 sent += 1;
             }
             case.pass(seconds / 100.0);
@@ -285,6 +285,18 @@ fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
     case.send(Health::Well);
     case.send(ill());
     assert!(!case.leaves(NORMAL), "one failure while it begins again is enough");
+}
+
+#[test]
+fn what_a_well_account_asks_for_again_is_not_held_against_it() {
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    let again = Wish { again: true, ..NORMAL };
+    (0..50).for_each(|_| case.send(Health::Deferred));
+    assert!((0..60).all(|_| case.leaves(again)), "fifty are paid for by those who were sent away");
+    (0..4).for_each(|_| case.send(ill()));
+    case.send(Health::Deferred);
+    case.send(ill());
+    assert!(case.leaves(NORMAL), "the account answered");
 }
 
 #[test]
