@@ -140,6 +140,7 @@ async fn serve(folder: &std::path::Path, sink: SocketAddr, database: Option<&str
         .env("HEEDWELL_HTTP_ADDR", http.to_string())
         .env("HEEDWELL_TWILIO_URL", format!("http://{sink}"))
         .env("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on")
+        .env("HEEDWELL_SMS_RATE", "unlimited")
         .env("RUST_LOG", "warn")
         .stderr(Stdio::inherit());
     if let Some(url) = database {

@@ -9,7 +9,7 @@ use crate::{
     auth::{self, Verifier},
     config::Config,
     crypto::{KeyFile, KeyFileError},
-    dispatch::Dispatch,
+    dispatch::{self, Dispatch},
     domain::{Engine, address},
     duties, grpc, http,
     providers::{self, Providers},
@@ -43,6 +43,9 @@ pub enum StartError {
     /// The providers' settings cannot be used.
     #[error("HEEDWELL_TWILIO_URL")]
     Providers(#[source] providers::SetupError),
+    /// The limits of sending do not fit together.
+    #[error("the limits of sending do not fit together")]
+    Limits(#[source] dispatch::SettingsError),
     /// An address is taken or not ours.
     #[error("{variable}: {addr} cannot be listened on; another process may have it")]
     Listen {
@@ -88,6 +91,8 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, time: Time) -> Result<Self, StartError> {
+        let (lease, longest_call) = (config.store.lease, config.providers.call_timeout);
+        config.dispatch.check(lease, longest_call).map_err(StartError::Limits)?;
         make_folder(&config.data_dir).map_err(StartError::DataDir)?;
         let keys = load_keys(&config).map_err(StartError::MasterKey)?;
         // The first number parsed loads the numbering plans; no caller shall wait for that.
@@ -125,8 +130,9 @@ impl App {
             readiness: readiness.clone(),
         });
         let sidecar = sidecar.merge(server.web());
-        let settings = crate::dispatch::Settings { public_url, ..config.dispatch };
-        let dispatch = Dispatch::new(store.clone(), engine.clone(), Arc::new(providers), settings, work.clone());
+        let settings = dispatch::Settings { public_url, ..config.dispatch };
+        let providers = Arc::new(providers);
+        let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
         tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
         let stop = streams.clone();

@@ -13,7 +13,7 @@ use std::{
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::{auth, auth::JwksSource, dispatch, providers, service::watch, store, telemetry};
+use crate::{auth, auth::JwksSource, dispatch, dispatch::SmsRate, providers, service::watch, store, telemetry};
 
 pub use env::Env;
 pub use faults::{Fault, Faults};
@@ -56,7 +56,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 18] = [
+pub const VARIABLES: [&str; 19] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -72,6 +72,7 @@ pub const VARIABLES: [&str; 18] = [
     "HEEDWELL_TWILIO_URL",
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
     "HEEDWELL_SMS_REGIONS",
+    "HEEDWELL_SMS_RATE",
     "HEEDWELL_DRAIN_SECONDS",
     "HEEDWELL_LOG_FORMAT",
     "RUST_LOG",
@@ -99,7 +100,10 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         store: store_settings(env, &data_dir, migrate, &mut faults),
         auth: auth_settings(env, loopback, &mut faults),
         providers: providers_settings(env, allow_private, &mut faults),
-        dispatch: dispatch::Settings::new(public_url.clone().unwrap_or_default()),
+        dispatch: dispatch::Settings {
+            sms_rate: sms_rate(env, &mut faults),
+            ..dispatch::Settings::new(public_url.clone().unwrap_or_default())
+        },
         watch: watch::Settings::default(),
         telemetry: telemetry_settings(env, &mut faults),
         drain: Duration::from_secs(env.number("HEEDWELL_DRAIN_SECONDS", 0..=60, 5, &mut faults)),
@@ -229,6 +233,21 @@ fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults
     }
     // A call may begin 15 s after its claim and take 30 s; a lease that ends before would be taken over in mid-call.
     store::Settings { database_url, migrate, sms_regions, lease: Duration::from_secs(60) }
+}
+
+fn sms_rate(env: &Env, faults: &mut Faults) -> SmsRate {
+    const NAME: &str = "HEEDWELL_SMS_RATE";
+    match env.text(NAME) {
+        None | Some("auto") => SmsRate::Auto,
+        Some("unlimited") => SmsRate::Unlimited,
+        Some(text) => match text.parse() {
+            Ok(rate) if (0.1..=1_000.0).contains(&rate) => SmsRate::Segments(rate),
+            _ => {
+                faults.add(NAME, "must be auto, unlimited, or segments per second and sender, from 0.1 to 1000");
+                SmsRate::Auto
+            }
+        },
+    }
 }
 
 fn auth_settings(env: &Env, loopback: bool, faults: &mut Faults) -> auth::Settings {

@@ -2,26 +2,32 @@
 //! transaction, and settles what came of it in batches. Whatever dies in between is taken over by the rows.
 
 mod attempt;
+mod claims;
 mod fairness;
+mod limits;
 mod reconcile;
 mod settle;
+mod stopwatch;
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, MissedTickBehavior, interval},
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    clock::SharedClock,
     domain::Engine,
     providers::Providers,
-    store::{Claimed, Settlement, Store},
-    telemetry,
+    store::{Handover, Leave, Settlement, Store},
 };
-use fairness::Turns;
+use claims::{Claims, Slot};
+use limits::Limits;
+pub use limits::SmsRate;
 
 /// How sending goes.
 #[derive(Clone, Debug)]
@@ -34,8 +40,37 @@ pub struct Settings {
     pub poll: Duration,
     /// How often unknown outcomes are looked for.
     pub look_poll: Duration,
+    /// The pace of a sender of text messages (`HEEDWELL_SMS_RATE`).
+    pub sms_rate: SmsRate,
     /// Where providers reach this server, without a slash at the end.
     pub public_url: String,
+}
+
+/// A limit is out of its range, so that a promise could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// One by itself.
+    #[error("{name} is {value}, but must be from {from} to {to}", from = range.start(), to = range.end())]
+    OutOfRange {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        value: u128,
+        /// What it may be.
+        range: RangeInclusive<u128>,
+    },
+    /// A claim could end before its call does, and the delivery be taken over in mid-call.
+    #[error(
+        "a lease of {lease:?} is too short for calls that begin within {start:?} and take {call:?}: it must be a third longer"
+    )]
+    LeaseTooShort {
+        /// How long a claim holds.
+        lease: Duration,
+        /// When a call may begin.
+        start: Duration,
+        /// How long it may take.
+        call: Duration,
+    },
 }
 
 impl Settings {
@@ -47,13 +82,36 @@ impl Settings {
             start_limit: Duration::from_secs(15),
             poll: Duration::from_millis(500),
             look_poll: Duration::from_secs(1),
+            sms_rate: SmsRate::Auto,
             public_url,
         }
     }
-}
 
-/// Most deliveries of one practice that are claimed at a time, so that the next practice has its turn soon.
-const TURN: usize = 16;
+    /// Whether the limits are within their ranges and fit together, with a claim that holds for `lease` and calls that take
+    /// up to `longest_call`.
+    ///
+    /// # Errors
+    /// [`SettingsError`]: the first that does not.
+    pub fn check(&self, lease: Duration, longest_call: Duration) -> Result<(), SettingsError> {
+        // Test and chaos runs scale the times down; nobody gains by scaling them up.
+        for (name, value, range) in [
+            ("the number of slots", self.slots as u128, 8..=4_096),
+            ("the start limit in milliseconds", self.start_limit.as_millis(), 100..=15_000),
+            ("the longest call in milliseconds", longest_call.as_millis(), 100..=30_000),
+            ("the lease in milliseconds", lease.as_millis(), 1_000..=60_000),
+            ("the pause between looks for due work in milliseconds", self.poll.as_millis(), 10..=5_000),
+            ("the pause between looks for outcomes in milliseconds", self.look_poll.as_millis(), 10..=5_000),
+        ] {
+            if !range.contains(&value) {
+                return Err(SettingsError::OutOfRange { name, value, range });
+            }
+        }
+        if 3 * lease < 4 * (self.start_limit + longest_call) {
+            return Err(SettingsError::LeaseTooShort { lease, start: self.start_limit, call: longest_call });
+        }
+        Ok(())
+    }
+}
 
 /// Sends what is due.
 #[derive(Clone, Debug)]
@@ -62,15 +120,17 @@ pub struct Dispatch {
     engine: Engine,
     providers: Arc<Providers>,
     settings: Settings,
+    clock: SharedClock,
+    limits: Arc<Mutex<Limits>>,
     worker: Uuid,
     stop: CancellationToken,
 }
 
-/// A claimed delivery with the slot that it holds until it is settled.
+/// How an attempt ended, with the slot that it has until that is written.
 #[derive(Debug)]
 struct Ended {
     settlement: Settlement,
-    _slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 impl Dispatch {
@@ -81,9 +141,11 @@ impl Dispatch {
         engine: Engine,
         providers: Arc<Providers>,
         settings: Settings,
+        clock: SharedClock,
         stop: CancellationToken,
     ) -> Self {
-        Self { store, engine, providers, settings, worker: Uuid::new_v4(), stop }
+        let limits = Arc::new(Mutex::new(Limits::new(settings.sms_rate)));
+        Self { store, engine, providers, settings, clock, limits, worker: Uuid::new_v4(), stop }
     }
 
     /// Works until `stop`, then ends the calls under way and settles them.
@@ -94,76 +156,61 @@ impl Dispatch {
         settler.spawn(settle::run(self.store.clone(), self.engine.clone(), settlements));
         settler.spawn(self.clone().reconcile());
         settler.close();
-        self.claims(&tasks, ended).await;
+        Claims::run(&self, &tasks, ended).await;
         tasks.close();
         tasks.wait().await;
         settler.wait().await;
     }
 
-    async fn claims(&self, tasks: &TaskTracker, ended: mpsc::Sender<Ended>) {
-        let slots = Arc::new(Semaphore::new(self.settings.slots));
-        let mut wake = self.store.wake().listen();
-        let mut poll = interval(self.settings.poll);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut turns = Turns::default();
-        loop {
-            while let Some(practice) = turns.next() {
-                let Some(slots) = self.free(&slots).await else { return };
-                let started = Instant::now();
-                match self.store.claim(&self.engine, self.worker, &practice, slots.len() as u64).await {
-                    Ok((claimed, seen)) => {
-                        if seen == slots.len() {
-                            turns.add(practice);
-                        }
-                        for (claimed, slot) in claimed.into_iter().zip(slots) {
-                            self.begin(tasks, ended.clone(), (claimed, slot), started);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!(practice.id = %practice, error = %telemetry::chain(&error), "claim failed");
-                    }
-                }
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                practice = wake.any() => match practice {
-                    Some(practice) => turns.add(practice),
-                    None => self.look(&mut turns).await,
-                },
-                _ = poll.tick() => self.look(&mut turns).await,
-            }
-        }
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Up to a turn's worth of free slots, at least one; unset when it is time to stop.
-    async fn free(&self, slots: &Arc<Semaphore>) -> Option<Vec<OwnedSemaphorePermit>> {
-        let first = tokio::select! {
-            () = self.stop.cancelled() => return None,
-            slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
-        };
-        let more = std::iter::repeat_with(|| Arc::clone(slots).try_acquire_owned().ok()).map_while(|slot| slot);
-        Some(std::iter::once(first).chain(more.take(TURN - 1)).collect())
-    }
-
-    async fn look(&self, turns: &mut Turns) {
-        match self.store.practices_due(&self.engine).await {
-            Ok(practices) => practices.into_iter().for_each(|practice| turns.add(practice)),
-            Err(error) => tracing::error!(error = %telemetry::chain(&error), "due work could not be looked for"),
-        }
-    }
-
-    fn begin(
-        &self,
-        tasks: &TaskTracker,
-        ended: mpsc::Sender<Ended>,
-        (claimed, slot): (Claimed, OwnedSemaphorePermit),
-        started: Instant,
-    ) {
+    /// Asks the limits, within a claim's transaction.
+    fn leave(&self) -> impl Fn(&Handover<'_>) -> Leave + Send + Sync + 'static {
         let dispatch = self.clone();
-        tasks.spawn(async move {
-            let settlement = dispatch.attempt(claimed, started).await;
-            // The settler outlives every attempt.
-            let _ = ended.send(Ended { settlement, _slot: slot }).await;
-        });
+        move |handover| dispatch.limits().leave(handover)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_would_break_a_promise_are_refused() {
+        let usual = Settings::new(String::new());
+        let seconds = Duration::from_secs;
+        assert_eq!(usual.check(seconds(60), seconds(30)), Ok(()));
+        // Scaled down for a run with kills.
+        let scaled = Settings { start_limit: Duration::from_millis(500), ..usual.clone() };
+        assert_eq!(scaled.check(seconds(3), Duration::from_millis(1_500)), Ok(()));
+
+        let short = usual.check(seconds(59), seconds(30));
+        assert!(matches!(short, Err(SettingsError::LeaseTooShort { .. })), "{short:?}");
+        let name = |settings: Settings, lease, call| match settings.check(lease, call) {
+            Err(SettingsError::OutOfRange { name, .. }) => name,
+            other => panic!("{other:?}"),
+        };
+        for (settings, lease, call, expected) in [
+            (Settings { slots: 7, ..usual.clone() }, 60, 30, "the number of slots"),
+            (Settings { start_limit: seconds(16), ..usual.clone() }, 60, 28, "the start limit in milliseconds"),
+            (usual.clone(), 60, 31, "the longest call in milliseconds"),
+            (usual.clone(), 61, 30, "the lease in milliseconds"),
+            (
+                Settings { poll: Duration::ZERO, ..usual.clone() },
+                60,
+                30,
+                "the pause between looks for due work in milliseconds",
+            ),
+            (
+                Settings { look_poll: seconds(6), ..usual.clone() },
+                60,
+                30,
+                "the pause between looks for outcomes in milliseconds",
+            ),
+        ] {
+            assert_eq!(name(settings, seconds(lease), seconds(call)), expected);
+        }
     }
 }

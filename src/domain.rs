@@ -25,7 +25,7 @@ pub use attempt::{FIRST_LOOK, Next, Standing, Verdict};
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
-    Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, SkipReason, Source,
+    Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, SkipReason, Source,
 };
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};

@@ -20,7 +20,7 @@ mod net;
 mod smtp;
 pub mod twilio;
 
-pub use error::{LookError, SendError};
+pub use error::{LookError, Reach, SendError};
 use net::Network;
 use smtp::Smtp;
 use twilio::{Twilio, callback::ReportedStatus};

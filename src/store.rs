@@ -40,7 +40,7 @@ pub use health::ChannelHealth;
 pub use links::{LinkState, NewLink};
 pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord};
 pub use page::Keyset;
-pub use queue::{Claimed, Destination, Settlement};
+pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, Receipt};
 pub use reconcile::Doubt;
 

@@ -27,6 +27,7 @@ fn every_fault_is_named_at_once() {
         ("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "maybe"),
         ("HEEDWELL_PUBLIC_URL", "http://practice.example"),
         ("HEEDWELL_SMS_REGIONS", "usa"),
+        ("HEEDWELL_SMS_RATE", "fast"),
         ("HEEDWELL_DRAIN_SECONDS", "long"),
         ("HEEDWELL_TWILIO_URL", "http://127.0.0.1:1"),
         ("HEEDWELL_LOG_FORMAT", "xml"),
@@ -38,6 +39,7 @@ fn every_fault_is_named_at_once() {
         "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
         "HEEDWELL_PUBLIC_URL",
         "HEEDWELL_SMS_REGIONS",
+        "HEEDWELL_SMS_RATE",
         "HEEDWELL_DRAIN_SECONDS",
         "HEEDWELL_TWILIO_URL",
         "HEEDWELL_LOG_FORMAT",
@@ -66,4 +68,24 @@ fn half_of_a_tls_pair_is_refused() {
         faulty(&[("HEEDWELL_TLS_CERT_FILE", "/nowhere.pem")]),
         ["HEEDWELL_TLS_CERT_FILE", "HEEDWELL_TLS_KEY_FILE"]
     );
+}
+
+#[test]
+fn the_pace_of_text_messages_is_a_word_or_a_number() {
+    let rate = |text| read(&env(&[("HEEDWELL_SMS_RATE", text)]), false).ok().map(|config| config.dispatch.sms_rate);
+    for (text, expected) in [
+        ("", Some(SmsRate::Auto)),
+        ("auto", Some(SmsRate::Auto)),
+        ("unlimited", Some(SmsRate::Unlimited)),
+        ("0.5", Some(SmsRate::Segments(0.5))),
+        ("75", Some(SmsRate::Segments(75.0))),
+        ("0", None),
+        ("-1", None),
+        ("NaN", None),
+        ("inf", None),
+        ("1001", None),
+        ("Unlimited", None),
+    ] {
+        assert_eq!(rate(text), expected, "{text}");
+    }
 }

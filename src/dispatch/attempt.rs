@@ -4,13 +4,12 @@ use std::panic::AssertUnwindSafe;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use tokio::time::Instant;
 
-use super::Dispatch;
+use super::{Dispatch, limits::Health, stopwatch::Stopwatch};
 use crate::{
-    domain::{Account, Verdict},
-    providers::{Accepted, Outgoing, OutgoingEmail, OutgoingSms, SendError},
-    store::{Claimed, Destination, Settlement},
+    domain::{Account, FailureReason, Verdict},
+    providers::{Accepted, Outgoing, OutgoingEmail, OutgoingSms, Reach, SendError},
+    store::{Claimed, Destination, Failing, Settlement},
 };
 
 /// Twilio tries for ten hours at most (providers: `ValidityPeriod`).
@@ -18,34 +17,48 @@ const LONGEST_VALIDITY: i64 = 36_000;
 /// With less left than this a try is not worth it: the next claim finds it expired.
 const SHORTEST_VALIDITY: TimeDelta = TimeDelta::zero();
 
+/// What came of a claim: the verdict on the delivery, and what it tells of the account.
+struct Answer {
+    verdict: Verdict,
+    health: Health,
+}
+
+impl Answer {
+    const NOT_STARTED: Self = Self { verdict: Verdict::NotStarted, health: Health::Unsaid };
+}
+
 impl Dispatch {
     /// Hands `claimed` over once. The verdict says what is known; it never guesses.
-    pub(super) async fn attempt(&self, claimed: Claimed, started: Instant) -> Settlement {
-        let settlement = |verdict| Settlement {
-            practice: claimed.practice.clone(),
+    pub(super) async fn attempt(&self, claimed: Claimed, watch: Stopwatch) -> Settlement {
+        let Answer { verdict, health } = guarded(self.call(&claimed, &watch)).await;
+        self.limits().ended(&claimed, health, claimed.claimed_at + watch.elapsed());
+        Settlement {
+            practice: claimed.practice,
             id: claimed.id,
             epoch: claimed.epoch,
             attempt: claimed.attempt,
             verdict,
             random: rand::random(),
-        };
+        }
+    }
+
+    async fn call(&self, claimed: &Claimed, watch: &Stopwatch) -> Answer {
         // A claim that has grown old may be about to be taken over: begun now, the call could outlive its lease.
-        if started.elapsed() > self.settings.start_limit || self.stop.is_cancelled() {
-            return settlement(Verdict::NotStarted);
+        if !watch.allows(self.settings.start_limit) || self.stop.is_cancelled() {
+            return Answer::NOT_STARTED;
         }
-        let left =
-            claimed.expires_at - claimed.claimed_at - TimeDelta::seconds(started.elapsed().as_secs().cast_signed());
+        let passed = TimeDelta::seconds(watch.elapsed().as_secs().cast_signed());
+        let left = claimed.expires_at - claimed.claimed_at - passed;
         if left <= SHORTEST_VALIDITY {
-            return settlement(Verdict::NotStarted);
+            return Answer::NOT_STARTED;
         }
-        let outgoing = self.outgoing(&claimed, left);
-        let call = AssertUnwindSafe(self.providers.send(&claimed.account, &outgoing)).catch_unwind();
-        let verdict = call.await.map_or_else(|_| Verdict::Unknown { code: "panic".into() }, verdict);
+        let outgoing = self.outgoing(claimed, left);
+        let answer = answer(self.providers.send(&claimed.account, &outgoing).await);
         tracing::debug!(
             practice.id = %claimed.practice, delivery.id = %claimed.id, attempt = claimed.attempt,
-            provider = claimed.account.provider().name(), duration_ms = started.elapsed().as_millis(), "attempt ended"
+            provider = claimed.account.provider().name(), duration_ms = watch.elapsed().as_millis(), "attempt ended"
         );
-        settlement(verdict)
+        answer
     }
 
     fn outgoing(&self, claimed: &Claimed, left: TimeDelta) -> Outgoing {
@@ -85,16 +98,79 @@ impl Dispatch {
     }
 }
 
-fn verdict(answer: Result<Accepted, SendError>) -> Verdict {
-    match answer {
+/// A panic ends this attempt and nothing else. Whether it left before is unknown.
+async fn guarded(call: impl Future<Output = Answer>) -> Answer {
+    let panicked = |_| Answer { verdict: Verdict::Unknown { code: "panic".into() }, health: Health::Unsaid };
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(panicked)
+}
+
+fn answer(answer: Result<Accepted, SendError>) -> Answer {
+    let health = answer.as_ref().map_or_else(health, |_| Health::Well);
+    let verdict = match answer {
         Ok(accepted) => Verdict::Accepted {
             provider_ref: accepted.provider_ref,
             status: accepted.status.word().to_owned(),
             sms_segments: accepted.sms_segments,
         },
         Err(SendError::Refused { reason, code }) => Verdict::Refused { reason, code },
-        Err(SendError::NotTaken { retry_after, code }) => Verdict::NotTaken { retry_after, code },
+        Err(SendError::NotTaken { retry_after, code, .. }) => Verdict::NotTaken { retry_after, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
-        Err(SendError::Misconfigured { code }) => Verdict::Misconfigured { code },
+        Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
+    };
+    Answer { verdict, health }
+}
+
+fn health(error: &SendError) -> Health {
+    match (error.reach(), error) {
+        // The mail could not be made, or there was nobody to ask.
+        (_, SendError::Refused { reason: FailureReason::Internal, .. }) => Health::Unsaid,
+        (Reach::Message, SendError::NotTaken { .. }) => Health::Deferred,
+        (Reach::Message, _) => Health::Well,
+        (Reach::Account, error) => {
+            let wait = match error {
+                SendError::NotTaken { retry_after, .. } => *retry_after,
+                _ => None,
+            };
+            let reason = error.reason().unwrap_or(FailureReason::ProviderUnavailable);
+            Health::Ill { failing: Failing { reason, code: error.code().to_owned() }, wait }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_unknown_outcome_and_says_nothing_of_the_account() {
+        let Answer { verdict, health } = guarded(async { panic!("as a test wants it") }).await;
+        assert_eq!((verdict, health), (Verdict::Unknown { code: "panic".into() }, Health::Unsaid));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_account_is_kept_apart_from_what_is_wrong_with_a_message() {
+        let ill = |reason, code: &str, wait| Health::Ill { failing: Failing { reason, code: code.into() }, wait };
+        let minute = Some(std::time::Duration::from_secs(60));
+        let unavailable = FailureReason::ProviderUnavailable;
+        for (error, expected) in [
+            (SendError::Unknown { code: "timeout".into() }, ill(unavailable, "timeout", None)),
+            (
+                SendError::NotTaken { retry_after: minute, code: "20429".into(), reach: Reach::Account },
+                ill(unavailable, "20429", minute),
+            ),
+            (SendError::NotTaken { retry_after: minute, code: "450".into(), reach: Reach::Message }, Health::Deferred),
+            (
+                SendError::Misconfigured { code: "20003".into(), reach: Reach::Account },
+                ill(FailureReason::ProviderConfig, "20003", None),
+            ),
+            (
+                SendError::Refused { reason: FailureReason::ProviderConfig, code: "http 302".into() },
+                ill(FailureReason::ProviderConfig, "http 302", None),
+            ),
+            (SendError::Refused { reason: FailureReason::InvalidAddress, code: "21211".into() }, Health::Well),
+            (SendError::Refused { reason: FailureReason::Internal, code: "message".into() }, Health::Unsaid),
+        ] {
+            assert_eq!(health(&error), expected, "{error:?}");
+        }
     }
 }

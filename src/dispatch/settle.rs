@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::Ended;
 use crate::{
-    domain::Engine,
+    domain::{Engine, Verdict},
     store::{Settlement, Store, StoreError},
     telemetry,
 };
@@ -34,7 +34,11 @@ pub(super) async fn run(store: Store, engine: Engine, mut ended: mpsc::Receiver<
             }
         }
         // The slots are free again only now.
-        batch.clear();
+        for mut one in batch.drain(..) {
+            if one.settlement.verdict == Verdict::NotStarted {
+                one.slot.give_back();
+            }
+        }
     }
 }
 

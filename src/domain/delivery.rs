@@ -84,6 +84,18 @@ numbered! {
     }
 }
 
+numbered! {
+    /// How soon a delivery goes: a lower class goes before a higher one.
+    Class {
+        /// What the sender called urgent.
+        Urgent = 0,
+        /// The rest of what is sent to one patient.
+        Normal = 1,
+        /// A share of a broadcast.
+        Bulk = 2,
+    }
+}
+
 impl FailureReason {
     /// A sentence fit to show to staff.
     #[must_use]

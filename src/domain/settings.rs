@@ -135,6 +135,18 @@ impl Account {
 }
 
 impl Account {
+    /// The account alone, without secrets: whatever it sends from, it is well or ill as a whole.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Twilio(account) => account.account_sid.clone(),
+            Self::Smtp(account) => {
+                let user = account.credentials.as_ref().map_or("", |(user, _)| user);
+                format!("{}:{}/{user}", account.host, account.port)
+            }
+        }
+    }
+
     /// Account and sender, without secrets: a message sent by one is not looked for at another.
     #[must_use]
     pub fn sender(&self) -> String {

@@ -27,6 +27,8 @@ pub enum SendError {
         retry_after: Option<Duration>,
         /// What happened.
         code: String,
+        /// Whom it concerns.
+        reach: Reach,
     },
     /// The provider may have taken the message.
     #[error("it is unknown whether the provider took the message: {code}")]
@@ -39,7 +41,18 @@ pub enum SendError {
     Misconfigured {
         /// What the provider said.
         code: String,
+        /// Whom it concerns.
+        reach: Reach,
     },
+}
+
+/// Whom a failure concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This message or its recipient: another one may fare better.
+    Message,
+    /// The account, or the way to its provider: another message would have fared no better.
+    Account,
 }
 
 /// The list of messages could not be read to its end, so nothing may be concluded from it.
@@ -56,9 +69,9 @@ enum Class {
     /// No, and the same message would get the same answer.
     Final(FailureReason),
     /// No for now.
-    Later,
+    Later(Reach),
     /// No until the account or the sender is put right.
-    Ours,
+    Ours(Reach),
 }
 
 impl SendError {
@@ -80,7 +93,19 @@ impl SendError {
             Self::Refused { code, .. }
             | Self::NotTaken { code, .. }
             | Self::Unknown { code }
-            | Self::Misconfigured { code } => code,
+            | Self::Misconfigured { code, .. } => code,
+        }
+    }
+
+    /// Whether it tells that the account, or the way to its provider, is out of order.
+    #[must_use]
+    pub const fn reach(&self) -> Reach {
+        match self {
+            // Silence and 5xx: nobody else would have been heard either. An address of the API that leads elsewhere, or a
+            // sender that is refused, ends each message for good: the more reason to try no others.
+            Self::Unknown { .. } | Self::Refused { reason: FailureReason::ProviderConfig, .. } => Reach::Account,
+            Self::Refused { .. } => Reach::Message,
+            Self::NotTaken { reach, .. } | Self::Misconfigured { reach, .. } => *reach,
         }
     }
 
@@ -89,7 +114,7 @@ impl SendError {
     }
 
     pub(super) fn not_taken(code: &str) -> Self {
-        Self::NotTaken { retry_after: None, code: code.into() }
+        Self::NotTaken { retry_after: None, code: code.into(), reach: Reach::Account }
     }
 
     pub(super) fn unknown(code: &str) -> Self {
@@ -97,7 +122,7 @@ impl SendError {
     }
 
     pub(super) fn misconfigured(code: &str) -> Self {
-        Self::Misconfigured { code: code.into() }
+        Self::Misconfigured { code: code.into(), reach: Reach::Account }
     }
 
     /// Twilio's answer to a create that is not a success. `code` is the one in its body, if a body could be read: it
@@ -105,13 +130,13 @@ impl SendError {
     pub(super) fn from_twilio(status: u16, code: Option<u32>, retry_after: Option<Duration>) -> Self {
         let text = code.map_or_else(|| format!("http {status}"), |code| code.to_string());
         let class = match (status, code) {
-            (429, _) => Class::Later,
+            (429, _) => Class::Later(Reach::Account),
             // Redirects are not followed: the API lives elsewhere than configured.
             (300..400, _) => Class::Final(FailureReason::ProviderConfig),
             // A time-out on the provider's side says nothing about what was done before it.
             (408, _) => return Self::Unknown { code: text },
             (400..500, Some(code)) => twilio_class(code),
-            (401 | 403 | 407, None) => Class::Ours,
+            (401 | 403 | 407, None) => Class::Ours(Reach::Account),
             (400..500, None) => Class::Final(FailureReason::Other),
             _ => return Self::Unknown { code: text },
         };
@@ -125,7 +150,13 @@ impl SendError {
             None => reply.to_string(),
         };
         let greylisted = reply == 450 || matches!(enhanced, Some((7, _)));
-        let class = if reply < 500 { Class::Later } else { smtp_class(stage, reply, enhanced) };
+        // The relay itself is in trouble; any other 4yz may be about the recipient alone.
+        let ill = matches!(stage, Stage::Session) || reply == 421 || matches!(enhanced, Some((3, _)));
+        let class = match (reply < 500, ill) {
+            (true, true) => Class::Later(Reach::Account),
+            (true, false) => Class::Later(Reach::Message),
+            (false, _) => smtp_class(stage, reply, enhanced),
+        };
         Self::of(class, greylisted.then_some(GREYLIST), text)
     }
 
@@ -140,8 +171,8 @@ impl SendError {
     fn of(class: Class, retry_after: Option<Duration>, code: String) -> Self {
         match class {
             Class::Final(reason) => Self::Refused { reason, code },
-            Class::Later => Self::NotTaken { retry_after, code },
-            Class::Ours => Self::Misconfigured { code },
+            Class::Later(reach) => Self::NotTaken { retry_after, code, reach },
+            Class::Ours(reach) => Self::Misconfigured { code, reach },
         }
     }
 }
@@ -153,8 +184,8 @@ const GREYLIST: Duration = Duration::from_secs(5 * 60);
 pub(super) const fn twilio_reason(code: u32) -> FailureReason {
     match twilio_class(code) {
         Class::Final(reason) => reason,
-        Class::Later => FailureReason::ProviderUnavailable,
-        Class::Ours => FailureReason::ProviderConfig,
+        Class::Later(_) => FailureReason::ProviderUnavailable,
+        Class::Ours(_) => FailureReason::ProviderConfig,
     }
 }
 
@@ -173,10 +204,12 @@ const fn twilio_class(code: u32) -> Class {
         30500 | 30020 | 30021 => Class::Final(ProviderUnavailable),
         30004 | 30007 | 30450 | 30610 | 30640 => Class::Final(Blocked),
         21602 | 21617 | 21619 | 21620 | 21623 | 21654 | 21656 | 30019 => Class::Final(Internal),
-        20003 | 20005 | 20006 | 20008 | 20010 | 20403 | 20404 => Class::Ours,
-        21212 | 21408 | 21601 | 21603 | 21606 | 21659..=21661 | 21701 | 21703..=21705 => Class::Ours,
-        30002 | 30024 | 30028..=30030 | 30032..=30035 => Class::Ours,
-        14107 | 20429 | 21611 | 30001 | 30022 | 30023 | 30027 => Class::Later,
+        20003 | 20005 | 20006 | 20008 | 20010 | 20403 | 20404 => Class::Ours(Reach::Account),
+        // The account may not text this region, but perhaps others.
+        21408 => Class::Ours(Reach::Message),
+        21212 | 21601 | 21603 | 21606 | 21659..=21661 | 21701 | 21703..=21705 => Class::Ours(Reach::Account),
+        30002 | 30024 | 30028..=30030 | 30032..=30035 => Class::Ours(Reach::Account),
+        14107 | 20429 | 21611 | 30001 | 30022 | 30023 | 30027 => Class::Later(Reach::Account),
         _ => Class::Final(Other),
     }
 }
@@ -186,10 +219,10 @@ const fn twilio_class(code: u32) -> Class {
 fn smtp_class(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Class {
     use FailureReason::{Blocked, Internal, InvalidAddress, Other, ProviderConfig, Unreachable};
     if matches!(stage, Stage::Session) || matches!(reply, 530 | 534 | 535 | 538) {
-        return Class::Ours;
+        return Class::Ours(Reach::Account);
     }
     Class::Final(match (enhanced, reply) {
-        (Some((7, 8 | 9 | 11)), _) => return Class::Ours,
+        (Some((7, 8 | 9 | 11)), _) => return Class::Ours(Reach::Account),
         (Some((1, 1 | 2 | 3 | 6 | 10) | (2, 1)), _) => InvalidAddress,
         (Some((1, 7 | 8)), _) => ProviderConfig,
         (Some((2, 3) | (3, 4)), _) => Internal,
@@ -324,6 +357,36 @@ mod tests {
         assert_eq!(wait(450, None), Some(GREYLIST));
         assert_eq!(wait(451, Some((7, 1))), Some(GREYLIST));
         assert_eq!(wait(451, Some((3, 0))), None);
+    }
+
+    #[test]
+    fn only_what_would_meet_any_message_is_held_against_the_account() {
+        let (ours, theirs) = (Reach::Account, Reach::Message);
+        for (error, reach) in [
+            (SendError::from_twilio(429, None, None), ours),
+            (SendError::from_twilio(503, None, None), ours),
+            (SendError::from_twilio(408, None, None), ours),
+            (SendError::from_twilio(401, Some(20003), None), ours),
+            (SendError::from_twilio(400, Some(21606), None), ours),
+            (SendError::from_twilio(302, None, None), ours),
+            (SendError::from_twilio(400, Some(21408), None), theirs),
+            (SendError::from_twilio(400, Some(21610), None), theirs),
+            (SendError::from_twilio(400, Some(21211), None), theirs),
+            (SendError::from_smtp(Stage::Session, 450, None), ours),
+            (SendError::from_smtp(Stage::Session, 554, None), ours),
+            (SendError::from_smtp(Stage::Recipient, 421, Some((7, 0))), ours),
+            (SendError::from_smtp(Stage::Dot, 451, Some((3, 0))), ours),
+            (SendError::from_smtp(Stage::Recipient, 450, Some((7, 1))), theirs),
+            (SendError::from_smtp(Stage::Recipient, 451, None), theirs),
+            (SendError::from_smtp(Stage::Dot, 452, Some((2, 2))), theirs),
+            (SendError::from_smtp(Stage::Recipient, 550, Some((1, 1))), theirs),
+            (SendError::from_smtp(Stage::Recipient, 535, None), ours),
+            (SendError::lost(Stage::Recipient, "closed"), ours),
+            (SendError::lost(Stage::Dot, "timeout"), ours),
+            (SendError::internal("wrong account"), theirs),
+        ] {
+            assert_eq!(error.reach(), reach, "{error:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode, Statement,
     TransactionOptions,
+    sea_query::Expr,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 
@@ -111,6 +112,23 @@ impl Dialect {
                 Ok(row.try_get_by_index::<DateTime<Utc>>(0)?.trunc_subsecs(6))
             }
             (Self::Sqlite, Time::Database(clock)) | (_, Time::Injected(clock)) => Ok(clock.now()),
+        }
+    }
+
+    /// The same as a part of a statement, which spares asking for it first.
+    pub(super) fn now_expr(self, time: &Time) -> Expr {
+        match (self, time) {
+            (Self::Postgres, Time::Database(_)) => Expr::cust("statement_timestamp()"),
+            (Self::Sqlite, Time::Database(clock)) | (_, Time::Injected(clock)) => Expr::val(clock.now()),
+        }
+    }
+
+    /// Bounds what each further statement of a claim may take: others wait for their turn meanwhile.
+    pub(super) async fn bound_claim(self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        match self {
+            Self::Postgres => db.execute_unprepared("SET LOCAL statement_timeout = '2s'").await.map(drop),
+            // Its one writer waits for nobody once it has begun.
+            Self::Sqlite => Ok(()),
         }
     }
 

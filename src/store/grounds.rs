@@ -6,8 +6,8 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::LockType,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::LockType,
 };
 
 use super::{
@@ -140,9 +140,19 @@ pub(super) async fn gates_on(
     gates: &[GateKey],
     lock: bool,
 ) -> Result<Vec<recipient_gate::Model>, StoreError> {
+    use recipient_gate::Column::{Channel, Subject, SubjectKind};
+    // Gate by gate: those of another channel are none of this caller's business, and whoever holds them is not waited for.
+    let gates = gates.iter().collect::<BTreeSet<_>>();
+    let gates = gates.into_iter().fold(Condition::any(), |any, gate| {
+        let kind = Channel.eq(gate.channel).and(SubjectKind.eq(gate.kind));
+        any.add(kind.and(Subject.eq(gate.subject.clone())))
+    });
+    if gates.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut query = recipient_gate::Entity::find()
         .filter(recipient_gate::Column::PracticeId.eq(practice))
-        .filter(recipient_gate::Column::Subject.is_in(gates.iter().map(|gate| gate.subject.clone())))
+        .filter(gates)
         .order_by_asc(recipient_gate::Column::Channel)
         .order_by_asc(recipient_gate::Column::SubjectKind)
         .order_by_asc(recipient_gate::Column::Subject);

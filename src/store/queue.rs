@@ -2,6 +2,7 @@
 //! of its own for the callback; a settlement counts as schedule only while the claim is still ours, and as evidence always.
 
 mod claim;
+mod due;
 mod rescue;
 mod settle;
 
@@ -23,6 +24,8 @@ use crate::{
         Account, Channel, Content, DeliveryId, EmailAddress, Facts, Phi, PhoneNumber, PracticeId, Provider, Verdict,
     },
 };
+pub use claim::{Failing, Handover, Leave, Taken, Turn};
+pub use due::{Asked, CLASSES, place};
 pub(super) use settle::{ref_is_free_on, suppress_on};
 
 /// Verdicts of attempts, as they are stored.

@@ -10,6 +10,7 @@ mod bad_input;
 mod batch;
 mod callbacks;
 mod decisions;
+mod fairness;
 mod identity;
 mod kinds;
 mod links;

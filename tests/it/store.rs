@@ -10,11 +10,13 @@ mod groups;
 mod links;
 mod lists;
 mod opening;
+mod parking;
 mod patients;
 mod practices;
 mod races;
 mod receipts;
 mod settlements;
+mod turns;
 mod walk;
 
 use crate::support::{TestStore, on_both};

@@ -176,7 +176,9 @@ async fn each_answer_has_its_verdict() {
 
 #[tokio::test]
 async fn too_many_requests_says_when_to_come_back() {
-    let not_taken = |retry_after| Err(SendError::NotTaken { retry_after, code: "http 429".into() });
+    let not_taken = |retry_after| {
+        Err(SendError::NotTaken { retry_after, code: "http 429".into(), reach: crate::providers::Reach::Account })
+    };
     assert_eq!(outcome(429, &[("retry-after", "7")], "").await, not_taken(Some(Duration::from_secs(7))));
     let date = [("retry-after", "Wed, 25 Nov 2026 12:01:00 GMT")];
     assert_eq!(outcome(429, &date, "").await, not_taken(Some(Duration::from_secs(60))));

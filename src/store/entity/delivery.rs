@@ -31,6 +31,7 @@ pub struct Model {
     pub claimed_by: Option<Uuid>,
     pub lease_until: Option<DateTimeUtc>,
     pub not_before: DateTimeUtc,
+    pub parked_until: Option<DateTimeUtc>,
     pub give_up_at: DateTimeUtc,
     pub expires_at: DateTimeUtc,
     pub attempts: i32,

@@ -96,6 +96,7 @@ pub(super) fn delivery_row(
         claimed_by: None,
         lease_until: None,
         not_before: decision.attempt_time.max(tx.now),
+        parked_until: None,
         give_up_at: decision.attempt_time.max(tx.now) + chrono::TimeDelta::hours(24),
         expires_at: new.expire_time,
         attempts: i32::from(stored),

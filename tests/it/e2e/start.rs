@@ -57,6 +57,15 @@ on_a_server! {
         t.start().await;
     }
 
+    async fn limits_that_do_not_fit_together_are_refused(t: &mut TestApp) {
+        t.stop().await;
+        let mut config = config::read(&t.env(), false).unwrap();
+        config.store.lease = std::time::Duration::from_secs(30);
+        let error = App::start(config, t.time()).await.expect_err("a claim would end before its call");
+        assert!(told(&error).contains("a lease of 30s is too short for calls that begin within 15s"), "{error}");
+        t.start().await;
+    }
+
     async fn a_schema_of_a_newer_release_is_left_alone(t: &mut TestApp) {
         t.stop().await;
         t.execute("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20990101_000001_later', 0)").await;

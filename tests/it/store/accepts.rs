@@ -10,7 +10,10 @@ use heedwell::{
 };
 
 use super::{
-    given::{NORTH, Order, SOUTH, accepted, changes, claim, claim_one, known, patient, ready_practice, settle},
+    given::{
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_as, claim_one, known, patient, practices_due,
+        ready_practice, settle,
+    },
     *,
 };
 
@@ -165,7 +168,7 @@ on_both! {
         assert!(claim(t, &scope, 10).await.is_empty());
 
         t.advance(3600);
-        let (claimed, seen) = t.store.claim(&t.engine, uuid::Uuid::nil(), scope.practice(), 10).await.unwrap();
+        let (claimed, seen) = claim_as(t, &scope, uuid::Uuid::nil(), 10).await;
         assert_eq!((claimed.len(), seen), (0, 1));
         let filed = t.store.notification_get(&scope, record.id).await.unwrap().deliveries.remove(0);
         assert_eq!((filed.state, filed.deliver_time), (DeliveryState::Delivered, Some(t.now())));
@@ -186,7 +189,7 @@ on_both! {
         assert_eq!(changes(t, &scope, 0).await.len(), 2);
         assert!(claim(t, &scope, 10).await.is_empty());
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
-        assert!(t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(practices_due(t).await.is_empty());
     }
 
     async fn nothing_of_one_practice_is_seen_with_the_key_of_another(t: &TestStore) {

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, changes, claim, claim_one, claimed, delivery, email, patient, phone, ready_practice,
-        settings, settle,
+        NORTH, Order, SOUTH, changes, claim, claim_as, claim_one, claimed, delivery, email, patient, phone,
+        practices_due, ready_practice, settings, settle,
     },
     *,
 };
@@ -27,7 +27,7 @@ fn busy() -> Verdict {
 
 /// Refuses the claim of the one message that is due, and says how.
 async fn refused(t: &TestStore, scope: &heedwell::domain::Scope) -> (DeliveryState, Option<SkipReason>) {
-    let (claimed, seen) = t.store.claim(&t.engine, Uuid::from_u128(1), scope.practice(), 10).await.unwrap();
+    let (claimed, seen) = claim_as(t, scope, Uuid::from_u128(1), 10).await;
     assert_eq!((claimed.len(), seen), (0, 1));
     let last = changes(t, scope, 0).await.pop().unwrap();
     assert_eq!(last.next_action_time, None);
@@ -40,7 +40,7 @@ on_both! {
         let record = Order::new("r1", &[Channel::Sms, Channel::Email]).accept(t, &scope).await;
         t.advance(1);
         let worker = Uuid::from_u128(99);
-        let (claimed, seen) = t.store.claim(&t.engine, worker, scope.practice(), 10).await.unwrap();
+        let (claimed, seen) = claim_as(t, &scope, worker, 10).await;
         assert_eq!((claimed.len(), seen), (2, 2));
         let sms = claimed.iter().find(|claimed| claimed.channel == Channel::Sms).unwrap();
         assert_eq!((&sms.practice, sms.epoch, sms.attempt), (scope.practice(), 1, 1));
@@ -82,9 +82,9 @@ on_both! {
             Order { reference: request_id.into(), ..order }.accept(t, &scope).await;
         }
         assert!(claim(t, &scope, 10).await.is_empty());
-        assert!(t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(practices_due(t).await.is_empty());
         t.advance(5 * 60);
-        assert_eq!(t.store.practices_due(&t.engine).await.unwrap(), [scope.practice().clone()]);
+        assert_eq!(practices_due(t).await, [scope.practice().clone()]);
         let mut order = Vec::new();
         for limit in [1, 2, 10] {
             for claimed in claim(t, &scope, limit).await {
@@ -92,9 +92,9 @@ on_both! {
             }
         }
         assert_eq!(order, ["first", "second", "third", "fourth"]);
-        assert!(t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(practices_due(t).await.is_empty());
         t.advance(4 * 60);
-        assert_eq!(t.store.practices_due(&t.engine).await.unwrap(), [scope.practice().clone()]);
+        assert_eq!(practices_due(t).await, [scope.practice().clone()]);
     }
 
     async fn no_two_workers_get_the_same_delivery(t: &TestStore) {
@@ -106,14 +106,10 @@ on_both! {
         let (mut ids, mut tokens) = (BTreeSet::new(), BTreeSet::new());
         let mut claims = 0;
         loop {
-            let practices = [north.practice(), south.practice(), north.practice(), south.practice(), north.practice()];
-            let round = join_all(
-                (1..)
-                    .zip(practices)
-                    .map(|(worker, practice)| t.store.claim(&t.engine, Uuid::from_u128(worker), practice, 3)),
-            )
-            .await;
-            let round: Vec<_> = round.into_iter().flat_map(|claimed| claimed.unwrap().0).collect();
+            let practices = [&north, &south, &north, &south, &north];
+            let workers = (1..).map(Uuid::from_u128).zip(practices);
+            let round = join_all(workers.map(|(worker, practice)| claim_as(t, practice, worker, 3))).await;
+            let round: Vec<_> = round.into_iter().flat_map(|(claimed, _)| claimed).collect();
             if round.is_empty() {
                 break;
             }
@@ -250,11 +246,11 @@ on_both! {
             Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, &north).await;
             Order { urgent: true, ..Order::new(&format!("r{n}"), &[Channel::Sms]) }.accept(t, &south).await;
         }
-        let mut due = t.store.practices_due(&t.engine).await.unwrap();
+        let mut due = practices_due(t).await;
         due.sort();
         assert_eq!(due, [north.practice().clone(), south.practice().clone()]);
         claim(t, &north, 10).await;
-        assert_eq!(t.store.practices_due(&t.engine).await.unwrap(), [south.practice().clone()]);
+        assert_eq!(practices_due(t).await, [south.practice().clone()]);
     }
 
     async fn the_provider_is_shown_once_an_attempt_has_ended(t: &TestStore) {

@@ -6,11 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::{
     crypto::new_id,
     domain::{
-        Channel, ChannelSet, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider, EmailSettings,
-        Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeSettings, Scope,
-        SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
+        Channel, ChannelSet, Class, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider,
+        EmailSettings, Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeId,
+        PracticeSettings, Scope, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
     },
-    store::{Accepted, Basis, Claimed, NewDelivery, NewLink, NewNotification, NotificationRecord, Settlement},
+    store::{
+        Accepted, Asked, Basis, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification, NotificationRecord,
+        Settlement, Turn,
+    },
 };
 use uuid::Uuid;
 
@@ -223,7 +226,28 @@ pub(super) async fn claim_one(t: &TestStore, scope: &Scope) -> Claimed {
 }
 
 pub(super) async fn claim(t: &TestStore, scope: &Scope, limit: u64) -> Vec<Claimed> {
-    t.store.claim(&t.engine, Uuid::from_u128(1), scope.practice(), limit).await.unwrap().0
+    claim_as(t, scope, Uuid::from_u128(1), limit).await.0
+}
+
+/// Claims in the name of a worker, class by class. Also says how many deliveries were looked at.
+pub(super) async fn claim_as(t: &TestStore, scope: &Scope, worker: Uuid, limit: u64) -> (Vec<Claimed>, u64) {
+    let (mut claimed, mut seen) = (Vec::new(), 0);
+    for &class in Class::ALL {
+        let turn = Turn { worker, practice: scope.practice().clone(), class, limit: limit - seen, mark: None };
+        let taken = t.store.claim(&t.engine, turn, |_| Leave::Now).await.unwrap();
+        claimed.extend(taken.claimed);
+        seen += taken.seen;
+    }
+    (claimed, seen)
+}
+
+/// The practices that have something due.
+pub(super) async fn practices_due(t: &TestStore) -> Vec<PracticeId> {
+    let practices = t.store.practices_open(&t.engine, None).await.unwrap();
+    let asked: Vec<_> = practices.into_iter().map(|practice| Asked { practice, marks: [None; CLASSES] }).collect();
+    let mut due = t.store.practices_due(&t.engine, &asked).await.unwrap();
+    due.dedup_by(|one, other| one.0 == other.0);
+    due.into_iter().map(|(practice, _)| practice).collect()
 }
 
 /// How an attempt ended.

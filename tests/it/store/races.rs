@@ -13,7 +13,7 @@ use heedwell::{
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 
 use super::{
-    given::{NORTH, Order, accepted, claim, delivery, patient, phone, ready_practice, settlement, unknown},
+    given::{NORTH, Order, accepted, claim, claim_as, delivery, patient, phone, ready_practice, settlement, unknown},
     *,
 };
 use crate::support::Backend;
@@ -93,7 +93,7 @@ on_both! {
         let work = async |worker: u128| {
             for _ in 0..ROUNDS * 2 {
                 let id = uuid::Uuid::from_u128(worker);
-                let (claimed, _) = t.store.claim(&t.engine, id, scope.practice(), 3).await.unwrap();
+                let (claimed, _) = claim_as(t, scope, id, 3).await;
                 let ended: Vec<_> = claimed
                     .iter()
                     .zip(0..)

@@ -11,8 +11,8 @@ use heedwell::{
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice,
-        settle, unknown,
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, practices_due,
+        ready_practice, settle, unknown,
     },
     *,
 };
@@ -206,10 +206,10 @@ on_both! {
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         settle(t, &claimed, unknown()).await;
         look_twice(t, &heedwell::domain::Look::Absent).await;
-        assert!(!t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(!practices_due(t).await.is_empty());
         apply(t, receipt(&claimed, "delivered")).await;
         assert!(claim(t, &scope, 10).await.is_empty());
-        assert!(t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(practices_due(t).await.is_empty());
         let proved = delivery(t, &scope, claimed.id).await;
         assert_eq!((proved.state, proved.possible_duplicate), (DeliveryState::Delivered, false));
     }

@@ -130,6 +130,8 @@ class Server(Process):
             HEEDWELL_GRPC_ADDR=self.grpc_address,
             HEEDWELL_HTTP_ADDR=self.http_address,
             HEEDWELL_DRAIN_SECONDS="0",
+            # Many tests send faster than any real number may.
+            HEEDWELL_SMS_RATE="unlimited",
             RUST_LOG="info,heedwell=debug",
             **({"HEEDWELL_DATABASE_URL": database} if database else {}),
         )

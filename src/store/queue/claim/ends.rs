@@ -1,0 +1,85 @@
+//! How a claim ends that does not become a call: filed, parked, refused, or given up.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Failing;
+use crate::{
+    domain::{Author, Channel, Facts, Failure, FailureReason, Provider, SkipReason},
+    store::{
+        StoreError,
+        entity::inbox_item,
+        image::{Draft, Note},
+        notifications,
+        tx::Tx,
+    },
+};
+
+/// Files an in-app message, which meets no provider.
+pub(super) fn file(tx: &Tx, draft: &mut Draft, security: bool) -> Result<inbox_item::Model, StoreError> {
+    draft.row.attempts += 1;
+    draft.row.provider = Some(Provider::Inbox as i16);
+    draft.add(Facts::INTENT.and(Facts::DELIVERED), tx.now)?;
+    draft.close();
+    draft.note(Note::new(Author::system(), "Stored in the patient's inbox."), tx.now);
+    Ok(inbox_item::Model { create_time: tx.now, ..notifications::inbox_row(&draft.row, security) })
+}
+
+/// Puts a delivery aside that may go and cannot yet. Its limits hold all the same: it comes back when it expires, and when it is
+/// given up, which it is in the words of whatever stood in the way.
+pub(super) fn park(tx: &Tx, draft: &mut Draft, at: DateTime<Utc>, failing: Option<Failing>) -> Result<(), StoreError> {
+    let over = tx.now >= draft.row.give_up_at;
+    if over && (failing.is_some() || draft.row.attempts > 0) {
+        let Failing { reason, code } =
+            failing.unwrap_or(Failing { reason: FailureReason::ProviderUnavailable, code: String::new() });
+        if draft.row.failure_code.is_empty() {
+            draft.row.failure_code = code;
+        }
+        return give_up(tx, draft, reason);
+    }
+    let end = last_start(draft.channel()?, draft.row.expires_at);
+    let end = if over { end } else { end.min(draft.row.give_up_at) };
+    draft.row.parked_until = Some(at.min(end));
+    Ok(())
+}
+
+/// The latest moment at which a call still makes sense. A provider of texts is told how long it may try, and less than this is
+/// not worth a try (Twilio, `ValidityPeriod`).
+pub(super) fn last_start(channel: Channel, expires_at: DateTime<Utc>) -> DateTime<Utc> {
+    if channel == Channel::Sms { expires_at - TimeDelta::seconds(5) } else { expires_at }
+}
+
+/// A delivery that may not go. Before any try it is skipped. After tries that were all a definite no it failed; after one
+/// that may have arrived it stays unconfirmed, since "skipped" would claim that nothing left.
+pub(super) fn refuse(tx: &Tx, draft: &mut Draft, reason: SkipReason) {
+    let absent = draft.row.doubt_since.is_none();
+    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN) && !(absent && reason == SkipReason::Expired);
+    let (facts, detail) = match (doubt, draft.row.attempts, reason) {
+        (true, _, _) => (Facts::UNKNOWN_CLOSED, "Not sent again; whether the earlier attempt arrived is unknown."),
+        (false, 0, _) => (Facts::SKIPPED, "Checked again just before sending: not sent."),
+        (false, _, SkipReason::Expired) => (Facts::EXPIRED, "It was tried in vain until it was too late."),
+        (false, _, _) => (Facts::SKIPPED, "Checked again just before the next try: not sent."),
+    };
+    draft.row.skip_reason = Some(reason.number());
+    if facts == Facts::EXPIRED {
+        let code = draft.row.failure_code.clone();
+        draft.fail(&Failure { reason: FailureReason::Expired, provider_code: code, fail_time: tx.now });
+    }
+    // `add` only fails on a channel that cannot be read, which `claim_on` has ruled out.
+    let _ = draft.add(facts, tx.now);
+    draft.close();
+    draft.note(Note::new(Author::system(), detail), tx.now);
+}
+
+/// Ends a delivery that is not tried again. After an unknown outcome it stays unconfirmed: "failed" would claim that nothing
+/// arrived.
+pub(super) fn give_up(tx: &Tx, draft: &mut Draft, reason: FailureReason) -> Result<(), StoreError> {
+    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN) && draft.row.doubt_since.is_some();
+    draft.add(if doubt { Facts::UNKNOWN_CLOSED } else { Facts::GAVE_UP }, tx.now)?;
+    if !doubt {
+        let code = draft.row.failure_code.clone();
+        draft.fail(&Failure { reason, provider_code: code, fail_time: tx.now });
+    }
+    draft.close();
+    draft.note(Note::new(Author::system(), "Nothing more is tried."), tx.now);
+    Ok(())
+}

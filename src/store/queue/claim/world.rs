@@ -1,0 +1,261 @@
+//! What the claims of one practice rest on, loaded and locked once for all of them, and what that means for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::{
+    Handover, Leave, Made, Turn,
+    ends::{file, give_up, last_start, park, refuse},
+};
+use crate::{
+    crypto,
+    domain::{
+        Account, Author, Channel, DeliveryId, Facts, FailureReason, Grounds, Kind, Patient, Phi, Practice,
+        PracticeSettings, SkipReason,
+    },
+    store::{
+        Store, StoreError,
+        directory::stored_practice,
+        entity::{attempt, consent_head, content, delivery, notification, practice, recipient_gate},
+        grounds,
+        image::{Draft, IN_FLIGHT, Note},
+        notifications, preferences,
+        queue::{Claimed, Destination},
+        tx::Tx,
+        vault::PracticeKeys,
+    },
+};
+
+/// What every claim of one practice rests on.
+pub(super) struct World<'a> {
+    keys: &'a PracticeKeys,
+    turn: &'a Turn,
+    store: &'a Store,
+    practice: Practice,
+    settings: PracticeSettings,
+    /// Unset: one that cannot be read.
+    patients: BTreeMap<String, Option<Patient>>,
+    gates: Vec<recipient_gate::Model>,
+    notifications: BTreeMap<Uuid, notification::Model>,
+    contents: BTreeMap<Uuid, content::Model>,
+    consent_seq: i64,
+}
+
+impl<'a> World<'a> {
+    pub(super) async fn load_on(
+        tx: &Tx,
+        keys: &'a PracticeKeys,
+        store: &'a Store,
+        turn: &'a Turn,
+        due: &[delivery::Model],
+    ) -> Result<Self, StoreError> {
+        let patients = patients_on(tx, keys, due.iter().map(|row| row.patient_id.clone()).collect()).await?;
+        let mut wanted = Vec::new();
+        let mut moved = Vec::new();
+        for row in due {
+            // Whatever is not found here is found again, and dealt with, when the delivery's turn comes.
+            let Some(channel) = Channel::from_number(row.channel) else { continue };
+            let Some(Some(patient)) = patients.get(&row.patient_id) else { continue };
+            let gates = grounds::gate_keys(keys, channel, patient);
+            if grounds::address_index(keys, channel, patient) != row.address_bi {
+                moved.extend(gates.clone());
+            }
+            wanted.extend(gates);
+        }
+        // An address that changed since the accept may have no gate yet, and only a row can be locked.
+        let moved = moved.into_iter().map(|gate| (keys.practice().to_owned(), gate));
+        grounds::gates_insert_on(tx, moved.collect()).await?;
+        grounds::gates_on(&tx.db, keys.practice(), &wanted, true).await?;
+        // A new statement has a new snapshot: an opt-out that was waited for is in it.
+        let gates = grounds::gates_on(&tx.db, keys.practice(), &wanted, false).await?;
+        let practice = practice::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
+        let settings = preferences::load(&tx.db, keys).await?.value;
+        let notifications = notification::Entity::find()
+            .filter(notification::Column::Id.is_in(due.iter().map(|row| row.source_id)))
+            .all(&tx.db)
+            .await?;
+        let contents = content::Entity::find()
+            .filter(content::Column::DeliveryId.is_in(due.iter().map(|row| row.id)))
+            .all(&tx.db)
+            .await?;
+        let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
+        Ok(Self {
+            keys,
+            turn,
+            store,
+            practice: stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value,
+            settings,
+            patients,
+            gates,
+            notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
+            contents: contents.into_iter().map(|row| (row.delivery_id, row)).collect(),
+            consent_seq: head.map_or(0, |head| head.seq),
+        })
+    }
+
+    /// Decides anew on one due delivery and claims it if it may go.
+    pub(super) fn claim(
+        &self,
+        tx: &Tx,
+        draft: &mut Draft,
+        made: &mut Made,
+        leave: &impl Fn(&Handover<'_>) -> Leave,
+    ) -> Result<(), StoreError> {
+        let channel = draft.channel()?;
+        let Some(patient) = self.patients.get(&draft.row.patient_id) else {
+            refuse(tx, draft, SkipReason::PatientInactive);
+            return Ok(());
+        };
+        let patient = patient.as_ref().ok_or(StoreError::Corrupt("patient"))?;
+        let asked = self.notifications.get(&draft.row.source_id);
+        let grounds = Grounds {
+            patient,
+            settings: &self.settings,
+            kind: Kind::from_number(draft.row.kind).ok_or(StoreError::Corrupt("delivery"))?,
+            requested: asked.and_then(|row| notifications::unpack(row.requested)),
+            gates: grounds::gates_of(&self.gates, self.keys, channel, patient),
+            sms_regions: &self.store.inner.sms_regions,
+            not_before: draft.row.not_before,
+            expires_at: last_start(channel, draft.row.expires_at),
+            now: tx.now,
+        };
+        let decision = grounds.decide(channel);
+        if let Some(reason) = decision.skip_reason {
+            refuse(tx, draft, reason);
+            return Ok(());
+        }
+        // A definite no ends by its settlement, which knows the reason. This ends the round of unknown, absent, sent again.
+        if draft.facts().any(Facts::UNKNOWN_OPEN) && tx.now >= draft.row.give_up_at {
+            return give_up(tx, draft, FailureReason::ProviderUnavailable);
+        }
+        draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
+        if channel == Channel::InApp {
+            made.items.push(file(tx, draft, asked.is_some_and(|row| row.security))?);
+            return Ok(());
+        }
+        let (account, destination) =
+            match (self.settings.account(channel, &self.practice), destination(channel, patient)) {
+                (Some(account), Some(destination)) => (account, destination),
+                (None, _) => {
+                    refuse(tx, draft, SkipReason::ChannelNotConfigured);
+                    return Ok(());
+                }
+                (_, None) => {
+                    refuse(tx, draft, SkipReason::NoAddress);
+                    return Ok(());
+                }
+            };
+        let content = self.contents.get(&draft.row.id).ok_or(StoreError::Corrupt("content"))?;
+        let content = notifications::to_content(self.keys, content)?;
+        // Asked last: whom it lets go is counted as gone.
+        if let Leave::Later { at, failing } = leave(&self.handover(tx, draft, &account)) {
+            return park(tx, draft, at, failing);
+        }
+        draft.row.address_hint = match &destination {
+            Destination::Phone(phone) => phone.mask(),
+            Destination::Mailbox(email, _) => email.mask(),
+        };
+        let attempt = self.intend(tx, draft, &account);
+        made.claimed.push(Claimed {
+            practice: self.turn.practice.clone(),
+            id: DeliveryId(draft.row.id),
+            channel,
+            epoch: draft.row.epoch,
+            attempt: draft.row.attempts,
+            token: attempt.token.as_slice().try_into().map_err(|_| StoreError::Corrupt("token"))?,
+            account,
+            destination,
+            content,
+            expires_at: draft.row.expires_at,
+            claimed_at: tx.now,
+        });
+        made.attempts.push(attempt);
+        Ok(())
+    }
+
+    fn handover<'h>(&'h self, tx: &Tx, draft: &Draft, account: &'h Account) -> Handover<'h> {
+        let row = &draft.row;
+        Handover {
+            practice: &self.turn.practice,
+            id: DeliveryId(row.id),
+            class: self.turn.class,
+            account,
+            segments: u32::try_from(row.sms_segments).unwrap_or_default().max(1),
+            again: row.attempts > 0,
+            parked: row.parked_until.is_some(),
+            now: tx.now,
+        }
+    }
+
+    /// Writes the intent: from here on a call may have been made.
+    fn intend(&self, tx: &Tx, draft: &mut Draft, account: &Account) -> attempt::Model {
+        let row = &mut draft.row;
+        row.epoch += 1;
+        row.attempts += 1;
+        row.phase = IN_FLIGHT;
+        row.parked_until = None;
+        row.facts |= Facts::INTENT.bits();
+        row.claimed_by = Some(self.turn.worker);
+        row.lease_until = Some(tx.now + self.store.inner.lease);
+        row.provider = Some(account.provider() as i16);
+        let intent = attempt::Model {
+            delivery_id: row.id,
+            n: row.attempts,
+            epoch: row.epoch,
+            practice_id: row.practice_id.clone(),
+            token: crypto::random_token().to_vec(),
+            address_bi: row.address_bi.clone().unwrap_or_default(),
+            consent_seq: self.consent_seq,
+            intent_at: tx.now,
+            ended_at: None,
+            verdict: None,
+            facts: 0,
+            provider: account.provider() as i16,
+            sender: account.sender(),
+            provider_ref: String::new(),
+            code: String::new(),
+        };
+        let note = Note {
+            attempt: row.attempts,
+            consent_position: self.consent_seq,
+            ..Note::new(Author::system(), "Handing over to the provider.")
+        };
+        draft.note(note, tx.now);
+        intent
+    }
+}
+
+/// The patients that a claim is about, locked. One that cannot be read is no reason to leave the others waiting.
+async fn patients_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    ids: BTreeSet<String>,
+) -> Result<BTreeMap<String, Option<Patient>>, StoreError> {
+    match grounds::patients_on(&tx.db, keys, ids.clone(), true).await {
+        Ok(patients) => return Ok(patients.into_iter().map(|(id, patient)| (id, Some(patient))).collect()),
+        Err(StoreError::Corrupt(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut patients = BTreeMap::new();
+    for id in ids {
+        match grounds::patients_on(&tx.db, keys, [id.clone()], true).await {
+            Ok(one) => patients.extend(one.into_iter().map(|(id, patient)| (id, Some(patient)))),
+            Err(StoreError::Corrupt(_)) => drop(patients.insert(id, None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(patients)
+}
+
+fn destination(channel: Channel, patient: &Patient) -> Option<Destination> {
+    match channel {
+        Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
+        Channel::Email => {
+            let name = format!("{} {}", patient.first_name.expose(), patient.last_name.expose());
+            patient.email.clone().map(|email| Destination::Mailbox(email, Phi::new(name.trim().to_owned())))
+        }
+        Channel::InApp | Channel::Push => None,
+    }
+}
