@@ -2,7 +2,10 @@
 
 use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -12,13 +15,13 @@ use crate::{
     dispatch::{self, Dispatch},
     domain::{Engine, address},
     duties, grpc, http,
+    ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
         callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, pages::Pages,
         preferences::Preferences, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
-    telemetry,
     wake::Wake,
 };
 
@@ -58,14 +61,14 @@ pub enum StartError {
         source: io::Error,
     },
     /// The gRPC server could not be set up.
-    #[error("HEEDWELL_TLS_CERT_FILE or HEEDWELL_TLS_KEY_FILE: the certificate cannot be used")]
-    Tls(#[source] tonic::transport::Error),
+    #[error("gRPC cannot be served")]
+    Grpc(#[source] grpc::ContractError),
 }
 
-/// How long calls under way may take to end. With the usual drain of 5 s before and [`CLOSE_LIMIT`] after, the process is gone
+/// How long everything may take once load balancers have had their time: with the usual 5 s of those, the process is gone
 /// within the 25 s that operators are promised.
-const DRAIN_LIMIT: Duration = Duration::from_secs(18);
-/// How long the database's connections may take to close.
+const STOP_LIMIT: Duration = Duration::from_secs(19);
+/// How much of that is kept for the database's connections.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A running server.
@@ -81,7 +84,7 @@ pub struct App {
     readiness: http::Readiness,
     drain: Duration,
     work: CancellationToken,
-    streams: CancellationToken,
+    calls: Stop,
     tasks: TaskTracker,
 }
 
@@ -110,41 +113,40 @@ impl App {
         let (grpc_addr, http_addr) = (local(&grpc_listener, config.grpc_addr), local(&http_listener, config.http_addr));
         let public_url = config.public_url.unwrap_or_else(|| format!("http://{http_addr}"));
 
-        let (work, streams, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
         let services = grpc::Services {
             verifier: Arc::new(verifier),
             notify: Notify::new(store.clone(), clock.clone(), fingerprints.clone(), tokens.clone(), &public_url),
-            watch: Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, streams.clone()),
+            watch: Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone()),
             directory: Directory::new(store.clone(), Pages::new(fingerprints.clone(), tokens.clone())),
             preferences: Preferences::new(store.clone(), public_url.clone()),
         };
-        let (health, server) = grpc::Server::new(services, config.tls).map_err(StartError::Tls)?;
+        let (health, server) = grpc::Server::new(services);
         let ready = store.clone();
         let readiness = http::Readiness::new(move || {
             let store = ready.clone();
             Box::pin(async move { store.ready().await.unwrap_or(false) })
         });
-        let sidecar = http::router(http::Services {
+        let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
             readiness: readiness.clone(),
-        });
-        let sidecar = sidecar.merge(server.web());
+        };
+        let sidecar = http::router(sidecar, config.http).merge(server.web());
+        let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
+        let sidecar = port(sidecar, None, Protocol::Either);
+        let native = port(server.native().map_err(StartError::Grpc)?, config.tls, Protocol::Http2);
         let settings = dispatch::Settings { public_url, ..config.dispatch };
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
         tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
-        let stop = streams.clone();
-        tasks.spawn(async move {
-            if let Err(error) = server.serve(grpc_listener, stop).await {
-                tracing::error!(error = %telemetry::chain(&error), "the gRPC server ended");
-            }
-        });
-        tasks.spawn(http_server(http_listener, sidecar, streams.clone()));
+        tasks.spawn(native.serve(grpc_listener, calls.clone()));
+        tasks.spawn(sidecar.serve(http_listener, calls.clone()));
         tasks.close();
         health.serving().await;
-        Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, streams, tasks })
+        Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, calls, tasks })
     }
 
     /// The store and the server's own key, for looking at what became of things in a demo.
@@ -156,22 +158,18 @@ impl App {
     /// Stops: no more work is taken, load balancers are given time to notice, streams end as planned, calls under way end or
     /// are left to be looked into.
     pub async fn stop(self) {
+        let end = Instant::now() + self.drain + STOP_LIMIT;
         self.health.not_serving().await;
         self.readiness.stop();
         self.work.cancel();
-        tokio::time::sleep(self.drain).await;
-        self.streams.cancel();
-        // hyper may wait for ever on a connection that never spoke: the limit is ours.
-        if timeout(DRAIN_LIMIT, self.tasks.wait()).await.is_err() {
+        sleep(self.drain).await;
+        self.calls.planned.cancel();
+        if timeout_at(end - CLOSE_LIMIT, self.tasks.wait()).await.is_err() {
             tracing::warn!("calls under way did not end in time; their outcomes will be looked into");
         }
-        let _ = timeout(CLOSE_LIMIT, self.store.close()).await;
-    }
-}
-
-async fn http_server(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    if let Err(error) = http::serve(listener, router, stop.cancelled_owned()).await {
-        tracing::error!(error = %telemetry::chain(&error), "the sidecar ended");
+        // A transaction that a call began is finished by the store all the same.
+        self.calls.at_once.cancel();
+        let _ = timeout_at(end, self.store.close()).await;
     }
 }
 

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::{auth, auth::JwksSource, dispatch, dispatch::SmsRate, providers, service::watch, store, telemetry};
+use crate::{
+    auth, auth::JwksSource, dispatch, dispatch::SmsRate, http, ports, ports::Tls, providers, service::watch, store,
+    telemetry,
+};
 
 pub use env::Env;
 pub use faults::{Fault, Faults};
@@ -38,7 +40,11 @@ pub struct Config {
     /// Whether keys that are missing may be made: only on a loopback address.
     pub may_make_keys: bool,
     /// TLS of the gRPC port.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Tls>,
+    /// Connections of both ports.
+    pub ports: ports::Settings,
+    /// The sidecar.
+    pub http: http::Settings,
     /// The database.
     pub store: store::Settings,
     /// Callers' tokens.
@@ -97,6 +103,8 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         master_key_file: master_key_file(env, loopback, &mut faults),
         may_make_keys: loopback,
         tls: tls(env, loopback, &mut faults),
+        ports: ports::Settings::default(),
+        http: http::Settings::default(),
         store: store_settings(env, &data_dir, migrate, &mut faults),
         auth: auth_settings(env, loopback, &mut faults),
         providers: providers_settings(env, allow_private, &mut faults),
@@ -182,7 +190,7 @@ fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
     data_dir(env).join("master-key")
 }
 
-fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig> {
+fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<Tls> {
     let mut file = |name: &'static str| {
         let path = env.text(name)?;
         match std::fs::read_to_string(path) {
@@ -209,11 +217,13 @@ fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<ServerTlsConfig
         }
         _ => {}
     }
-    let config = ServerTlsConfig::new().identity(Identity::from_pem(cert?, key?)).timeout(Duration::from_secs(10));
-    Some(match ca {
-        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
-        None => config,
+    let tls = Tls::new(&cert?, &key?, ca.as_deref());
+    // Which of the files it is, only a person can tell.
+    tls.inspect_err(|error| {
+        let files = "HEEDWELL_TLS_CERT_FILE, HEEDWELL_TLS_KEY_FILE or HEEDWELL_TLS_CLIENT_CA_FILE";
+        faults.add(files, format!("cannot be used: {error}"));
     })
+    .ok()
 }
 
 fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults) -> store::Settings {

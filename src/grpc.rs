@@ -26,7 +26,7 @@ use self::proto::{
     inbox_service_server::InboxServiceServer, notify_service_server::NotifyServiceServer,
     preferences_service_server::PreferencesServiceServer, template_service_server::TemplateServiceServer,
 };
-pub use self::server::{Health, ServeError, Server};
+pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{directory::Directory, notify::Notify, preferences::Preferences, watch::Watch},
@@ -92,6 +92,8 @@ fn guarded(routes: Routes, verifier: Arc<Verifier>) -> Routes {
         .layer(from_fn(call::observe))
         // Inside the span, so that a panic's incident is logged there; around the rest, so that no panic escapes.
         .layer(CatchPanicLayer::custom(|_| status::panicked().into_http::<axum::body::Body>()))
+        // Before any work is done for the call, and around everything that it may have to wait for.
+        .layer(from_fn(call::admit))
         // Around the token too: the issuer of keys may be slow to answer.
         .layer(from_fn(deadline::limit))
         // Before any handler, and before it is known whether there is such a call.

@@ -5,7 +5,7 @@ mod links;
 mod probes;
 mod twilio;
 
-use std::{future::Future, io, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -13,7 +13,6 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode},
     routing::{get, post},
 };
-use tokio::net::TcpListener;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 
@@ -32,19 +31,30 @@ pub struct Services {
 
 pub use probes::Readiness;
 
+/// What callers may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Time for the body and the answer.
+    pub time_limit: Duration,
+    /// Callbacks in work at once; others wait, for as long as the time limit allows.
+    pub in_flight: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { time_limit: Duration::from_secs(10), in_flight: 256 }
+    }
+}
+
 /// Largest body of a callback.
 const BODY_LIMIT: usize = 64 * 1024;
-/// Time for headers, body and answer.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Callbacks in work at once.
-const IN_FLIGHT: usize = 256;
 
 /// The routes.
-pub fn router(services: Services) -> Router {
+pub fn router(services: Services, settings: Settings) -> Router {
     let webhooks = Router::new()
         .route("/webhooks/twilio/{practice}/status/{token}", post(twilio::status))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(GlobalConcurrencyLimitLayer::new(IN_FLIGHT));
+        .layer(GlobalConcurrencyLimitLayer::new(settings.in_flight));
     let pages = Router::new().route("/l/{token}", get(links::page).post(links::open));
     let probes = Router::new().route("/healthz", get(probes::healthz)).route("/readyz", get(probes::readyz));
     let header = |name: &'static str, value: &'static str| {
@@ -54,21 +64,9 @@ pub fn router(services: Services) -> Router {
         .merge(pages)
         .merge(probes)
         .with_state(services)
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIME_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.time_limit))
         .layer(header("x-content-type-options", "nosniff"))
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("cache-control", "no-store"))
         .layer(CatchPanicLayer::new())
-}
-
-/// Serves `router` until `stop` resolves and the calls under way have ended.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
 }

@@ -38,6 +38,7 @@ pub mod service;
 // Where it comes in.
 pub mod grpc;
 pub mod http;
+pub mod ports;
 
 // How it is put together.
 pub mod app;

@@ -14,7 +14,8 @@ use crate::{
 pub(super) fn run(env: &Env, migrate: bool) -> anyhow::Result<ExitCode> {
     let config = config::read(env, migrate)?;
     telemetry::start(&config.telemetry);
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
         let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
         tracing::info!(grpc = %app.grpc_addr, http = %app.http_addr, "serving");
         told_to_stop().await?;
@@ -25,5 +26,8 @@ pub(super) fn run(env: &Env, migrate: bool) -> anyhow::Result<ExitCode> {
             told = told_to_stop() => told?,
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // The system may take minutes over a name that it cannot resolve: that must not keep the process.
+    runtime.shutdown_background();
+    done
 }

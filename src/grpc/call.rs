@@ -1,10 +1,14 @@
-//! What surrounds every call: an id to name it by, a span, and one line in the log that says how it went.
+//! What surrounds every call: an id to name it by, a span, one line in the log that says how it went, and its place among
+//! the calls of its connection.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
+
+use super::status;
+use crate::ports::Connection;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,6 +27,18 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Refuses the call when its connection has too many that wait for their answer already, before anything is done for it.
+/// A stream counts until it begins. Without a connection, as in tests, there is nothing to share.
+pub(super) async fn admit(request: Request, next: Next) -> Response {
+    let place = request.extensions().get::<Connection>().map(Connection::place);
+    if matches!(place, Some(None)) {
+        return status::too_many_calls().into_http();
+    }
+    let answer = next.run(request).await;
+    drop(place);
+    answer
 }
 
 /// The path of a call of ours; another path may be any text.

@@ -11,8 +11,8 @@ use super::status;
 
 /// The longest that a call with one answer may take, whatever its caller allows.
 const LONGEST: Duration = Duration::from_secs(30);
-/// By how much an answer comes before the caller's deadline, so that tonic's own timer, set to the same moment, does not
-/// answer first.
+/// By how much an answer comes before the caller's deadline, so that the caller, whose own timer is set to that moment, sees
+/// the answer.
 const MARGIN: Duration = Duration::from_millis(5);
 
 /// The calls that go on after their first answer; they end by themselves.

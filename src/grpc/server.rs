@@ -1,17 +1,8 @@
-//! Serving the calls: on a port of their own, with the limits that keep one client from harming the others, and as
-//! gRPC-Web for browsers, beside whatever else is served there.
-
-use std::time::Duration;
+//! The calls as they are served: on a port of their own, and as gRPC-Web for browsers, beside whatever else is served there.
 
 use axum::routing::any;
 use futures::FutureExt;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    server::NamedService,
-    service::Routes,
-    transport::{self, ServerTlsConfig, server::TcpIncoming},
-};
+use tonic::{server::NamedService, service::Routes};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -24,68 +15,28 @@ use super::{
     SERVICES, Services, directory, proto, proto::directory_service_server::DirectoryServiceServer, routes, status,
 };
 
-/// A client that is silent for this long is pinged, and given up after as long again.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-/// How long a connection is silent before TCP probes it.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long a connection may live before its client is asked to open another, so that load spreads.
-const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
-/// How long its calls may go on after that: longer than a watch lives, so that watches end by themselves.
-const CONNECTION_GRACE: Duration = Duration::from_secs(35 * 60);
-/// How long a client may take to agree on TLS.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Open calls of one connection, watches included. tonic would lift hyper's limit if it were not set.
-const STREAMS: u32 = 200;
-/// Calls of one connection that wait for their answer; more are refused at once instead of queued.
-const CALLS: usize = 64;
-/// Most bytes of metadata.
-const HEADERS: u32 = 16 * 1024;
-
 /// Calls that are only served on the port of gRPC: nothing in a browser needs them.
 const NOT_FOR_BROWSERS: [&str; 3] = ["PutPractice", "BatchPutPatients", "ErasePatient"];
 
-/// Why gRPC is not served.
+/// The built-in contract cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The listener broke down.
-    #[error("the gRPC port cannot be served")]
-    Transport(#[from] transport::Error),
-    /// The built-in contract cannot be read.
-    #[error("the contract cannot be shown by reflection")]
-    Reflection(#[from] tonic_reflection::server::Error),
-}
+#[error("the contract cannot be shown by reflection")]
+pub struct ContractError(#[from] tonic_reflection::server::Error);
 
 /// All calls of the contract, ready to be served.
 #[derive(Debug)]
 pub struct Server {
-    transport: transport::Server,
     routes: Routes,
     health: HealthReporter,
     reflection: bool,
 }
 
 impl Server {
-    /// Over `services`; without `tls`, the port is in the clear. The health that comes with it says "not serving" until it
-    /// is told otherwise.
-    ///
-    /// # Errors
-    /// If the certificate or its key is unusable.
-    pub fn new(services: Services, tls: Option<ServerTlsConfig>) -> Result<(Health, Self), transport::Error> {
-        let mut transport = transport::Server::builder()
-            .max_concurrent_streams(STREAMS)
-            .concurrency_limit_per_connection(CALLS)
-            .load_shed(true)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .http2_max_header_list_size(HEADERS)
-            .max_connection_age(CONNECTION_AGE)
-            .max_connection_age_grace(CONNECTION_GRACE);
-        if let Some(tls) = tls {
-            transport = transport.tls_config(tls.timeout(HANDSHAKE))?;
-        }
+    /// Over `services`. The health that comes with it says "not serving" until it is told otherwise.
+    pub fn new(services: Services) -> (Health, Self) {
         let health = Health::new();
         let reporter = health.reporter.clone();
-        Ok((health, Self { transport, routes: routes(services), health: reporter, reflection: true }))
+        (health, Self { routes: routes(services), health: reporter, reflection: true })
     }
 
     /// Keeps the contract to itself, though it is public.
@@ -109,12 +60,11 @@ impl Server {
             .fold(router, |router, call| router.route_service(&format!("/{directory}/{call}"), refusal.clone()))
     }
 
-    /// Serves the calls, health checks and reflection until `stop` is cancelled and the calls under way have ended. A
-    /// connection that never spoke may keep it from returning (hyper #4170), so that the caller sets a limit of its own.
+    /// The calls, health checks and reflection, for a port of their own.
     ///
     /// # Errors
-    /// If the listener breaks down.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+    /// [`ContractError`]; not in a binary that was built whole.
+    pub fn native(self) -> Result<axum::Router, ContractError> {
         // Added outside of the layers of the calls, since neither of the two needs a token.
         let health = HealthServer::new(HealthService::from_health_reporter(self.health));
         let mut routes = self.routes.add_service(health);
@@ -122,11 +72,7 @@ impl Server {
             // Older clients know only v1alpha.
             routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
         }
-        // The transport's own settings for TCP do not reach a listener that it was given.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
-        let mut transport = self.transport;
-        transport.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?;
-        Ok(())
+        Ok(routes.prepare().into_axum_router())
     }
 }
 

@@ -22,6 +22,8 @@ const DOMAIN: &str = "heedwell.v1";
 const LONGEST_MESSAGE: usize = 512;
 /// When to try again while the database is out of reach.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// When to try again on a connection whose calls all wait: an answer takes milliseconds.
+const CONNECTION_RETRY: Duration = Duration::from_millis(100);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -79,6 +81,11 @@ fn unimplemented(message: &str) -> Status {
 /// The answer of a call that took too long; no reason of the catalogue either.
 pub(super) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed; repeat the call with the same request_id")
+}
+
+/// The answer of a call on a connection that has too many under way.
+pub(super) fn too_many_calls() -> Status {
+    Error::RateLimited { retry_after: CONNECTION_RETRY, limit: "calls_per_connection" }.into()
 }
 
 /// The answer of a call whose code broke down. What the panic said may be anything, and stays in the process's own output.

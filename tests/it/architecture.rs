@@ -45,7 +45,8 @@ const HOUSE: &[Room] = &[
         &["domain", "clock", "crypto", "store", "wake", "providers::*::callback"],
         &["tonic", "axum", "prost", "sea_orm", "reqwest"],
     ),
-    room("grpc", &["domain", "auth", "service"], &["sea_orm", "sqlx", "reqwest", "lettre"]),
+    room("ports", &[], &["tonic", "prost", "sea_orm", "sqlx", "reqwest", "lettre"]),
+    room("grpc", &["domain", "auth", "service", "ports"], &["sea_orm", "sqlx", "reqwest", "lettre"]),
     room("http", &["domain", "service"], &["tonic", "prost", "sea_orm", "sqlx", "reqwest", "lettre"]),
     // Fills the `Settings` of each room, and only `cli` and `app` import it.
     room("config", ALL, &["sea_orm", "reqwest"]),

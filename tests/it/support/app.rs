@@ -14,7 +14,7 @@ use heedwell::{
     app::App,
     auth::{LocalKey, NewToken},
     clock::{Clock, ManualClock},
-    config::{self, Env},
+    config::{self, Config, Env},
     domain::{Engine, Practices, Role},
     grpc::proto::{
         directory_service_client::DirectoryServiceClient, notify_service_client::NotifyServiceClient,
@@ -44,6 +44,7 @@ pub(crate) struct TestApp {
     pub(crate) home: Home,
     pub(crate) sandbox: Sandbox,
     clock: Arc<ManualClock>,
+    tune: Box<dyn Fn(&mut Config) + Send + Sync>,
     running: Option<Running>,
 }
 
@@ -62,7 +63,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::new(start.to_utc()));
         let settings = sandbox::Settings { carrier_delay: Duration::from_millis(5), ..sandbox::Settings::default() };
         let sandbox = Sandbox::start(settings).await.unwrap();
-        let mut app = Self { home, sandbox, clock, running: None };
+        let mut app = Self { home, sandbox, clock, tune: Box::new(|_| {}), running: None };
         app.set_provider_clock();
         app.start().await;
         Some(app)
@@ -86,12 +87,20 @@ impl TestApp {
     /// Starts the server again, and tells it that.
     pub(crate) async fn start_with(&mut self, env: &Env) {
         assert!(self.running.is_none(), "it runs already");
-        let config = config::read(env, true).unwrap();
+        let mut config = config::read(env, true).unwrap();
+        (self.tune)(&mut config);
         let signing_key = config::local_key(&config.data_dir);
         let app = App::start(config, self.time()).await.unwrap();
         let (key, _) = LocalKey::load_or_create(&signing_key).unwrap();
         let channel = Channel::from_shared(format!("http://{}", app.grpc_addr)).unwrap().connect().await.unwrap();
         self.running = Some(Running { app, key, channel });
+    }
+
+    /// Starts the server again, with limits that a test can reach.
+    pub(crate) async fn restart_with(&mut self, tune: impl Fn(&mut Config) + Send + Sync + 'static) {
+        self.stop().await;
+        self.tune = Box::new(tune);
+        self.start().await;
     }
 
     /// Stops the server; the stand-ins and the clock go on.
@@ -130,6 +139,12 @@ impl TestApp {
     /// A URL of the sidecar.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.running().app.http_addr)
+    }
+
+    /// Where gRPC and the sidecar are served.
+    pub(crate) fn addresses(&self) -> [std::net::SocketAddr; 2] {
+        let app = &self.running().app;
+        [app.grpc_addr, app.http_addr]
     }
 
     /// The connection that callers share.

@@ -1,0 +1,168 @@
+//! The life of one connection.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+use super::{
+    Port, Protocol, Settings, Stop,
+    pace::{Pace, Paced},
+};
+
+/// How long a connection is silent before TCP probes it.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Most bytes of HTTP/1.1 that are read ahead.
+const READ_AHEAD: usize = 64 * 1024;
+
+tokio::task_local! {
+    /// Ends the call of HTTP/2 that this task serves.
+    static CALL: CancellationToken;
+}
+
+/// The connection that a request came over; kept with the request.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    calls: Arc<Semaphore>,
+    cut: CancellationToken,
+}
+
+impl Connection {
+    /// A place among the calls in work on this connection; unset when all are taken.
+    #[must_use]
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.calls).try_acquire_owned().ok()
+    }
+
+    /// Ends this call whatever its client does, and frees everything that waits for it. HTTP/2 resets the call; HTTP/1.1,
+    /// which has one call at a time, closes the connection.
+    #[must_use]
+    pub const fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(tcp: TcpStream, port: Arc<Port>, stop: Stop, tasks: TaskTracker) {
+    // Without these it works as well, only slower to send and to notice a peer that is gone.
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
+    let at_once = stop.at_once.clone();
+    let life = async {
+        let Some(tls) = &port.tls else { return speak(tcp, &port, &stop, tasks).await };
+        let handshake = timeout(port.settings.head, tls.0.accept(tcp));
+        tokio::select! {
+            () = stop.planned.cancelled() => {}
+            agreed = handshake => if let Ok(Ok(tls)) = agreed { speak(tls, &port, &stop, tasks).await },
+        }
+    };
+    at_once.run_until_cancelled(life).await;
+}
+
+async fn speak(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, port: &Port, stop: &Stop, tasks: TaskTracker) {
+    let settings = port.settings;
+    let cut = CancellationToken::new();
+    // The calls do not outlive their connection.
+    let _calls = cut.clone().drop_guard();
+    let pace = Arc::new(Pace::default());
+    let connection = Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone() };
+    let router = port.router.clone();
+    let service = service_fn({
+        let pace = Arc::clone(&pace);
+        move |request: http::Request<Incoming>| {
+            let (open, mut connection, mut router) = (pace.begin(), connection.clone(), router.clone());
+            async move {
+                if let Ok(call) = CALL.try_with(CancellationToken::clone) {
+                    connection.cut = call;
+                }
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(connection);
+                let answer = router.call(request).await;
+                drop(open);
+                answer
+            }
+        }
+    });
+    let builder = builder(settings, port.protocol, Calls { tasks, cut: cut.clone() });
+    let io = TokioIo::new(Paced::new(io, Arc::clone(&pace), settings.head));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut end = pin!(sleep(settings.age.mul_f64(rand::random_range(0.9..1.1))));
+    let (mut is_old, mut is_stopping) = (false, false);
+    loop {
+        tokio::select! {
+            // An error is the client's: it went away, or did not speak HTTP.
+            _ = connection.as_mut() => return,
+            () = cut.cancelled() => return,
+            () = &mut end => {
+                if is_old {
+                    return;
+                }
+                is_old = true;
+                connection.as_mut().graceful_shutdown();
+                end.as_mut().reset(Instant::now() + settings.grace);
+            }
+            () = stop.planned.cancelled(), if !is_stopping => {
+                // hyper would wait for ever for its first words (#4170).
+                if !pace.has_spoken() {
+                    return;
+                }
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(settings: Settings, protocol: Protocol, calls: Calls) -> Builder<Calls> {
+    let mut builder = Builder::new(calls);
+    if protocol == Protocol::Http2 {
+        builder = builder.http2_only();
+    }
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Measured over the silence between two requests too: the head's own limit is that of `pace`.
+        .header_read_timeout(settings.idle)
+        .max_buf_size(READ_AHEAD)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.keepalive)
+        .keep_alive_timeout(settings.keepalive)
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(settings.head_bytes)
+        .max_send_buf_size(settings.send_buffer);
+    builder
+}
+
+/// Runs the calls of one connection of HTTP/2, each on a task that can be ended by itself.
+#[derive(Clone, Debug)]
+struct Calls {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> Executor<F> for Calls
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, call: F) {
+        let cut = self.cut.child_token();
+        self.tasks.spawn(CALL.scope(cut.clone(), async move {
+            cut.run_until_cancelled(call).await;
+        }));
+    }
+}
