@@ -161,7 +161,9 @@ impl Dispatch {
     ) {
         let dispatch = self.clone();
         tasks.spawn(async move {
+            failpoint!("F6");
             let settlement = dispatch.attempt(claimed, started).await;
+            failpoint!("F9");
             // The settler outlives every attempt.
             let _ = ended.send(Ended { settlement, _slot: slot }).await;
         });

@@ -30,7 +30,8 @@ impl Dispatch {
             random: rand::random(),
         };
         // A claim that has grown old may be about to be taken over: begun now, the call could outlive its lease.
-        if started.elapsed() > self.settings.start_limit || self.stop.is_cancelled() {
+        let late = started.elapsed() > self.settings.start_limit && !mutant!("no start limit");
+        if late || self.stop.is_cancelled() {
             return settlement(Verdict::NotStarted);
         }
         let left =
@@ -94,6 +95,7 @@ fn verdict(answer: Result<Accepted, SendError>) -> Verdict {
         },
         Err(SendError::Refused { reason, code }) => Verdict::Refused { reason, code },
         Err(SendError::NotTaken { retry_after, code }) => Verdict::NotTaken { retry_after, code },
+        Err(SendError::Unknown { code }) if mutant!("unknown is no") => Verdict::NotTaken { retry_after: None, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
         Err(SendError::Misconfigured { code }) => Verdict::Misconfigured { code },
     }
