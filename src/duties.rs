@@ -18,7 +18,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Does the duties until `stop`.
 pub async fn run(store: Store, engine: Engine, clock: SharedClock, stop: CancellationToken) {
-    let mut rescue = interval(RESCUE_EVERY);
+    let mut rescue = interval(dialled!("rescue", RESCUE_EVERY));
     let mut forget = interval(FORGET_EVERY);
     rescue.set_missed_tick_behavior(MissedTickBehavior::Delay);
     forget.set_missed_tick_behavior(MissedTickBehavior::Delay);

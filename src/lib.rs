@@ -16,6 +16,10 @@
 //! A watch: [`service::watch`] registers interest, then reads the feed after a cursor, then waits; the client's flow control
 //! is what holds it back.
 
+// Faults on demand, in test builds alone. First, since its macros reach what comes after them.
+#[macro_use]
+mod failpoint;
+
 // What is known and decided.
 pub mod domain;
 

@@ -9,6 +9,7 @@ mod control;
 mod journal;
 mod line;
 mod magic;
+mod odds;
 mod rules;
 mod signature;
 mod smtp;
@@ -32,6 +33,7 @@ use self::{callbacks::Carrier, control::Control, smtp::Relay, twilio::Twilio};
 pub use self::{
     journal::{Entry, Journal, Outcome, Raw, Stage},
     magic::{Answer, Behaviour, End, MAGIC, MagicRecipient, MailPlan, Reports, SmsPlan},
+    odds::Odds,
     rules::{Rules, UnknownBehaviour},
 };
 

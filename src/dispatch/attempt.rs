@@ -44,7 +44,8 @@ impl Dispatch {
 
     async fn call(&self, claimed: &Claimed, watch: &Stopwatch) -> Answer {
         // A claim that has grown old may be about to be taken over: begun now, the call could outlive its lease.
-        if !watch.allows(self.settings.start_limit) || self.stop.is_cancelled() {
+        let in_time = watch.allows(self.settings.start_limit) || mutant!("no start limit");
+        if !in_time || self.stop.is_cancelled() {
             return Answer::NOT_STARTED;
         }
         let passed = TimeDelta::seconds(watch.elapsed().as_secs().cast_signed());
@@ -114,6 +115,7 @@ fn answer(answer: Result<Accepted, SendError>) -> Answer {
         },
         Err(SendError::Refused { reason, code }) => Verdict::Refused { reason, code },
         Err(SendError::NotTaken { retry_after, code, .. }) => Verdict::NotTaken { retry_after, code },
+        Err(SendError::Unknown { code }) if mutant!("unknown is no") => Verdict::NotTaken { retry_after: None, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
         Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
     };

@@ -263,7 +263,9 @@ impl<'a> Claims<'a> {
             let slot = Slot { practice, class, given_back: false, freed };
             let (dispatch, watch, ended) = (self.dispatch.clone(), watch.clone(), self.ended.clone());
             self.tasks.spawn(async move {
+                failpoint!("F6");
                 let settlement = dispatch.attempt(claimed, watch).await;
+                failpoint!("F9");
                 // The settler outlives every attempt.
                 let _ = ended.send(Ended { settlement, slot }).await;
             });

@@ -86,6 +86,7 @@ impl Network {
             let share = limit / u32::try_from(addresses.len()).unwrap_or(1);
             for address in addresses {
                 if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+                    failpoint!("F7");
                     stream.set_nodelay(true).map_err(|_| NetError::Connect)?;
                     return Ok(stream);
                 }
@@ -100,7 +101,7 @@ impl Network {
     pub(super) fn http_client(self, settings: &Settings) -> Result<Client, reqwest::Error> {
         // Without a process-wide provider reqwest panics. A second installation is refused, and means nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Client::builder()
+        failpoint_on_connect!(Client::builder())
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()

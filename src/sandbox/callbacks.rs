@@ -15,6 +15,7 @@ use self::retry::{Fault, Overrides};
 use super::{
     journal::{Entry, Journal},
     magic::{End, Reports, SmsPlan},
+    odds::Lot,
     rules::Rules,
     signature,
     twilio::{Message, Messages},
@@ -147,6 +148,15 @@ impl Carrier {
                     self.post(&self.status(message, url, step)).await;
                 }
             }
+            Reports::Shuffled { repeats, lot } => {
+                let mut lot = Lot::new(lot, &[]);
+                let times = 1 + lot.below(repeats.into());
+                let mut all: Vec<Step> = (0..times).flat_map(|_| steps.iter().copied()).collect();
+                lot.shuffle(&mut all);
+                for step in all {
+                    self.post(&self.status(message, url, step)).await;
+                }
+            }
         }
     }
 
@@ -213,13 +223,25 @@ impl Carrier {
         None
     }
 
+    /// Where a webhook really goes.
+    fn destination(&self, url: &str) -> String {
+        let balanced = self.rules.callback_host().and_then(|host| {
+            let mut url = url::Url::parse(url).ok()?;
+            let (ip, port) = host.rsplit_once(':')?;
+            url.set_host(Some(ip)).ok()?;
+            url.set_port(port.parse().ok()).ok()?;
+            Some(url.into())
+        });
+        balanced.unwrap_or_else(|| url.to_owned())
+    }
+
     async fn post_once(&self, webhook: &Webhook, event: Uuid) -> Result<Reply, Failure> {
         let auth_token = self.rules.auth_token(&webhook.account).ok_or_else(Failure::unsigned)?;
         let signature = signature::sign(&auth_token, &webhook.url, &webhook.params);
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&webhook.params).finish();
         let request = self
             .http
-            .post(&webhook.url)
+            .post(self.destination(&webhook.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8")
             .header("X-Twilio-Signature", signature)
             .header("I-Twilio-Idempotency-Token", event.to_string())

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     callbacks::{Carrier, Inbound},
     magic::{MAGIC, MagicRecipient},
+    odds::Odds,
     rules::UnknownBehaviour,
 };
 
@@ -44,6 +45,7 @@ impl Control {
             .route("/magic", get(async || Json(MAGIC)))
             .route("/rules", post(set_rule))
             .route("/dials", post(set_dials))
+            .route("/odds", post(set_odds))
             .route("/accounts", post(set_account))
             .route("/inbound", post(send_inbound))
             .fallback(async || Fault::new(StatusCode::NOT_FOUND, "no such path"))
@@ -114,6 +116,7 @@ struct NewDials {
     list_lag_ms: Option<u64>,
     clock_offset_ms: Option<i32>,
     slow_reply_ms: Option<u64>,
+    callback_hosts: Option<Vec<String>>,
 }
 
 async fn set_dials(State(control): Shared, Body(dials): Body<NewDials>) -> StatusCode {
@@ -127,6 +130,14 @@ async fn set_dials(State(control): Shared, Body(dials): Body<NewDials>) -> Statu
     if let Some(delay) = dials.slow_reply_ms {
         rules.set_slow_reply(Duration::from_millis(delay));
     }
+    if let Some(hosts) = dials.callback_hosts {
+        rules.set_callback_hosts(hosts);
+    }
+    StatusCode::NO_CONTENT
+}
+
+async fn set_odds(State(control): Shared, Body(odds): Body<Odds>) -> StatusCode {
+    control.carrier.rules.set_odds(odds);
     StatusCode::NO_CONTENT
 }
 

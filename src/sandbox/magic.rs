@@ -19,6 +19,10 @@ pub enum Answer {
     Refused { http_status: u16, code: u32 },
     /// Takes nothing and answers 429 with code 20429 and `Retry-After: 1` the first time; 201 from then on.
     LimitedOnce,
+    /// The same, whichever time it is.
+    Limited,
+    /// Takes it, and answers 201 after so many milliseconds.
+    Stalled(u64),
 }
 
 /// How the life of a message ends at the carrier.
@@ -46,6 +50,8 @@ pub enum Reports {
     BeforeAnswer,
     /// None: only the list and the message itself show the life.
     Never,
+    /// All of them in an order drawn by `lot`, each up to `repeats` times, as fast as they are answered.
+    Shuffled { repeats: u32, lot: u64 },
 }
 
 /// What happens to a text message.
@@ -54,6 +60,8 @@ pub struct SmsPlan {
     pub answer: Answer,
     pub end: End,
     pub reports: Reports,
+    /// How long it is missing from lists.
+    pub list_lag_ms: u64,
 }
 
 /// What happens to a mail.
@@ -143,7 +151,8 @@ pub const MAGIC: &[MagicRecipient] = &[
     mail("slow", "slow", "Stored at once, 250 after a while.", MailPlan::Slow),
 ];
 
-const DELIVERED: SmsPlan = SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder };
+pub(super) const DELIVERED: SmsPlan =
+    SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder, list_lag_ms: 0 };
 
 const fn undelivered(code: u32) -> SmsPlan {
     SmsPlan { end: End::Undelivered(code), ..DELIVERED }

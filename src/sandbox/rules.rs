@@ -12,7 +12,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     journal,
-    magic::{self, Behaviour, MailPlan, SmsPlan},
+    magic::{self, Behaviour, DELIVERED, MailPlan, SmsPlan},
+    odds::Odds,
 };
 
 /// A shared handle to the rules.
@@ -28,6 +29,10 @@ struct State {
     behaviours: HashMap<String, Behaviour>,
     logins: HashMap<String, String>,
     met: HashSet<(&'static str, String)>,
+    odds: Option<Odds>,
+    // How often each message, or each mailbox, drew its lot.
+    tries: HashMap<String, u32>,
+    callback_hosts: Vec<String>,
     list_lag: Duration,
     clock_offset: TimeDelta,
     slow_reply: Duration,
@@ -39,6 +44,9 @@ impl Default for State {
             behaviours: HashMap::new(),
             logins: HashMap::new(),
             met: HashSet::new(),
+            odds: None,
+            tries: HashMap::new(),
+            callback_hosts: Vec::new(),
             list_lag: Duration::ZERO,
             clock_offset: TimeDelta::zero(),
             slow_reply: Duration::from_secs(5),
@@ -92,11 +100,27 @@ impl Rules {
         self.state().slow_reply = delay;
     }
 
-    pub(super) fn sms(&self, to: &str) -> SmsPlan {
-        match self.state().behaviours.get(to) {
-            Some(&Behaviour::Sms(plan)) => plan,
+    /// Lets faults come by lot to everyone who has neither rule nor magic.
+    pub fn set_odds(&self, odds: Odds) {
+        self.state().odds = Some(odds);
+    }
+
+    /// Where status callbacks go instead of to the host that they name, each to any of these (`ip:port`): a stand-in for the
+    /// load balancer before several replicas. The signature stays that of the address asked for.
+    pub fn set_callback_hosts(&self, hosts: Vec<String>) {
+        self.state().callback_hosts = hosts;
+    }
+
+    pub(super) fn sms(&self, to: &str, body: &str) -> SmsPlan {
+        let mut state = self.state();
+        let plan = match state.behaviours.get(to) {
+            Some(&Behaviour::Sms(plan)) => return plan,
             _ => magic::sms_plan(to),
-        }
+        };
+        let Some(odds) = state.odds.filter(|_| plan == DELIVERED) else { return plan };
+        let tries = state.tries.entry(format!("{to} {body}")).or_default();
+        *tries += 1;
+        odds.sms(to, body, *tries)
     }
 
     /// `address` in lower case.
@@ -105,6 +129,27 @@ impl Rules {
             Some(&Behaviour::Mail(plan)) => plan,
             _ => magic::mail_plan(address),
         }
+    }
+
+    /// The lot of the next mail to an address without magic or rule.
+    pub(super) fn mail_lot(&self, address: &str) -> MailPlan {
+        let mut state = self.state();
+        let Some(odds) = state.odds else { return MailPlan::Accepted };
+        let tries = state.tries.entry(address.to_owned()).or_default();
+        *tries += 1;
+        odds.mail(address, *tries)
+    }
+
+    /// How long an ordinary answer takes.
+    pub(super) fn reply_time(&self) -> Duration {
+        Duration::from_millis(self.state().odds.map_or(0, |odds| odds.reply_ms))
+    }
+
+    pub(super) fn callback_host(&self) -> Option<String> {
+        let state = self.state();
+        let count = state.callback_hosts.len();
+        let chosen = usize::try_from(uuid::Uuid::new_v4().as_u128() % (count.max(1) as u128)).unwrap_or_default();
+        state.callback_hosts.get(chosen).cloned()
     }
 
     /// Whether this is the password of that user. A user seen for the first time is taken at their word.

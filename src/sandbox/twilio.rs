@@ -5,7 +5,7 @@
 mod messages;
 mod order;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -18,7 +18,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep};
 
 pub(super) use self::messages::{Message, Messages};
 use self::{messages::ListQuery, order::Order};
@@ -69,16 +69,18 @@ impl Twilio {
     /// Takes the message if the request is good and the plan for its recipient lets it. Synchronous, so that no hang-up of
     /// the caller can come between the parts.
     fn take(&self, account: &str, order: Order) -> Result<Taken, Refusal> {
-        let plan = self.carrier.rules.sms(&order.to);
+        let plan = self.carrier.rules.sms(&order.to, &order.body);
         let outcome = match plan.answer {
             Answer::Refused { http_status, code } => return Err(Refusal::new(http_status, code, "Refused by plan")),
             Answer::FailedUntaken => return Err(Refusal::INTERNAL),
             Answer::LimitedOnce if self.carrier.rules.first_time("limited", &order.to) => return Err(Refusal::LIMITED),
-            Answer::Created | Answer::LimitedOnce => Outcome::Created,
+            Answer::Limited => return Err(Refusal::LIMITED),
+            Answer::Created | Answer::LimitedOnce | Answer::Stalled(_) => Outcome::Created,
             Answer::Failed => Outcome::Failed,
             Answer::Dropped => Outcome::Dropped,
         };
-        let message = Message::new(account, order, self.carrier.rules.twilio_now());
+        let lag = Duration::from_millis(plan.list_lag_ms);
+        let message = Message::new(account, order, self.carrier.rules.twilio_now(), lag);
         let token = message.token().map(str::to_owned);
         let sids = self.carrier.messages.add(message.clone());
         self.carrier.journal.append(message.entry(outcome, sids.len()));
@@ -99,6 +101,9 @@ async fn create(
 ) -> Response {
     let form = Order::form(&headers, &body);
     let to = form.get("To").cloned();
+    // A caller who hangs up in this half has sent nothing; in the other half, everything.
+    let half = twilio.carrier.rules.reply_time() / 2;
+    sleep(half).await;
     let taken = twilio
         .authorise(&account, &headers)
         .and_then(|()| Order::parse(&headers, form))
@@ -114,11 +119,16 @@ async fn create(
         // The life runs as a task of its own: only a stop can end it early, and then the answer matters to nobody.
         let _ = life.await;
     }
+    sleep(half).await;
     match plan.answer {
         Answer::Failed => Refusal::INTERNAL.into_response(),
         Answer::Dropped => {
             cut.now();
             StatusCode::NO_CONTENT.into_response()
+        }
+        Answer::Stalled(milliseconds) => {
+            sleep(Duration::from_millis(milliseconds)).await;
+            (StatusCode::CREATED, Json(message.to_json())).into_response()
         }
         _ => (StatusCode::CREATED, Json(message.to_json())).into_response(),
     }

@@ -78,7 +78,9 @@ impl Callbacks {
             failure: report.reason(),
             provider_ref: report.sid,
         };
-        match self.store.receipt_apply(&scope, receipt).await {
+        let applied = self.store.receipt_apply(&scope, receipt).await;
+        failpoint!("F13");
+        match applied {
             Ok(Applied::New | Applied::Repeat) => Answer::Stored,
             Ok(Applied::UnknownToken) => {
                 tracing::warn!(practice.id = %scope.practice(), "twilio status callback for an unknown attempt");

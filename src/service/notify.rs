@@ -123,6 +123,7 @@ impl Notify {
     /// # Errors
     /// `FIELD_INVALID`, `NOT_FOUND` (patient), `REQUEST_ID_REUSED`.
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
+        failpoint!("F1");
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
         // A replay is answered before anything else is looked at: what was valid then may be out of date now.
         let grounds =
@@ -136,7 +137,9 @@ impl Notify {
                 Basis::Grounds(grounds) => *grounds,
             };
         let new = self.prepare(order, grounds, fingerprint).await?;
-        match self.store.notification_accept(scope, new).await? {
+        let accepted = self.store.notification_accept(scope, new).await?;
+        failpoint!("F3");
+        match accepted {
             Accepted::New(notification) => Ok(Sent { notification, replayed: false }),
             Accepted::Replayed(notification) => Ok(Sent { notification, replayed: true }),
             Accepted::KeyReused(id) => Err(Error::RequestIdReused { name: id.to_string() }),

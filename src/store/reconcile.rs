@@ -1,9 +1,9 @@
 //! Deliveries whose outcome is unknown. A look is leased like a claim before the provider is asked, so that replicas do not
 //! ask twice.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -25,7 +25,7 @@ use crate::domain::{
 };
 
 /// Whoever dies in mid-look is followed by another after this long.
-const LOOK_LEASE: TimeDelta = TimeDelta::seconds(45);
+const LOOK_LEASE: Duration = Duration::from_secs(45);
 
 /// A delivery to be looked for at its provider.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Store {
                         .await?;
                     for row in &rows {
                         let mut row = row.clone().into_active_model();
-                        row.lease_until = Set(Some(tx.now + LOOK_LEASE));
+                        row.lease_until = Set(Some(tx.now + dialled!("look_lease", LOOK_LEASE)));
                         row.update(&tx.db).await?;
                     }
                     Ok(rows)
@@ -219,7 +219,7 @@ async fn settle_on(
             note.detail = "The provider has it after all.";
         }
         AfterLook::LookAt(at) => {
-            draft.row.not_before = at.max(tx.now);
+            draft.row.not_before = hastened!(tx.now, at.max(tx.now));
             note.detail = "The provider was asked; it is asked again.";
         }
         AfterLook::SendAgain if draft.row.flags & QUARANTINED == 0 => {

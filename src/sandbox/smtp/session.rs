@@ -196,6 +196,7 @@ impl<'a> Session<'a> {
         let Some((mail_from, (plan, address))) = self.mail_from.clone().zip(self.plan()) else {
             return Ok(Some(self.refuse(Stage::Data, "503 5.5.1 MAIL and RCPT first")));
         };
+        let plan = if plan == MailPlan::Accepted { self.relay.rules.mail_lot(&address) } else { plan };
         if plan == MailPlan::Full {
             return Ok(Some(self.refuse(Stage::Data, "452 4.2.2 Mailbox full")));
         }
@@ -214,7 +215,10 @@ impl<'a> Session<'a> {
             Content::Faulty(reply) => return Ok(Some(self.refuse(Stage::Content, reply))),
             Content::Broken => return Ok(None),
         };
+        let half = self.relay.rules.reply_time() / 2;
+        sleep(half).await;
         let reply = self.store(mail_from, mail, plan, &address);
+        sleep(half).await;
         if plan == MailPlan::Slow {
             sleep(self.relay.rules.slow_reply()).await;
         }

@@ -37,15 +37,16 @@ pub(in super::super) struct Message {
     updated: DateTime<Utc>,
     sent: Option<DateTime<Utc>>,
     taken: Instant,
+    list_lag: Duration,
 }
 
 impl Message {
-    pub(super) fn new(account: &str, order: Order, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(account: &str, order: Order, now: DateTime<Utc>, list_lag: Duration) -> Self {
         let sid = format!("SM{}", Uuid::new_v4().simple());
         // With a Messaging Service the sender is picked later.
         let step = if order.service.is_some() { Step::ACCEPTED } else { Step::QUEUED };
         let account = account.to_owned();
-        Self { sid, account, order, step, created: now, updated: now, sent: None, taken: Instant::now() }
+        Self { sid, account, order, step, created: now, updated: now, sent: None, taken: Instant::now(), list_lag }
     }
 
     pub(super) fn entry(&self, outcome: Outcome, token_uses: usize) -> Entry {
@@ -178,7 +179,7 @@ impl Messages {
         let store = self.store();
         let visible = store.messages.iter().rev().filter(|message| {
             message.account == account
-                && message.taken.elapsed() >= lag
+                && message.taken.elapsed() >= lag.max(message.list_lag)
                 && query.to.as_deref().is_none_or(|to| message.to() == to)
                 && query.from.as_deref().is_none_or(|from| message.shown_from() == Some(from))
         });

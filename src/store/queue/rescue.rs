@@ -82,7 +82,7 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
     draft.row.looks = 0;
     draft.row.absences = 0;
     draft.row.doubt_since = Some(last.map_or(tx.now, |attempt| attempt.intent_at));
-    draft.row.not_before = tx.now + FIRST_LOOK;
+    draft.row.not_before = hastened!(tx.now, tx.now + FIRST_LOOK);
     if draft.row.crashes >= MOST_CRASHES {
         draft.row.flags |= QUARANTINED;
         tracing::error!(delivery.id = %draft.row.id, "delivery quarantined: its worker died too often");

@@ -141,7 +141,7 @@ async fn settle_on(
             draft.row.looks = 0;
             draft.row.absences = 0;
             draft.row.doubt_since = Some(tx.now);
-            draft.row.not_before = at;
+            draft.row.not_before = hastened!(tx.now, at);
         }
     }
     Ok(())

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from .waiting import until
 
-# Ends the server when its standard input closes: the kernel does that when the test process is gone, however it ended.
+# Ends the server when its standard input closes: the kernel does that when the test process is gone, however it ended. A line
+# on its standard input crashes the server and starts it again.
 _KEEPER = """
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >"$2/log" 2>&1 &
-server=$!
-cat >/dev/null
+start() {
+  "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=200 >>"$2/log" 2>&1 &
+  server=$!
+}
+start "$1" "$2"
+while read -r _; do
+  kill -QUIT $server
+  wait $server
+  start "$1" "$2"
+done
 kill -QUIT $server
 wait $server
 rm -rf "$2"
@@ -56,6 +64,9 @@ class Cluster:
             start_new_session=True,
             **self._as,
         )
+        self._wait()
+
+    def _wait(self) -> None:
         try:
             # The socket is there before the server answers.
             until("PostgreSQL answers", 60, lambda: self._run("pg_isready", "-h", str(self._folder)).returncode == 0)
@@ -72,6 +83,26 @@ class Cluster:
         made = self._run("createdb", "-h", str(self._folder), "-U", "postgres", name)
         assert made.returncode == 0, f"createdb: {made.stderr}"
         return f"postgres://postgres@localhost/{name}?host={self._folder}"
+
+    @property
+    def socket(self) -> Path:
+        """Where the server listens; a URL names its folder."""
+        return self._folder / ".s.PGSQL.5432"
+
+    def crash(self) -> None:
+        """Stops the server at once, as if its machine failed, and starts it again; what was committed comes back."""
+        pid = self._pid()
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(b"again\n")
+        self._keeper.stdin.flush()
+        until("another PostgreSQL has started", 60, lambda: self._pid() not in ("", pid))
+        self._wait()
+
+    def _pid(self) -> str:
+        try:
+            return (self._folder / "data" / "postmaster.pid").read_text().partition("\n")[0]
+        except FileNotFoundError:
+            return ""
 
     def stop(self) -> None:
         assert self._keeper.stdin is not None

@@ -99,10 +99,10 @@ def patient(patient_id: str = "pat", **fields: Any) -> Any:
 class Practice:
     """One practice and a token with which its software, its staff and its operator act."""
 
-    def __init__(self, server: Server, practice_id: str = "acme") -> None:
+    def __init__(self, server: Server, practice_id: str = "acme", ttl: str = "1h") -> None:
         self.server = server
         self.id = practice_id
-        self.token = server.token(*ROLES, practice=practice_id)
+        self.token = server.token(*ROLES, practice=practice_id, ttl=ttl)
         self.channel = server.channel()
         self.metadata = (("authorization", f"Bearer {self.token}"),)
         self.notify = contract.notify_service_pb2_grpc.NotifyServiceStub(self.channel)

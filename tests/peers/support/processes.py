@@ -91,6 +91,15 @@ class Process:
         self._child.send_signal(signal.SIGKILL)
         self._child.wait(timeout=10)
 
+    def pause(self) -> None:
+        """As if the machine stood still, for this process alone."""
+        assert self._child is not None and self.alive, f"{self.name} is not there to be paused:\n{self.tail()}"
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._child is not None, f"{self.name} was never started"
+        self._child.send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         assert self._child is not None, f"{self.name} was never started"
         self._child.send_signal(signal.SIGTERM)
@@ -143,9 +152,13 @@ class Server(Process):
         return f"http://{self.http_address}"
 
     def start(self) -> "Server":
-        self.spawn([binary(), "serve", "--migrate"], self.env)
+        self.spawn_again()
         self.wait_for("/readyz says ready", self.ready)
         return self
+
+    def spawn_again(self) -> None:
+        """Starts it, and leaves the waiting to others."""
+        self.spawn([binary(), "serve", "--migrate"], self.env)
 
     def ready(self) -> bool:
         try:
