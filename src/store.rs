@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod grounds;
 mod health;
+mod idem;
 mod image;
 mod links;
 mod notifications;
@@ -19,6 +20,8 @@ mod preferences;
 mod queue;
 mod receipts;
 mod reconcile;
+mod retry;
+mod stop;
 mod tx;
 mod vault;
 
@@ -42,6 +45,8 @@ pub use page::Keyset;
 pub use queue::{Claimed, Destination, Settlement};
 pub use receipts::{Applied, Receipt};
 pub use reconcile::Doubt;
+pub use retry::{NewRetry, Retried};
+pub use stop::Cancelled;
 
 use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
 use dialect::{Connections, Dialect};

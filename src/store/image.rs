@@ -25,6 +25,8 @@ pub(super) const CLOSED: i16 = 3;
 pub(super) const POSSIBLE_DUPLICATE: i32 = 1;
 /// Its worker died too often.
 pub(super) const QUARANTINED: i32 = 4;
+/// Somebody asked to stop it while more could not be done: no further try follows.
+pub(super) const STOP_ASKED: i32 = 8;
 
 const NOTIFICATION: i16 = 1;
 const CONVERSATION_MESSAGE: i16 = 2;
@@ -44,6 +46,10 @@ impl Draft {
 
     pub(super) fn facts(&self) -> Facts {
         Facts::from_bits(self.row.facts)
+    }
+
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.row == self.before
     }
 
     pub(super) fn channel(&self) -> Result<Channel, StoreError> {

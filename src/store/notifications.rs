@@ -10,14 +10,14 @@ use super::{
     feed::{self, Change},
     grounds, image,
     image::{CLOSED, WAITING},
-    links,
+    links, stop,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
 use crate::domain::{
     ActorType, Author, Channel, ChannelSet, Content, Decision, DecisionStep, Delivery, DeliveryEvent, DeliveryId,
-    DeliveryState, Facts, Kind, NotificationId, Outcome, Patient, PatientId, Phi, Provider, Scope, SkipReason, Source,
-    shown,
+    DeliveryState, Facts, GIVE_UP_AFTER, Kind, NotificationId, Outcome, Patient, PatientId, Phi, Provider, Scope,
+    SkipReason, Source, shown,
 };
 
 const DECISIONS: Sealed = Sealed { table: "notification", column: "decisions_ct" };
@@ -49,6 +49,10 @@ pub struct NewNotification {
     pub schedule_time: Option<DateTime<Utc>>,
     /// No attempt after.
     pub expire_time: DateTime<Utc>,
+    /// The sender named no end: when staff send it again, the usual time starts anew.
+    pub default_expiry: bool,
+    /// For a reminder, the start of the visit.
+    pub visit_time: Option<DateTime<Utc>>,
     /// One per channel, used or not.
     pub decisions: Vec<Decision>,
     /// One per channel considered.
@@ -247,6 +251,8 @@ async fn accept_on(
     scope: &Scope,
     new: &NewNotification,
 ) -> Result<NotificationRecord, StoreError> {
+    // First of all: deliveries are locked before gates.
+    let void = stop::void_on(tx, scope, new).await?;
     let row = notification_row(tx, keys, scope, new)?;
     notification::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
     let used = new.decisions.iter().filter(|decision| decision.uses());
@@ -275,13 +281,17 @@ async fn accept_on(
     delivery_event::Entity::insert_many(events).exec_without_returning(&tx.db).await?;
 
     let deliveries = rows.iter().map(image::to_delivery).collect::<Result<Vec<_>, _>>()?;
-    let changes = rows.iter().zip(&deliveries).map(|(row, delivery)| Change {
+    let mut changes = Vec::with_capacity(void.len() + rows.len());
+    for draft in void.into_values() {
+        changes.extend(draft.save_on(tx).await?);
+    }
+    changes.extend(rows.iter().zip(&deliveries).map(|(row, delivery)| Change {
         image: Some(delivery.clone()),
         previous_state: None,
         class: row.class,
         opened: i64::from(row.phase != CLOSED),
-    });
-    feed::append_on(tx, scope.practice(), changes.collect()).await?;
+    }));
+    feed::append_on(tx, scope.practice(), changes).await?;
     to_record(row, deliveries)
 }
 
@@ -306,6 +316,8 @@ fn notification_row(
         schedule_time: new.schedule_time,
         expire_time: new.expire_time,
         cancel_time: None,
+        default_expiry: new.default_expiry,
+        visit_time: new.visit_time,
         creator_type: scope.author().kind as i16,
         creator_id: scope.author().id.clone(),
         creator_name: scope.author().display_name.clone(),
@@ -363,7 +375,7 @@ fn delivery_row(
         claimed_by: None,
         lease_until: None,
         not_before: decision.attempt_time.max(tx.now),
-        give_up_at: decision.attempt_time.max(tx.now) + chrono::TimeDelta::hours(24),
+        give_up_at: decision.attempt_time.max(tx.now) + GIVE_UP_AFTER,
         expires_at: new.expire_time,
         attempts: i32::from(stored),
         crashes: 0,
@@ -435,7 +447,11 @@ struct ContentBody {
     template_version: i32,
 }
 
-fn content_row(keys: &PracticeKeys, id: DeliveryId, content: &Content) -> Result<content::Model, StoreError> {
+pub(super) fn content_row(
+    keys: &PracticeKeys,
+    id: DeliveryId,
+    content: &Content,
+) -> Result<content::Model, StoreError> {
     let body = ContentBody {
         subject: content.subject.expose().clone(),
         text: content.text.expose().clone(),

@@ -25,7 +25,7 @@ use crate::{
         },
         feed, grounds,
         image::{Draft, IN_FLIGHT, Note, WAITING},
-        notifications, preferences,
+        notifications, preferences, stop,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -186,6 +186,9 @@ impl<'a> World<'a> {
         draft: &mut Draft,
     ) -> Result<Option<Claimed>, StoreError> {
         let channel = draft.channel()?;
+        if stop::ends_instead(draft, tx.now)? {
+            return Ok(None);
+        }
         let Some(patient) = self.patients.get(&draft.row.patient_id) else {
             refuse(tx, draft, SkipReason::PatientInactive);
             return Ok(None);
