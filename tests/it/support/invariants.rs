@@ -184,6 +184,10 @@ async fn rows_fit_together(t: &TestStore) {
             "SELECT count(*) FROM delivery d JOIN attempt a ON a.delivery_id = d.id WHERE d.state = 7 AND a.verdict <> 2",
         ),
         (
+            "one that is called skipped or cancelled although it may have left",
+            "SELECT count(*) FROM delivery WHERE facts & 6144 <> 0 AND facts & 49152 <> 0",
+        ),
+        (
             "a delivery that waits and is to be stopped",
             "SELECT count(*) FROM delivery WHERE phase = 0 AND flags & 8 <> 0",
         ),
