@@ -15,6 +15,8 @@ mod kind;
 mod notification;
 mod phi;
 mod reconcile;
+mod retry;
+mod schedule;
 mod settings;
 pub mod sms;
 pub mod template;
@@ -37,6 +39,8 @@ pub use notification::{
 };
 pub use phi::Phi;
 pub use reconcile::{AfterLook, Inquiry, Look};
+pub use retry::RetryBar;
+pub use schedule::{Expiry, GIVE_UP_AFTER};
 pub use settings::{
     Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridSettings,
     SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount,

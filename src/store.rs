@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod grounds;
 mod health;
+mod idem;
 mod image;
 mod lane;
 mod links;
@@ -20,6 +21,8 @@ mod preferences;
 mod queue;
 mod receipts;
 mod reconcile;
+mod retry;
+mod stop;
 mod tx;
 mod vault;
 
@@ -43,6 +46,8 @@ pub use page::Keyset;
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, Receipt};
 pub use reconcile::Doubt;
+pub use retry::{NewRetry, Retried};
+pub use stop::Cancelled;
 
 use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
 use dialect::{Connections, Dialect};

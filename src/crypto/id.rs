@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::{Timestamp, Uuid};
 
 use super::secret::random;
@@ -27,10 +27,17 @@ pub fn new_id(now: DateTime<Utc>) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix_time(millis / 1000, nanos, count.into(), COUNTER_BITS))
 }
 
+/// A new id for `now` that also comes after `earlier`, one of ours, whatever the clock was when that one was made.
+#[must_use]
+pub fn new_id_after(now: DateTime<Utc>, earlier: Uuid) -> Uuid {
+    let made = earlier.get_timestamp().map(|time| time.to_unix());
+    let made = made.and_then(|(seconds, nanos)| DateTime::from_timestamp(seconds.cast_signed(), nanos));
+    new_id(made.map_or(now, |made| now.max(made + TimeDelta::milliseconds(1))))
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
-    use chrono::TimeDelta;
     use uuid::{Variant, Version};
 
     use super::*;
@@ -59,6 +66,15 @@ mod tests {
             assert!(new_id(time() - TimeDelta::milliseconds(1)) < id);
             assert!(new_id(time() + TimeDelta::milliseconds(1)) > id);
         }
+    }
+
+    #[test]
+    fn an_id_comes_after_an_earlier_one_also_when_the_clock_went_back() {
+        let earlier = new_id(time());
+        assert!(new_id_after(time() - TimeDelta::minutes(5), earlier) > earlier);
+        assert!(new_id_after(time(), earlier) > earlier);
+        let later = new_id_after(time() + TimeDelta::minutes(5), earlier);
+        assert!(later > new_id(time() + TimeDelta::minutes(4)));
     }
 
     #[test]

@@ -164,6 +164,24 @@ impl Kind {
         self as i16
     }
 
+    /// The kind whose notices lose their point when one of this kind is accepted for the same patient and reference.
+    #[must_use]
+    pub const fn voids(self) -> Option<Self> {
+        match self {
+            Self::AppointmentCancelled => Some(Self::AppointmentReminder),
+            Self::PaymentReceived => Some(Self::PaymentDue),
+            Self::AppointmentReminder
+            | Self::AppointmentConfirmed
+            | Self::PaymentDue
+            | Self::PaymentFailed
+            | Self::MessageReceived
+            | Self::DocumentShared
+            | Self::System
+            | Self::Announcement
+            | Self::Custom => None,
+        }
+    }
+
     /// The channels in use unless the practice or the patient says otherwise (mission 2.1). An announcement has none:
     /// each broadcast names its own.
     #[must_use]

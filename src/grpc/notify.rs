@@ -75,14 +75,18 @@ impl NotifyService for Handlers {
         &self,
         request: Request<CancelNotificationRequest>,
     ) -> Result<Response<CancelNotificationResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, SENDERS)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, SENDERS)?;
+        let id = convert::notification::to_cancel(request.get_ref())?;
+        Ok(Response::new(convert::notification::cancelled(self.notify.cancel(&scope, id).await?)))
     }
 
     async fn retry_delivery(
         &self,
         request: Request<RetryDeliveryRequest>,
     ) -> Result<Response<RetryDeliveryResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff])
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::Staff])?;
+        let order = convert::delivery::to_retry(request.into_inner())?;
+        Ok(Response::new(convert::delivery::resent(self.notify.retry(&scope, order).await?)))
     }
 
     async fn list_deliveries(

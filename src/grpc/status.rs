@@ -105,6 +105,7 @@ const fn kind(error: &Error) -> (Code, ErrorReason) {
         Error::CursorExpired { .. } => (Code::OutOfRange, ErrorReason::CursorExpired),
         Error::NotFound { .. } => (Code::NotFound, ErrorReason::NotFound),
         Error::RequestIdReused { .. } => (Code::AlreadyExists, ErrorReason::RequestIdReused),
+        Error::StateForbids { .. } => (Code::FailedPrecondition, ErrorReason::StateForbids),
         Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
@@ -135,9 +136,15 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             details.set_resource_info(*resource, name, "", "there is none in this practice");
             HashMap::new()
         }
-        Error::RequestIdReused { name } => {
-            details.set_resource_info("notification", name, "", "it was made by the first request of this id");
+        Error::RequestIdReused { resource, name } => {
+            details.set_resource_info(*resource, name, "", "it was made by the first request of this id");
             HashMap::new()
+        }
+        Error::StateForbids { state, message, name } => {
+            // Words are written as those of the contract's enums.
+            let state = state.to_uppercase();
+            details.add_precondition_failure_violation(&state, name, *message);
+            key("state", state)
         }
         Error::EtagMismatch { current } => key("current_etag", current.clone()),
         Error::RateLimited { retry_after, limit } => {

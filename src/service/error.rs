@@ -59,7 +59,19 @@ pub enum Error {
     /// `REQUEST_ID_REUSED`.
     #[error("the request_id was used before with different content")]
     RequestIdReused {
-        /// What it made then.
+        /// What kind of thing it made then.
+        resource: &'static str,
+        /// Which.
+        name: String,
+    },
+    /// `STATE_FORBIDS`.
+    #[error("{message}")]
+    StateForbids {
+        /// The state, as a word.
+        state: &'static str,
+        /// What stands in the way.
+        message: &'static str,
+        /// The id of what is in that state.
         name: String,
     },
     /// `ETAG_MISMATCH`.
@@ -104,11 +116,19 @@ impl Error {
         Self::NotFound { resource, name: name.to_string() }
     }
 
-    /// Names the thing that a store could not find, which it does not know how the caller called.
+    /// A key that made something else before.
+    pub fn request_id_reused(resource: &'static str, name: impl ToString) -> Self {
+        Self::RequestIdReused { resource, name: name.to_string() }
+    }
+
+    /// Names the thing that a store could not find, or whose state forbids what was asked, which it does not know how the caller called.
     #[must_use]
     pub fn named(self, id: impl ToString) -> Self {
         match self {
             Self::NotFound { resource, name } if name.is_empty() => Self::NotFound { resource, name: id.to_string() },
+            Self::StateForbids { state, message, name } if name.is_empty() => {
+                Self::StateForbids { state, message, name: id.to_string() }
+            }
             other => other,
         }
     }
@@ -121,6 +141,7 @@ impl From<StoreError> for Error {
             StoreError::NotFound("practice") => Self::Denied(Denied::Scope),
             StoreError::NotFound(resource) => Self::not_found(resource, ""),
             StoreError::Conflict { current } => Self::EtagMismatch { current: current.to_string() },
+            StoreError::StateForbids { state, message } => Self::StateForbids { state, message, name: String::new() },
             StoreError::Busy(_) => Self::StoreUnavailable(Some(error)),
             StoreError::Overloaded => {
                 Self::RateLimited { retry_after: Duration::from_secs(1), limit: "writes waiting" }

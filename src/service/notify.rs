@@ -1,31 +1,25 @@
 //! Notifications: decide, render, store, return. Sending follows by itself.
 
+mod prepare;
+
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 
 use crate::{
     clock::SharedClock,
-    crypto::{self, FingerprintKey, Purpose, TokenKey},
+    crypto::{FingerprintKey, Purpose, TokenKey},
     domain::{
-        Channel, ChannelSet, Decision, DeliveryFilter, DeliveryId, EmailAddress, Grounds, NotificationId, PatientId,
-        Payload, Phi, PhoneNumber, Priority, Scope, SecureLink,
-        template::{self, RenderError, Rendering},
+        ChannelSet, Delivery, DeliveryFilter, DeliveryId, NotificationId, PatientId, Payload, Phi, Priority, Scope,
     },
-    service::{Error, Violation, pages::Pages},
+    service::{Error, pages::Pages},
     store::{
-        Accepted, Basis, DeliveryPage, GroundsRow, Keyset, NewDelivery, NewLink, NewNotification, NotificationDetail,
-        NotificationRecord, Store, StoreError,
+        Accepted, Basis, Cancelled, DeliveryPage, Keyset, NewRetry, NotificationDetail, NotificationRecord, Retried,
+        Store, StoreError,
     },
 };
 
-/// Longest time ahead for which a notification may be scheduled.
-const FARTHEST_SCHEDULE: TimeDelta = TimeDelta::days(400);
-/// How long a notification waits for its chance unless the caller says otherwise.
-const DEFAULT_LIFE: TimeDelta = TimeDelta::hours(12);
-/// How long a secure link opens unless the caller says otherwise.
-const DEFAULT_LINK_LIFE: TimeDelta = TimeDelta::days(14);
 /// The list that page tokens of deliveries are for.
 const LIST: &str = "deliveries";
 /// How many items of a batch are worked on at once.
@@ -65,6 +59,33 @@ pub struct Sent {
     pub replayed: bool,
 }
 
+/// What a cancel yields.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// The notification as it is now.
+    pub notification: NotificationRecord,
+    /// What this call did.
+    pub done: Cancelled,
+}
+
+/// A request to send a delivery again.
+#[derive(Clone, Debug)]
+pub struct RetryOrder {
+    /// The caller's key.
+    pub request_id: String,
+    /// What to send again.
+    pub delivery: DeliveryId,
+}
+
+/// What a retry yields.
+#[derive(Clone, Debug)]
+pub struct Resent {
+    /// The new delivery as it is now.
+    pub delivery: Delivery,
+    /// The key had been accepted before.
+    pub replayed: bool,
+}
+
 /// Which deliveries a list is asked for.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
@@ -86,7 +107,7 @@ pub struct ListQuery {
 #[derive(Debug)]
 pub struct ListPage {
     /// The deliveries, newest first.
-    pub deliveries: Vec<crate::domain::Delivery>,
+    pub deliveries: Vec<Delivery>,
     /// Empty on the last page.
     pub next_page_token: String,
     /// Where to start watching; first page only, else empty.
@@ -132,7 +153,7 @@ impl Notify {
                     let notification = self.store.notification_get(scope, id).await?;
                     return Ok(Sent { notification, replayed: true });
                 }
-                Basis::Other(id) => return Err(Error::RequestIdReused { name: id.to_string() }),
+                Basis::Other(id) => return Err(Error::request_id_reused("notification", id)),
                 Basis::NoPatient => return Err(Error::not_found("patient", &order.patient)),
                 Basis::Grounds(grounds) => *grounds,
             };
@@ -142,7 +163,7 @@ impl Notify {
         match accepted {
             Accepted::New(notification) => Ok(Sent { notification, replayed: false }),
             Accepted::Replayed(notification) => Ok(Sent { notification, replayed: true }),
-            Accepted::KeyReused(id) => Err(Error::RequestIdReused { name: id.to_string() }),
+            Accepted::KeyReused(id) => Err(Error::request_id_reused("notification", id)),
         }
     }
 
@@ -159,12 +180,45 @@ impl Notify {
     pub async fn get(&self, scope: &Scope, id: NotificationId, full: bool) -> Result<NotificationDetail, Error> {
         match self.store.notification_detail(scope, id, full).await {
             Ok(detail) => Ok(detail),
-            Err(error @ StoreError::NotFound("notification")) => {
-                // In a practice that is not there nothing is looked for: it is refused like a foreign one.
-                self.store.practice_get(scope).await?;
-                Err(Error::from(error).named(id))
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.absent(scope, error, id).await),
+        }
+    }
+
+    /// Stops what can still be stopped of a notification and revokes its links. A repeat finds nothing left to stop.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
+    pub async fn cancel(&self, scope: &Scope, id: NotificationId) -> Result<Stopped, Error> {
+        match self.store.notification_cancel(scope, id).await {
+            Ok(done) => Ok(Stopped { notification: self.store.notification_get(scope, id).await?, done }),
+            Err(error) => Err(self.absent(scope, error, id).await),
+        }
+    }
+
+    /// Sends a delivery again, as a new one. A repeat of the same request yields what the first one made, as it is now.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `REQUEST_ID_REUSED`, `STATE_FORBIDS`; `SCOPE_FORBIDDEN` when there is no such practice.
+    pub async fn retry(&self, scope: &Scope, order: RetryOrder) -> Result<Resent, Error> {
+        let RetryOrder { request_id, delivery } = order;
+        let fingerprint = self.fingerprints.fingerprint(delivery.0.as_bytes());
+        let retry = NewRetry { request_id, fingerprint, delivery };
+        match self.store.delivery_retry(scope, retry).await.map_err(|error| Error::from(error).named(delivery))? {
+            Retried::New(delivery) => Ok(Resent { delivery, replayed: false }),
+            Retried::Replayed(delivery) => Ok(Resent { delivery, replayed: true }),
+            Retried::KeyReused(id) => Err(Error::request_id_reused("delivery", id)),
+        }
+    }
+
+    /// What to answer when a notification could not be found, or something else went wrong.
+    async fn absent(&self, scope: &Scope, error: StoreError, id: NotificationId) -> Error {
+        if !matches!(error, StoreError::NotFound("notification")) {
+            return error.into();
+        }
+        // In a practice that is not there nothing is looked for: it is refused like a foreign one.
+        match self.store.practice_get(scope).await {
+            Ok(_) => Error::from(error).named(id),
+            Err(no_practice) => no_practice.into(),
         }
     }
 
@@ -191,187 +245,4 @@ impl Notify {
         };
         Ok(ListPage { deliveries, next_page_token, watch_cursor })
     }
-
-    async fn prepare(
-        &self,
-        order: Order,
-        grounds: GroundsRow,
-        fingerprint: [u8; 32],
-    ) -> Result<NewNotification, Error> {
-        let now = grounds.now;
-        let violations: Vec<_> = check_times(&order, now).into_iter().chain(check_link(&order, &grounds)).collect();
-        if !violations.is_empty() {
-            return Err(Error::FieldInvalid(violations));
-        }
-        let not_before = first_time(&order, now);
-        let expire_time = expire_time(&order, now);
-        let decisions: Vec<Decision> = Channel::ALL
-            .into_iter()
-            .map(|channel| decide(&order, &grounds, channel, not_before, expire_time))
-            .collect();
-        let (link, links) = self.link(&order, not_before);
-        let id = NotificationId(crypto::new_id(self.clock.now()));
-        let considered: Vec<_> = decisions.iter().filter(|decision| decision.considered).cloned().collect();
-        let used: Vec<Channel> = considered.iter().filter(|decision| decision.uses()).map(|it| it.channel).collect();
-        // Rendering is bounded, but it is work: it does not belong on a thread that serves connections.
-        let rendered = tokio::task::spawn_blocking(move || {
-            let contents: Result<Vec<_>, _> = used
-                .into_iter()
-                .map(|channel| Ok((channel, render(&order, &grounds, channel, link.as_deref())?)))
-                .collect();
-            contents.map(|contents| (order, grounds, contents))
-        });
-        let (order, grounds, mut contents) =
-            rendered.await.map_err(|error| Error::Internal(error.into()))?.map_err(unrenderable)?;
-        let deliveries = considered.iter().map(|decision| NewDelivery {
-            id: DeliveryId(crypto::new_id(self.clock.now())),
-            channel: decision.channel,
-            address_hint: hint(&grounds, decision.channel),
-            content: contents
-                .iter_mut()
-                .find(|(channel, _)| *channel == decision.channel)
-                .map(|(_, content)| std::mem::take(content)),
-        });
-        Ok(NewNotification {
-            id,
-            request_id: order.request_id,
-            fingerprint,
-            deliveries: deliveries.collect(),
-            kind: order.payload.kind(),
-            security: matches!(&order.payload, Payload::System(notice) if notice.security),
-            patient: grounds.patient,
-            reference: order.reference,
-            urgent: order.priority == Priority::Urgent,
-            requested: order.channels,
-            schedule_time: order.schedule_time,
-            expire_time,
-            decisions,
-            links,
-        })
-    }
-
-    /// The short address that stands for the sender's link, and what is kept of it.
-    fn link(&self, order: &Order, not_before: DateTime<Utc>) -> (Option<String>, Vec<NewLink>) {
-        let Some(SecureLink { target_url, ttl, max_opens }) = order.payload.link() else { return (None, Vec::new()) };
-        let token = crypto::random_token();
-        let new = NewLink {
-            token_digest: self.fingerprints.fingerprint(&token),
-            target_url: target_url.clone(),
-            expire_time: not_before + ttl.unwrap_or(DEFAULT_LINK_LIFE),
-            max_opens: i32::try_from(*max_opens).unwrap_or(i32::MAX),
-        };
-        (Some(format!("{}/l/{}", self.public_url, crypto::base64url(&token))), vec![new])
-    }
-}
-
-/// The earliest time at which it may go.
-fn first_time(order: &Order, now: DateTime<Utc>) -> DateTime<Utc> {
-    order.schedule_time.unwrap_or(now).max(now)
-}
-
-/// What only the clock can tell of the order's times.
-fn check_times(order: &Order, now: DateTime<Utc>) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    if order.schedule_time.is_some_and(|time| time > now + FARTHEST_SCHEDULE) {
-        violations.push(Violation::new("notification.schedule_time", "must be at most 400 days ahead"));
-    }
-    if order.expire_time.is_some_and(|time| time <= first_time(order, now)) {
-        violations.push(Violation::new("notification.expire_time", "must be in the future and after schedule_time"));
-    }
-    violations
-}
-
-/// When the notification ends.
-fn expire_time(order: &Order, now: DateTime<Utc>) -> DateTime<Utc> {
-    let end = order.expire_time.unwrap_or(first_time(order, now) + DEFAULT_LIFE);
-    match &order.payload {
-        // A reminder of a visit that has begun is worse than none.
-        Payload::AppointmentReminder(visit) => end.min(visit.start_time),
-        _ => end,
-    }
-}
-
-/// What only the practice's settings can tell of the order's link.
-fn check_link(order: &Order, grounds: &GroundsRow) -> Option<Violation> {
-    let link = order.payload.link()?;
-    let host = url::Url::parse(&link.target_url).ok().and_then(|url| url.host_str().map(str::to_lowercase));
-    if host.is_some_and(|host| grounds.settings.link_hosts.contains(&host)) {
-        return None;
-    }
-    let field = format!("notification.{}.link.target_url", arm(&order.payload));
-    Some(Violation::new(field, "must lead to a host that is in the practice's link_hosts"))
-}
-
-/// The name of the payload's arm in the contract.
-const fn arm(payload: &Payload) -> &'static str {
-    match payload {
-        Payload::AppointmentReminder(_) => "appointment_reminder",
-        Payload::AppointmentConfirmed(_) => "appointment_confirmed",
-        Payload::AppointmentCancelled(_) => "appointment_cancelled",
-        Payload::PaymentDue(_) => "payment_due",
-        Payload::PaymentReceived(_) => "payment_received",
-        Payload::PaymentFailed(_) => "payment_failed",
-        Payload::MessageReceived(_) => "message_received",
-        Payload::DocumentShared(_) => "document_shared",
-        Payload::System(_) => "system",
-        Payload::Custom(_) => "custom",
-    }
-}
-
-fn decide(
-    order: &Order,
-    row: &GroundsRow,
-    channel: Channel,
-    not_before: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
-) -> Decision {
-    let grounds = Grounds {
-        patient: &row.patient,
-        settings: &row.settings,
-        kind: order.payload.kind(),
-        requested: order.channels,
-        gates: row.gates.get(&channel).copied().unwrap_or_default(),
-        sms_regions: &row.sms_regions,
-        not_before,
-        expires_at,
-        now: row.now,
-    };
-    grounds.decide(channel)
-}
-
-fn render(
-    order: &Order,
-    grounds: &GroundsRow,
-    channel: Channel,
-    link: Option<&str>,
-) -> Result<crate::domain::Content, RenderError> {
-    template::render(&Rendering {
-        channel,
-        payload: &order.payload,
-        custom_content: order.custom_content.as_ref(),
-        practice: &grounds.practice,
-        patient: &grounds.patient,
-        sms_prefix: grounds.settings.sms_prefix(&grounds.practice),
-        phi_permitted: grounds.settings.email.phi_permitted(),
-        link,
-    })
-}
-
-fn unrenderable(error: RenderError) -> Error {
-    match error {
-        RenderError::UnknownTemplate => {
-            Error::field("notification.custom.template_key", "the practice has no template of that key")
-        }
-        RenderError::TooLong => Error::field("notification", "the text would be too long for the channel"),
-        RenderError::Template(_) => Error::Internal(Box::new(error)),
-    }
-}
-
-fn hint(grounds: &GroundsRow, channel: Channel) -> String {
-    match channel {
-        Channel::Email => grounds.patient.email.as_ref().map(EmailAddress::mask),
-        Channel::Sms => grounds.patient.mobile_phone.as_ref().map(PhoneNumber::mask),
-        Channel::InApp | Channel::Push => None,
-    }
-    .unwrap_or_default()
 }

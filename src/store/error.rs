@@ -16,6 +16,14 @@ pub enum StoreError {
         /// The revision that it has now.
         current: i64,
     },
+    /// The thing is there, and its state does not allow it.
+    #[error("{message}")]
+    StateForbids {
+        /// The state, as a word for programs.
+        state: &'static str,
+        /// What stands in the way; fit to show to staff.
+        message: &'static str,
+    },
     /// The database is out of reach or too busy; worth another try.
     #[error("the database is out of reach")]
     Busy(#[source] Arc<DbErr>),

@@ -29,6 +29,8 @@ pub(super) const CLOSED: i16 = 3;
 pub(super) const POSSIBLE_DUPLICATE: i32 = 1;
 /// Its worker died too often.
 pub(super) const QUARANTINED: i32 = 4;
+/// Somebody asked to stop it while more could not be done: no further try follows.
+pub(super) const STOP_ASKED: i32 = 8;
 
 const NOTIFICATION: i16 = 1;
 const CONVERSATION_MESSAGE: i16 = 2;
@@ -48,6 +50,10 @@ impl Draft {
 
     pub(super) fn facts(&self) -> Facts {
         Facts::from_bits(self.row.facts)
+    }
+
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.row == self.before
     }
 
     pub(super) fn channel(&self) -> Result<Channel, StoreError> {
@@ -140,9 +146,14 @@ impl Draft {
     }
 }
 
-/// Writes rows, attempts and timelines, a statement a table, and appends the changes to the feed: the last thing of a
-/// transaction.
+/// Writes drafts and appends their changes to the feed: the last thing of a transaction.
 pub(super) async fn save_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>) -> Result<(), StoreError> {
+    let changes = write_all_on(tx, drafts).await?;
+    feed::append_on(tx, changes).await
+}
+
+/// Writes the rows and timelines of drafts, a statement a table. Yields the changes for the feed.
+pub(super) async fn write_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>) -> Result<Vec<Change>, StoreError> {
     let (mut rows, mut events, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for mut draft in drafts {
         changes.extend(draft.seal(tx.now)?);
@@ -153,7 +164,7 @@ pub(super) async fn save_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>
     }
     tx.put_all(rows).await?;
     tx.insert_all(events).await?;
-    feed::append_on(tx, changes).await
+    Ok(changes)
 }
 
 impl Change {

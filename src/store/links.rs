@@ -3,7 +3,10 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect, sea_query::Expr,
+};
 
 use super::{
     Store, StoreError,
@@ -75,6 +78,22 @@ pub(super) async fn insert_on(
     Ok(())
 }
 
+/// Revokes those links of a notification that would still open. Says how many.
+pub(super) async fn revoke_on(tx: &Tx, notification: NotificationId) -> Result<i32, StoreError> {
+    let unused = Condition::any()
+        .add(link::Column::MaxOpens.eq(0))
+        .add(Expr::col(link::Column::Opens).lt(Expr::col(link::Column::MaxOpens)));
+    let revoked = link::Entity::update_many()
+        .col_expr(link::Column::RevokeTime, Expr::value(tx.now))
+        .filter(link::Column::NotificationId.eq(notification.0))
+        .filter(link::Column::RevokeTime.is_null())
+        .filter(link::Column::ExpireTime.gt(tx.now))
+        .filter(unused)
+        .exec(&tx.db)
+        .await?;
+    Ok(i32::try_from(revoked.rows_affected).unwrap_or(i32::MAX))
+}
+
 fn is_open(row: &link::Model, now: DateTime<Utc>) -> bool {
     row.revoke_time.is_none() && now < row.expire_time && (row.max_opens == 0 || row.opens < row.max_opens)
 }
@@ -129,7 +148,6 @@ impl Store {
 
 /// The deliveries that carried the link and do not know yet that it was opened, locked in the order of their ids.
 async fn opened_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
-    use sea_orm::{ColumnTrait, QueryFilter, QueryOrder};
     let rows = delivery::Entity::find()
         .filter(delivery::Column::SourceId.eq(row.notification_id))
         .filter(delivery::Column::SendTime.is_not_null())

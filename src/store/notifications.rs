@@ -21,8 +21,8 @@ pub(super) use accept::Accept;
 pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, unpack};
-pub(super) use sealed::to_content;
-use sealed::{content_on, open_decisions};
+use sealed::open_decisions;
+pub(super) use sealed::{content_on, content_row, to_content};
 
 const NOTIFICATIONS: i16 = 1;
 
@@ -51,6 +51,10 @@ pub struct NewNotification {
     pub schedule_time: Option<DateTime<Utc>>,
     /// No attempt after.
     pub expire_time: DateTime<Utc>,
+    /// The sender named no end: when staff send it again, the usual time starts anew.
+    pub default_expiry: bool,
+    /// For a reminder, the start of the visit.
+    pub visit_time: Option<DateTime<Utc>>,
     /// One per channel, used or not.
     pub decisions: Vec<Decision>,
     /// One per channel considered.

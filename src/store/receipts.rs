@@ -9,6 +9,7 @@ use super::{
     health::{self, Sign},
     image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
     queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, ref_is_free_on, suppress_on, verdict},
+    retry,
 };
 use crate::domain::{DeliveryId, Facts, Failure, FailureReason, Scope};
 
@@ -79,6 +80,7 @@ impl Store {
                         health::note_on(tx, scope.practice(), draft.channel()?, &sign).await?;
                     }
                 }
+                retry::proved_on(tx, &mut drafts, seen.delivery_id).await?;
                 save_all_on(tx, drafts.into_values()).await?;
                 Ok(Applied::New)
             })

@@ -16,9 +16,10 @@ use super::{
     directory::stored_practice,
     entity::{attempt, content, delivery, practice},
     grounds,
-    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, WAITING, save_all_on},
+    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING, save_all_on},
     notifications, preferences,
     queue::{attempts_on, closed_as_sent, drafts_on, ref_is_free_on, verdict},
+    retry,
 };
 use crate::domain::{
     Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
@@ -183,6 +184,7 @@ impl Store {
                 }
                 draft.row.absences = inquiry.absences_after(&look);
                 settle_on(tx, draft, attempt, (&look, facts), inquiry.after(&look, random)).await?;
+                retry::proved_on(tx, &mut drafts, id.0).await?;
                 save_all_on(tx, drafts.into_values()).await
             })
         })
@@ -221,6 +223,14 @@ async fn settle_on(
         AfterLook::LookAt(at) => {
             draft.row.not_before = hastened!(tx.now, at.max(tx.now));
             note.detail = "The provider was asked; it is asked again.";
+        }
+        AfterLook::SendAgain | AfterLook::ResendFlagged if draft.row.flags & STOP_ASKED != 0 => {
+            if after == AfterLook::SendAgain {
+                row.verdict = Set(Some(verdict::ABSENT));
+            }
+            draft.add(Facts::UNKNOWN_CLOSED, tx.now)?;
+            draft.close();
+            note.detail = "It was stopped meanwhile and is not sent again.";
         }
         AfterLook::SendAgain if draft.row.flags & QUARANTINED == 0 => {
             row.verdict = Set(Some(verdict::ABSENT));

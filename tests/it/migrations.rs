@@ -70,6 +70,41 @@ async fn again(backend: Backend) {
     assert_eq!(names, known, "names sort in the order in which the changes are applied");
 }
 
+/// Notifications from before `default_expiry` keep the end that they have: it may have been the sender's.
+async fn old_notifications(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    let change = "m20261125_000010_add_expiry_to_notifications";
+    let before = Migrator::migrations().iter().position(|migration| migration.name() == change).unwrap();
+    Migrator::up(&db, Some(u32::try_from(before).unwrap())).await.unwrap();
+    let (id, bytes) = match backend {
+        Backend::Sqlite => ("x'00000000000000000000000000000001'", "x'00'"),
+        Backend::Postgres => ("'00000000-0000-0000-0000-000000000001'", "'\\x00'"),
+    };
+    let insert = format!(
+        "INSERT INTO notification (id, practice_id, patient_id, kind, reference, request_id, urgent, security, requested, \
+         create_time, expire_time, creator_type, creator_id, creator_name, decisions_ct) \
+         VALUES ({id}, 'acme', 'pat', 1, '', 'r1', false, false, 0, \
+         '2026-03-02 15:00:00+00:00', '2026-03-03 15:00:00+00:00', 1, '', '', {bytes})"
+    );
+    db.execute_unprepared(&insert).await.unwrap();
+    Migrator::up(&db, None).await.unwrap();
+    let query = "SELECT default_expiry, visit_time IS NULL, expire_time > create_time FROM notification";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    let row: Vec<bool> = (0..3).map(|place| rows[0].try_get_by_index(place).unwrap()).collect();
+    assert_eq!((rows.len(), row), (1, vec![false, true, true]));
+}
+
+#[tokio::test]
+async fn notifications_from_before_keep_their_end_sqlite() {
+    old_notifications(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn notifications_from_before_keep_their_end_postgres() {
+    old_notifications(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn every_change_can_be_taken_back_and_applied_anew_sqlite() {
     up_down_up(Backend::Sqlite).await;

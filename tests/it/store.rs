@@ -2,6 +2,7 @@
 
 mod accepts;
 mod at_rest;
+mod cancels;
 mod claims;
 mod doubts;
 mod feeds;
@@ -15,8 +16,10 @@ mod patients;
 mod practices;
 mod races;
 mod receipts;
+mod retries;
 mod settlements;
 mod turns;
+mod voids;
 mod walk;
 
 use crate::support::{TestStore, on_both};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    check::{Check, page_size},
+    check::{Check, page_size, request_id},
     timestamp,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     grpc::proto::{self, watch_deliveries_request::Start as Beginning},
     service::{
         Error,
-        notify::{ListPage, ListQuery},
+        notify::{ListPage, ListQuery, Resent, RetryOrder},
         watch::{Request, Start, Step},
     },
 };
@@ -74,6 +74,22 @@ fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {
             .parsed_if_set("broadcast_id", &filter.broadcast_id, |id| Uuid::try_parse(id).map_err(|_| NOT_OURS)),
         reference: check.line("reference", filter.reference, 128),
     }
+}
+
+/// What is to be sent again.
+pub(crate) fn to_retry(request: proto::RetryDeliveryRequest) -> Result<RetryOrder, Error> {
+    let mut check = Check::default();
+    let request_id = request_id(&mut check, request.request_id);
+    check.expect("delivery_id", !request.delivery_id.is_empty(), "is required");
+    check.finish(Some(()))?;
+    // Ids are opaque: one of another form than ours is simply not there. It may be anything, so it is not repeated.
+    let delivery = request.delivery_id.parse().map_err(|_| Error::not_found("delivery", ""))?;
+    Ok(RetryOrder { request_id, delivery })
+}
+
+/// What a retry answers.
+pub(crate) fn resent(resent: Resent) -> proto::RetryDeliveryResponse {
+    proto::RetryDeliveryResponse { delivery: Some(shown(resent.delivery)), replayed: resent.replayed }
 }
 
 /// A page of a list.

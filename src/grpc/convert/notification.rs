@@ -17,7 +17,7 @@ use crate::{
     },
     service::{
         Error, NotificationDetail, NotificationRecord,
-        notify::{Order, Sent},
+        notify::{Order, Sent, Stopped},
     },
 };
 
@@ -80,17 +80,39 @@ fn priority(check: &mut Check, number: i32) -> Option<Priority> {
 /// Which notification is asked for, and whether all of it.
 pub(crate) fn wanted(request: &proto::GetNotificationRequest) -> Result<NotificationId, Error> {
     let mut check = Check::default();
-    check.expect("notification_id", !request.notification_id.is_empty(), "is required");
+    let id = notification_id(&mut check, &request.notification_id);
     let known = proto::NotificationView::try_from(request.view).is_ok();
     check.expect("view", known, "is not a value that this server knows");
     check.finish(Some(()))?;
-    // Ids are opaque: one of another form than ours is simply not there. It may be anything, so it is not repeated.
-    request.notification_id.parse().map_err(|_| Error::not_found("notification", ""))
+    id
+}
+
+/// Which notification is to be cancelled.
+pub(crate) fn to_cancel(request: &proto::CancelNotificationRequest) -> Result<NotificationId, Error> {
+    let mut check = Check::default();
+    let id = notification_id(&mut check, &request.notification_id);
+    check.finish(Some(()))?;
+    id
+}
+
+/// Ids are opaque: one of another form than ours is simply not there. It may be anything, so it is not repeated.
+fn notification_id(check: &mut Check, id: &str) -> Result<NotificationId, Error> {
+    check.expect("notification_id", !id.is_empty(), "is required");
+    id.parse().map_err(|_| Error::not_found("notification", ""))
 }
 
 /// What a single send answers.
 pub(crate) fn sent(sent: Sent) -> proto::SendNotificationResponse {
     proto::SendNotificationResponse { notification: Some(shown(sent.notification)), replayed: sent.replayed }
+}
+
+/// What a cancel answers.
+pub(crate) fn cancelled(stopped: Stopped) -> proto::CancelNotificationResponse {
+    proto::CancelNotificationResponse {
+        notification: Some(shown(stopped.notification)),
+        cancelled_deliveries: stopped.done.deliveries,
+        revoked_links: stopped.done.links,
+    }
 }
 
 /// What a batch answers.

@@ -16,6 +16,7 @@ fn check(error: Error, expected: Row) {
     let others = [
         ("BadRequest", details.bad_request().is_some()),
         ("ResourceInfo", details.resource_info().is_some()),
+        ("PreconditionFailure", details.precondition_failure().is_some()),
         ("RetryInfo", details.retry_info().is_some()),
         ("QuotaFailure", details.quota_failure().is_some()),
     ];
@@ -40,8 +41,10 @@ fn each_error_has_the_code_and_the_details_of_the_contract() {
     let expired = Error::CursorExpired { earliest: "c".into() };
     check(expired, (Code::OutOfRange, "CURSOR_EXPIRED", &["earliest_cursor"], &[]));
     check(Error::not_found("patient", "p1"), (Code::NotFound, "NOT_FOUND", &[], &["ResourceInfo"]));
-    let reused = Error::RequestIdReused { name: "n1".into() };
+    let reused = Error::request_id_reused("notification", "n1");
     check(reused, (Code::AlreadyExists, "REQUEST_ID_REUSED", &[], &["ResourceInfo"]));
+    let sent = Error::StateForbids { state: "sent", message: "not now", name: "d1".into() };
+    check(sent, (Code::FailedPrecondition, "STATE_FORBIDS", &["state"], &["PreconditionFailure"]));
     let changed = Error::EtagMismatch { current: "7".into() };
     check(changed, (Code::Aborted, "ETAG_MISMATCH", &["current_etag"], &[]));
     check(limited, (Code::ResourceExhausted, "RATE_LIMITED", &["limit"], &["RetryInfo", "QuotaFailure"]));
@@ -62,6 +65,15 @@ fn metadata_and_details_hold_what_the_caller_acts_on() {
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("patient", "p1"));
     let status = Status::from(Error::RateLimited { retry_after: Duration::from_secs(2), limit: "send" });
     assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
+    let forbidden = Error::StateForbids { state: "source_cancelled", message: "not now", name: "d1".into() };
+    let details = Status::from(forbidden).get_error_details();
+    assert_eq!(details.error_info().unwrap().metadata["state"], "SOURCE_CANCELLED");
+    let [violation] = &details.precondition_failure().unwrap().violations[..] else { panic!("one violation") };
+    assert_eq!((violation.r#type.as_str(), violation.subject.as_str()), ("SOURCE_CANCELLED", "d1"));
+    assert_eq!(violation.description, "not now");
+    let details = Status::from(Error::request_id_reused("delivery", "d2")).get_error_details();
+    let resource = details.resource_info().unwrap();
+    assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("delivery", "d2"));
     let status = Status::from(Error::from(Denied::Role { required: Role::PracticeAdmin }));
     assert_eq!(status.get_error_details().error_info().unwrap().metadata["required_role"], "practice_admin");
 }

@@ -20,6 +20,8 @@ pub struct Model {
     pub schedule_time: Option<DateTimeUtc>,
     pub expire_time: DateTimeUtc,
     pub cancel_time: Option<DateTimeUtc>,
+    pub default_expiry: bool,
+    pub visit_time: Option<DateTimeUtc>,
     pub creator_type: i16,
     pub creator_id: String,
     pub creator_name: String,

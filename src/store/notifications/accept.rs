@@ -25,9 +25,9 @@ use crate::{
         entity::{content, delivery, delivery_event, idem, inbox_item, notification, patient},
         feed::{self, Change},
         grounds::{self, GateKey},
-        image,
+        image::{self, Draft},
         lane::Job,
-        links,
+        links, stop,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -47,6 +47,11 @@ impl Job for Accept {
 
     fn practice(&self) -> &PracticeId {
         self.scope.practice()
+    }
+
+    /// What it makes pointless may be in the same group.
+    fn is_alone(&self) -> bool {
+        self.new.kind.voids().is_some() && !self.new.reference.is_empty()
     }
 
     async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<Accepted>, StoreError> {
@@ -107,6 +112,11 @@ async fn repeated_on(tx: &Tx, job: &Accept) -> Result<Accepted, StoreError> {
 
 /// Stores notifications whose keys are theirs; records are in their order.
 async fn store_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<Vec<NotificationRecord>, StoreError> {
+    // First of all: deliveries are locked before patients, and those before gates.
+    let mut void = Vec::new();
+    for job in jobs {
+        void.extend(stop::void_on(tx, &job.scope, &job.new).await?.into_values());
+    }
     let inactive = inactive_on(tx, jobs).await?;
     grounds::gates_insert_on(tx, jobs.iter().flat_map(|job| gates_of(job)).collect()).await?;
     let opted_out = opted_out_on(tx, jobs).await?;
@@ -116,7 +126,7 @@ async fn store_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<Vec<NotificationRecor
         let patient = (job.keys.practice().to_owned(), job.new.patient.id.as_str().to_owned());
         rows.add(tx, job, inactive.contains(&patient) || opted_out.contains(&patient))?;
     }
-    rows.insert_on(tx).await
+    rows.insert_on(tx, void).await
 }
 
 fn gates_of(job: &Accept) -> impl Iterator<Item = (String, GateKey)> {
@@ -199,10 +209,10 @@ impl Rows {
         Ok(())
     }
 
-    /// Writes all of them, the feed last.
-    async fn insert_on(self, tx: &Tx) -> Result<Vec<NotificationRecord>, StoreError> {
+    /// Writes all of them and what they stopped, the feed last.
+    async fn insert_on(self, tx: &Tx, void: Vec<Draft>) -> Result<Vec<NotificationRecord>, StoreError> {
         let mut shown = BTreeMap::<Uuid, Vec<Delivery>>::new();
-        let mut changes = Vec::with_capacity(self.deliveries.len());
+        let mut changes = image::write_all_on(tx, void).await?;
         for row in &self.deliveries {
             let delivery = image::to_delivery(row)?;
             shown.entry(row.source_id).or_default().push(delivery.clone());

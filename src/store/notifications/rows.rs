@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::{NewDelivery, NewNotification, sealed};
 use crate::{
-    domain::{Author, Channel, ChannelSet, Decision, DeliveryState, Facts, Provider, Scope, SkipReason, Source, shown},
+    domain::{
+        Author, Channel, ChannelSet, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason,
+        Source, shown,
+    },
     store::{
         StoreError,
         entity::{delivery, delivery_event, inbox_item, notification},
@@ -35,6 +38,8 @@ pub(super) fn notification_row(
         schedule_time: new.schedule_time,
         expire_time: new.expire_time,
         cancel_time: None,
+        default_expiry: new.default_expiry,
+        visit_time: new.visit_time,
         creator_type: scope.author().kind as i16,
         creator_id: scope.author().id.clone(),
         creator_name: scope.author().display_name.clone(),
@@ -97,7 +102,7 @@ pub(super) fn delivery_row(
         lease_until: None,
         not_before: decision.attempt_time.max(tx.now),
         parked_until: None,
-        give_up_at: decision.attempt_time.max(tx.now) + chrono::TimeDelta::hours(24),
+        give_up_at: decision.attempt_time.max(tx.now) + GIVE_UP_AFTER,
         expires_at: new.expire_time,
         attempts: i32::from(stored),
         crashes: 0,

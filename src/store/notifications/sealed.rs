@@ -31,7 +31,7 @@ struct ContentBody {
 }
 
 /// Seals a text.
-pub(super) fn content_row(
+pub(in crate::store) fn content_row(
     keys: &PracticeKeys,
     id: DeliveryId,
     content: &Content,
@@ -63,7 +63,7 @@ pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) ->
     })
 }
 
-pub(super) async fn content_on(
+pub(in crate::store) async fn content_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
     id: DeliveryId,

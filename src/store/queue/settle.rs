@@ -13,6 +13,7 @@ use crate::{
         grounds,
         health::{self, Sign},
         image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, RECONCILING, WAITING, save_all_on},
+        retry, stop,
         tx::Tx,
     },
 };
@@ -44,6 +45,7 @@ impl Store {
                         dead.insert((draft.row.channel, attempt.address_bi.clone(), reason.number()));
                     }
                     settle_on(tx, draft, &mine, settlement).await?;
+                    retry::proved_on(tx, &mut drafts, settlement.id.0).await?;
                 }
                 for (channel, address, reason) in dead {
                     suppress_on(tx, practice.as_str(), channel, address, reason).await?;
@@ -104,6 +106,7 @@ async fn settle_on(
             draft.row.attempts -= 1;
             draft.row.phase = WAITING;
             draft.release();
+            stop::ends_instead(draft, tx.now)?;
             (*attempt).clone().into_active_model().delete(&tx.db).await?;
         }
         return Ok(());
@@ -131,8 +134,10 @@ async fn settle_on(
             draft.close();
         }
         Next::TryAt(at) => {
-            draft.row.phase = WAITING;
-            draft.row.not_before = at;
+            if !stop::ends_instead(draft, tx.now)? {
+                draft.row.phase = WAITING;
+                draft.row.not_before = at;
+            }
         }
         Next::GiveBack => draft.row.phase = WAITING,
         Next::LookAt(at) => {

@@ -6,9 +6,9 @@ use heedwell::{
     auth::LocalKey,
     domain::{Practices, Role},
     grpc::proto::{
-        BatchPutPatientsRequest, BatchSendNotificationsRequest, Channel, DESCRIPTOR, DeliveryFilter,
-        GetNotificationRequest, GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest,
-        ListDeliveriesRequest, ListPatientsRequest, PracticeSettings, SendNotificationRequest,
+        BatchPutPatientsRequest, BatchSendNotificationsRequest, CancelNotificationRequest, Channel, DESCRIPTOR,
+        DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest,
+        ListDeliveriesRequest, ListPatientsRequest, PracticeSettings, RetryDeliveryRequest, SendNotificationRequest,
         UpdatePracticeSettingsRequest, WatchDeliveriesRequest, batch_send_notifications_request::BatchItem,
         batch_send_notifications_response::batch_result::Outcome,
     },
@@ -39,8 +39,8 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("NotifyService/BatchSendNotifications", &[Sender, Staff], true),
     ("NotifyService/PreviewNotification", &[Sender, Staff], false),
     ("NotifyService/GetNotification", &[Sender, Staff, Auditor], true),
-    ("NotifyService/CancelNotification", &[Sender, Staff], false),
-    ("NotifyService/RetryDelivery", &[Staff], false),
+    ("NotifyService/CancelNotification", &[Sender, Staff], true),
+    ("NotifyService/RetryDelivery", &[Staff], true),
     ("NotifyService/ListDeliveries", &[Sender, Staff, Auditor], true),
     ("NotifyService/WatchDeliveries", &[Sender, Staff, Auditor], true),
     ("NotifyService/GetDeliveryStats", &[Staff, Auditor], false),
@@ -272,6 +272,9 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         notification_id: "01980000-0000-7000-8000-000000000000".into(),
         view: 0,
     };
+    let nothing = "01980000-0000-7000-8000-000000000000";
+    let cancel = CancelNotificationRequest { practice_id: id(), notification_id: nothing.into() };
+    let retry = RetryDeliveryRequest { practice_id: id(), request_id: new_key(), delivery_id: nothing.into() };
     let list = ListDeliveriesRequest { practice_id: id(), ..Default::default() };
     let watch = WatchDeliveriesRequest { practice_id: id(), ..Default::default() };
     let put = BatchPutPatientsRequest { practice_id: id(), patients: vec![patient("pat", "", "")] };
@@ -285,6 +288,8 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
     vec![
         ("SendNotification", notify.send_notification(send).await.err()),
         ("GetNotification", notify.get_notification(get).await.err()),
+        ("CancelNotification", notify.cancel_notification(cancel).await.err()),
+        ("RetryDelivery", notify.retry_delivery(retry).await.err()),
         ("ListDeliveries", notify.list_deliveries(list).await.err()),
         ("WatchDeliveries", notify.watch_deliveries(watch).await.err()),
         ("GetPractice", directory.get_practice(GetPracticeRequest { practice_id: id() }).await.err()),
@@ -342,6 +347,18 @@ on_a_server! {
             (resource.resource_type.as_str(), resource.resource_name),
             ("notification", sent.notification_id.clone())
         );
+
+        let cancel = CancelNotificationRequest {
+            practice_id: "beta".into(),
+            notification_id: sent.notification_id.clone(),
+        };
+        refused(beta(Staff).notify.cancel_notification(cancel).await, Code::NotFound, "NOT_FOUND");
+        let delivery_id = sent.deliveries[0].delivery_id.clone();
+        let retry =
+            RetryDeliveryRequest { practice_id: "beta".into(), request_id: new_key(), delivery_id: delivery_id.clone() };
+        let status = refused(beta(Staff).notify.retry_delivery(retry).await, Code::NotFound, "NOT_FOUND");
+        let resource = status.get_details_resource_info().unwrap();
+        assert_eq!((resource.resource_type.as_str(), resource.resource_name), ("delivery", delivery_id));
 
         let filters = [
             DeliveryFilter::default(),

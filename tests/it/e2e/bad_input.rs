@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        AppointmentDetails, BatchPutPatientsRequest, DocumentDetails, GetNotificationRequest, GetPatientRequest,
-        GetPracticeRequest, GetPracticeSettingsRequest, ListDeliveriesRequest, ListPatientsRequest, NotificationInput,
-        Patient, Practice, PracticeSettings, PutPracticeRequest, SecureLink, SendNotificationRequest,
-        UpdatePracticeSettingsRequest, WatchDeliveriesRequest, document_details::Action, notification_input::Payload,
-        watch_deliveries_request::Start,
+        AppointmentDetails, BatchPutPatientsRequest, CancelNotificationRequest, DocumentDetails,
+        GetNotificationRequest, GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest,
+        ListDeliveriesRequest, ListPatientsRequest, NotificationInput, Patient, Practice, PracticeSettings,
+        PutPracticeRequest, RetryDeliveryRequest, SecureLink, SendNotificationRequest, UpdatePracticeSettingsRequest,
+        WatchDeliveriesRequest, document_details::Action, notification_input::Payload, watch_deliveries_request::Start,
     },
 };
 use tonic::{Code, Status};
@@ -293,6 +293,34 @@ on_a_server! {
             Code::NotFound,
             "NOT_FOUND",
         );
+    }
+
+    async fn cancels_and_retries_refuse_what_makes_no_sense(t: &mut TestApp) {
+        practice(t).await;
+        let cancel = |id: &str| CancelNotificationRequest { practice_id: ACME.into(), notification_id: id.into() };
+        refused_for(t.sender().cancel_notification(cancel("")).await, &["notification_id"], "none");
+        let retry = |key: &str, id: &str| RetryDeliveryRequest {
+            practice_id: ACME.into(),
+            request_id: key.into(),
+            delivery_id: id.into(),
+        };
+        const NOTHING: &str = "01980000-0000-7000-8000-000000000000";
+        refused_for(t.staff().retry_delivery(retry("", "")).await, &["delivery_id", "request_id"], "none");
+        refused_for(t.staff().retry_delivery(retry("key", "")).await, &["delivery_id"], "no delivery");
+        for key in [String::new(), long(65), control("\n"), control("é")] {
+            refused_for(t.staff().retry_delivery(retry(&key, NOTHING)).await, &["request_id"], &key);
+        }
+        for id in [NOTHING, CANARY, "01980000-0000-7000-8000-00000000000"] {
+            let answers = [
+                t.sender().cancel_notification(cancel(id)).await.err(),
+                t.staff().retry_delivery(retry(&new_key(), id)).await.err(),
+            ];
+            for (answer, resource) in answers.into_iter().zip(["notification", "delivery"]) {
+                let status = refused::<()>(Err(answer.unwrap()), Code::NotFound, "NOT_FOUND");
+                tells_nothing(&status);
+                assert_eq!(status.get_details_resource_info().unwrap().resource_type, resource);
+            }
+        }
     }
 
     async fn a_message_too_large_is_refused_and_the_server_goes_on(t: &mut TestApp) {

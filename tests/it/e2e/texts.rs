@@ -24,14 +24,14 @@ async fn text(t: &TestApp, patient: &str) -> String {
 }
 
 /// Stores a patient with that phone and sends them a text message.
-async fn text_to(t: &TestApp, phone: &str) -> String {
+pub(super) async fn text_to(t: &TestApp, phone: &str) -> String {
     practice(t).await;
     somebody_with_phone(t, "lee", phone).await;
     text(t, "lee").await
 }
 
 /// Checks what an unanswered request looks like, and lets the time of that look come.
-async fn in_doubt(t: &TestApp, id: &str) -> Delivery {
+pub(super) async fn in_doubt(t: &TestApp, id: &str) -> Delivery {
     let doubt = until_state(t, id, "UNCONFIRMED").await;
     assert_eq!((doubt.attempts, doubt.possible_duplicate), (1, false));
     let look = time(doubt.next_action_time).unwrap() - t.now();
@@ -41,7 +41,7 @@ async fn in_doubt(t: &TestApp, id: &str) -> Delivery {
 }
 
 /// Waits until the first look was in vain, and lets the time of the second come.
-async fn absent_once(t: &TestApp, doubt: &Delivery) {
+pub(super) async fn absent_once(t: &TestApp, doubt: &Delivery) {
     let waiting = until(t, &doubt.delivery_id, |it| it.revision > doubt.revision).await;
     assert_eq!(state(&waiting), "UNCONFIRMED");
     let since = time(waiting.next_action_time).unwrap() - time(waiting.create_time).unwrap();

@@ -6,13 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::{
     crypto::new_id,
     domain::{
-        Channel, ChannelSet, Class, Content, Decision, Delivery, DeliveryId, EmailAddress, EmailProvider,
-        EmailSettings, Facts, Grounds, Kind, Look, NotificationId, Patient, Phi, PhoneNumber, Practice, PracticeId,
-        PracticeSettings, Scope, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Verdict,
+        Channel, ChannelSet, Class, Content, Decision, Delivery, DeliveryEvent, DeliveryId, EmailAddress,
+        EmailProvider, EmailSettings, Facts, FailureReason, Grounds, Kind, Look, NotificationId, Patient, Phi,
+        PhoneNumber, Practice, PracticeId, PracticeSettings, Scope, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
+        Source, Verdict,
     },
     store::{
-        Accepted, Asked, Basis, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification, NotificationRecord,
-        Settlement, Turn,
+        Accepted, Applied, Asked, Basis, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification,
+        NotificationRecord, Receipt, Settlement, Turn,
     },
 };
 use uuid::Uuid;
@@ -104,6 +105,8 @@ pub(super) struct Order {
     pub(super) text: String,
     pub(super) schedule_time: Option<DateTime<Utc>>,
     pub(super) lasts: TimeDelta,
+    pub(super) default_expiry: bool,
+    pub(super) visit_time: Option<DateTime<Utc>>,
     pub(super) links: Vec<NewLink>,
 }
 
@@ -121,6 +124,8 @@ impl Order {
             text: "Your visit is tomorrow at 9.".into(),
             schedule_time: None,
             lasts: TimeDelta::hours(12),
+            default_expiry: true,
+            visit_time: None,
             links: Vec::new(),
         }
     }
@@ -159,6 +164,8 @@ impl Order {
             requested: Some(self.channels),
             schedule_time: self.schedule_time,
             expire_time,
+            default_expiry: self.default_expiry,
+            visit_time: self.visit_time,
             decisions,
             deliveries,
             links: self.links.clone(),
@@ -272,6 +279,31 @@ pub(super) fn accepted(provider_ref: &str) -> Verdict {
 
 pub(super) fn unknown() -> Verdict {
     Verdict::Unknown { code: "timeout".into() }
+}
+
+/// What Twilio reports of a message.
+pub(super) fn receipt(claimed: &Claimed, facts: Facts) -> Receipt {
+    let lost = facts.any(Facts::UNDELIVERED);
+    Receipt {
+        token: claimed.token,
+        provider_ref: claimed.callback_token(),
+        facts,
+        status: "status".into(),
+        code: if lost { "30003".into() } else { String::new() },
+        failure: lost.then_some(FailureReason::Unreachable),
+    }
+}
+
+pub(super) async fn report(t: &TestStore, scope: &Scope, claimed: &Claimed, facts: Facts) {
+    assert_eq!(t.store.receipt_apply(scope, receipt(claimed, facts)).await.unwrap(), Applied::New);
+}
+
+/// The last line of a delivery's timeline.
+pub(super) async fn last_line(t: &TestStore, scope: &Scope, delivery: &Delivery) -> DeliveryEvent {
+    let Source::Notification(id) = delivery.source else { panic!("it belongs to a notification") };
+    let detail = t.store.notification_detail(scope, id, false).await.unwrap();
+    let place = detail.record.deliveries.iter().position(|it| it.id == delivery.id).unwrap();
+    detail.details[place].0.last().unwrap().clone()
 }
 
 /// Takes both looks at the only doubt there is; each finds the same.

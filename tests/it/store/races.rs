@@ -2,18 +2,27 @@
 
 #![expect(clippy::too_many_lines, reason = "a race is told in one piece")]
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use futures::future::{join, join_all};
 use heedwell::{
-    domain::{Channel, Facts, FailureReason, Look, Patient, Verdict},
-    store::{Claimed, NewLink, Receipt},
+    domain::{Channel, DeliveryFilter, DeliveryState, Facts, FailureReason, Kind, Look, Patient, Verdict},
+    store::{Claimed, NewLink, NewRetry, Receipt, StoreError},
 };
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 
 use super::{
-    given::{NORTH, Order, accepted, claim, claim_as, delivery, patient, phone, ready_practice, settlement, unknown},
+    given::{
+        NORTH, Order, accepted, claim, claim_as, delivery, patient, phone, ready_practice, receipt, settlement, unknown,
+    },
     *,
 };
 use crate::support::Backend;
@@ -159,5 +168,105 @@ on_both! {
         ])
         .await;
         assert_eq!(t.number("SELECT count(*) FROM notification").await, i64::from(ROUNDS) * 2);
+    }
+
+    async fn stopping_and_sending_again_get_in_nobodys_way(t: &TestStore) {
+        let scope = &ready_practice(t, NORTH).await;
+        const ROUNDS: u8 = 12;
+        let calls = &Mutex::new(VecDeque::<Claimed>::new());
+        let made = &Mutex::new(VecDeque::new());
+        let working = &AtomicU8::new(3);
+        let kinds = [Kind::AppointmentReminder, Kind::AppointmentReminder, Kind::AppointmentCancelled];
+
+        let order = async |name: &str| {
+            for n in 0..ROUNDS {
+                let order = Order {
+                    kind: kinds[usize::from(n % 3)],
+                    reference: format!("visit-{}", n % 2),
+                    ..Order::new(&format!("{name}{n}"), &[Channel::Sms, Channel::Email])
+                };
+                let id = order.accept(t, scope).await.id;
+                made.lock().unwrap().push_back(id);
+            }
+        };
+        let cancel = async || {
+            for _ in 0..ROUNDS {
+                let next = made.lock().unwrap().pop_front();
+                let Some(id) = next else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                join(t.store.notification_cancel(scope, id), t.store.notification_cancel(scope, id)).await.0.unwrap();
+            }
+        };
+        let work = async |worker: u128| {
+            for _ in 0..ROUNDS * 2 {
+                let id = uuid::Uuid::from_u128(worker);
+                let (claimed, _) = t.store.claim(&t.engine, id, scope.practice(), 3).await.unwrap();
+                let ended = claimed.iter().zip(0..).map(|(claimed, n)| match (n + worker) % 4 {
+                    0 => settlement(claimed, unknown()),
+                    1 => settlement(claimed, Verdict::Refused { reason: FailureReason::Blocked, code: "30004".into() }),
+                    2 => settlement(claimed, Verdict::NotTaken { retry_after: None, code: "20429".into() }),
+                    _ => settlement(claimed, accepted(&claimed.callback_token())),
+                });
+                let ended = ended.collect();
+                calls.lock().unwrap().extend(claimed);
+                t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+            }
+            working.fetch_sub(1, Ordering::Relaxed);
+        };
+        let send_again = async |name: &str| {
+            let mut n = 0;
+            while working.load(Ordering::Relaxed) > 0 {
+                n += 1;
+                let failed = DeliveryFilter { states: vec![DeliveryState::Failed], ..Default::default() };
+                let failed = t.store.deliveries_list(scope, &failed, (None, None), None, 5).await.unwrap().deliveries;
+                for (place, delivery) in failed.into_iter().enumerate() {
+                    let wish = NewRetry {
+                        request_id: format!("{name}-{n}-{place}"),
+                        fingerprint: [7; 32],
+                        delivery: delivery.id,
+                    };
+                    let done = t.store.delivery_retry(scope, wish).await;
+                    assert!(matches!(done, Ok(_) | Err(StoreError::StateForbids { .. })), "{done:?}");
+                }
+            }
+        };
+        let report = async || {
+            for n in 0..ROUNDS * 4 {
+                let next = calls.lock().unwrap().pop_front();
+                let Some(claimed) = next else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let facts = if n % 2 == 0 { Facts::DELIVERED } else { Facts::UNDELIVERED };
+                t.store.receipt_apply(scope, receipt(&claimed, facts)).await.unwrap();
+            }
+        };
+        let look_after = async || {
+            for _ in 0..ROUNDS {
+                t.advance(20);
+                t.store.rescue(&t.engine, false).await.unwrap();
+                for doubt in t.store.doubts_due(&t.engine, 5).await.unwrap() {
+                    t.store.doubt_settle(&t.engine, &doubt, Look::Absent, Facts::NONE, 0.0).await.unwrap();
+                }
+            }
+        };
+        join_all([
+            Box::pin(order("a")) as std::pin::Pin<Box<dyn Future<Output = ()> + '_>>,
+            Box::pin(order("b")),
+            Box::pin(cancel()),
+            Box::pin(work(1)),
+            Box::pin(work(2)),
+            Box::pin(work(3)),
+            Box::pin(send_again("x")),
+            Box::pin(send_again("y")),
+            Box::pin(report()),
+            Box::pin(look_after()),
+        ])
+        .await;
+        assert_eq!(t.number("SELECT count(*) FROM notification").await, i64::from(ROUNDS) * 2);
+        assert!(t.number("SELECT count(*) FROM delivery WHERE retry_of IS NOT NULL").await > 0);
+        assert!(t.number("SELECT count(*) FROM delivery WHERE state = 7").await > 0);
     }
 }

@@ -172,6 +172,25 @@ async fn rows_fit_together(t: &TestStore) {
             "a failure without its reason",
             "SELECT count(*) FROM delivery WHERE state = 5 AND (failure_reason IS NULL OR failure_time IS NULL)",
         ),
+        (
+            "a retry that its original does not name, or the reverse",
+            "SELECT count(*) FROM delivery d WHERE (d.retry_of IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM delivery o WHERE o.id = d.retry_of AND o.retried_by = d.id AND o.id < d.id)) \
+             OR (d.retried_by IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM delivery r WHERE r.id = d.retried_by AND r.retry_of = d.id))",
+        ),
+        (
+            "a cancelled delivery of which more is known than that it never left",
+            "SELECT count(*) FROM delivery d JOIN attempt a ON a.delivery_id = d.id WHERE d.state = 7 AND a.verdict <> 2",
+        ),
+        (
+            "one that is called skipped or cancelled although it may have left",
+            "SELECT count(*) FROM delivery WHERE facts & 6144 <> 0 AND facts & 49152 <> 0",
+        ),
+        (
+            "a delivery that waits and is to be stopped",
+            "SELECT count(*) FROM delivery WHERE phase = 0 AND flags & 8 <> 0",
+        ),
         ("a skip without its reason", "SELECT count(*) FROM delivery WHERE state = 6 AND skip_reason IS NULL"),
     ];
     for (what, query) in wrong {

@@ -23,6 +23,7 @@ use crate::{
         image::{Draft, IN_FLIGHT, Note},
         notifications, preferences,
         queue::{Claimed, Destination},
+        stop,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -104,6 +105,9 @@ impl<'a> World<'a> {
         leave: &impl Fn(&Handover<'_>) -> Leave,
     ) -> Result<(), StoreError> {
         let channel = draft.channel()?;
+        if stop::ends_instead(draft, tx.now)? {
+            return Ok(());
+        }
         let Some(patient) = self.patients.get(&draft.row.patient_id) else {
             refuse(tx, draft, SkipReason::PatientInactive);
             return Ok(());

@@ -1,0 +1,52 @@
+//! When a notification ends, and when tries in vain do.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Tries in vain end this long after the first might be made.
+pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
+
+/// How long a notification waits for its chance unless its sender says otherwise.
+const LIFE: TimeDelta = TimeDelta::hours(12);
+/// The same for a broadcast's share.
+const SHARE_LIFE: TimeDelta = TimeDelta::hours(24);
+
+/// What decides when a notification ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// What the sender asked for.
+    pub asked: Option<DateTime<Utc>>,
+    /// For a reminder, the start of the visit: one that comes later is worse than none.
+    pub visit_time: Option<DateTime<Utc>>,
+    /// It is a broadcast's share.
+    pub share: bool,
+}
+
+impl Expiry {
+    /// The end of one that may first go at `first`.
+    #[must_use]
+    pub fn of(self, first: DateTime<Utc>) -> DateTime<Utc> {
+        let life = if self.share { SHARE_LIFE } else { LIFE };
+        let end = self.asked.unwrap_or(first + life);
+        self.visit_time.map_or(end, |start| end.min(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_ends_as_asked_else_in_its_time_and_a_reminder_with_the_visit_at_the_latest() {
+        let first = DateTime::UNIX_EPOCH;
+        let hour = |hour| first + TimeDelta::hours(hour);
+        let usual = Expiry { asked: None, visit_time: None, share: false };
+        assert_eq!(usual.of(first), hour(12));
+        assert_eq!(Expiry { share: true, ..usual }.of(first), hour(24));
+        let asked = Expiry { asked: Some(hour(30)), ..usual };
+        assert_eq!(asked.of(first), hour(30));
+        assert_eq!(asked.of(hour(20)), hour(30));
+        assert_eq!(Expiry { visit_time: Some(hour(2)), ..usual }.of(first), hour(2));
+        assert_eq!(Expiry { visit_time: Some(hour(2)), ..asked }.of(first), hour(2));
+        assert_eq!(Expiry { visit_time: Some(hour(20)), ..usual }.of(first), hour(12));
+    }
+}

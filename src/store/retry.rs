@@ -1,0 +1,305 @@
+//! What staff have sent again: a new delivery of the same text over the same channel, decided on anew and linked to the one
+//! that it repeats, which keeps its facts and its state.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    entity::{attempt, content, delivery, delivery_event, notification},
+    feed::{self, Change},
+    grounds, idem,
+    image::{self, CLOSED, Draft, Note, POSSIBLE_DUPLICATE, WAITING},
+    notifications, preferences,
+    queue::{attempts_on, drafts_on, verdict},
+    tx::Tx,
+    vault::PracticeKeys,
+};
+use crate::{
+    crypto,
+    domain::{
+        Author, Channel, Decision, Delivery, DeliveryId, DeliveryState, EmailAddress, Expiry, Facts, GIVE_UP_AFTER,
+        Grounds, Kind, Patient, PhoneNumber, RetryBar, Scope, SkipReason, shown,
+    },
+};
+
+/// A wish to send a delivery again.
+#[derive(Clone, Debug)]
+pub struct NewRetry {
+    /// The caller's key.
+    pub request_id: String,
+    /// A keyed digest of the request without its key.
+    pub fingerprint: [u8; 32],
+    /// What to send again.
+    pub delivery: DeliveryId,
+}
+
+/// What became of the wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// The new delivery.
+    New(Delivery),
+    /// The key made this before, by the same request.
+    Replayed(Delivery),
+    /// The key was used for another request, which made this.
+    KeyReused(DeliveryId),
+}
+
+impl Store {
+    /// Makes a new delivery that repeats another, or yields what its key made before.
+    ///
+    /// # Errors
+    /// NotFound when the practice has no such delivery; StateForbids when it is not to be repeated.
+    pub async fn delivery_retry(&self, scope: &Scope, retry: NewRetry) -> Result<Retried, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let (scope, store) = (scope.clone(), self.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let key = idem::Key {
+                    practice: scope.practice().as_str(),
+                    resource: idem::RETRIES,
+                    request_id: &retry.request_id,
+                    fingerprint: &retry.fingerprint,
+                };
+                // Its id comes after that of what it repeats: whoever locks both takes them in this order.
+                let id = crypto::new_id_after(tx.now, retry.delivery.0);
+                Ok(match idem::take_on(tx, &key, id).await? {
+                    idem::Taken::New => {
+                        Retried::New(retry_on(tx, &store, &keys, &scope, (retry.delivery.0, id)).await?)
+                    }
+                    idem::Taken::Same(id) => {
+                        let row = row_on(&tx.db, &scope, id).await?.ok_or(StoreError::Corrupt("idem"))?;
+                        Retried::Replayed(image::to_delivery(&row)?)
+                    }
+                    idem::Taken::Other(id) => Retried::KeyReused(DeliveryId(id)),
+                })
+            })
+        })
+        .await
+    }
+}
+
+async fn row_on(db: &impl ConnectionTrait, scope: &Scope, id: Uuid) -> Result<Option<delivery::Model>, StoreError> {
+    let of_practice = delivery::Column::PracticeId.eq(scope.practice().as_str());
+    Ok(delivery::Entity::find_by_id(id).filter(of_practice).one(db).await?)
+}
+
+/// Makes delivery `new`, which repeats `old`.
+async fn retry_on(
+    tx: &Tx,
+    store: &Store,
+    keys: &PracticeKeys,
+    scope: &Scope,
+    (old, new): (Uuid, Uuid),
+) -> Result<Delivery, StoreError> {
+    let known = row_on(&tx.db, scope, old).await?.ok_or(StoreError::NotFound("delivery"))?;
+    // Before the delivery, as a cancel does, which must find every delivery of its notification.
+    let source = notification::Entity::find_by_id(known.source_id).lock_shared().one(&tx.db).await?;
+    let source = source.ok_or(StoreError::Corrupt("delivery"))?;
+    let draft = drafts_on(tx, std::iter::once(DeliveryId(old))).await?.remove(&old);
+    let mut draft = draft.ok_or(StoreError::NotFound("delivery"))?;
+    let text = content::Entity::find_by_id(old).one(&tx.db).await?;
+    let cancelled = source.cancel_time.map(|_| RetryBar::Cancelled);
+    let bar = RetryBar::of(&image::to_delivery(&draft.row)?).or(cancelled);
+    let text = match (bar, text) {
+        (None, Some(text)) => notifications::to_content(keys, &text)?,
+        (None, None) => return Err(forbidden(RetryBar::TextGone)),
+        (Some(bar), _) => return Err(forbidden(bar)),
+    };
+
+    let attempts = attempts_on(tx, std::iter::once(old)).await?;
+    let (patient, decision, expires_at) = decide_on(tx, store, keys, &draft.row, &source).await?;
+    let plan = Plan { id: new, decision: &decision, expires_at, may_arrive_twice: in_doubt(&draft.row, &attempts) };
+    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), text.sms_segments)?;
+    if let Some(patient) = patient.filter(|_| decision.skip_reason.is_none()) {
+        let gates = grounds::gate_keys(keys, decision.channel, &patient).into_iter();
+        grounds::gates_insert_on(tx, gates.map(|gate| (keys.practice().to_owned(), gate)).collect()).await?;
+    }
+    delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
+    let text = notifications::content_row(keys, DeliveryId(new), &text)?;
+    content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
+    let event = first_event(&row, scope.author()).into_active_model();
+    delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
+
+    draft.row.retried_by = Some(new);
+    draft.note(Note::new(scope.author().clone(), "Sent again as a new delivery."), tx.now);
+    let made = image::to_delivery(&row)?;
+    let mut changes = image::write_all_on(tx, [draft]).await?;
+    changes.push(Change::created(&row, made.clone())?);
+    feed::append_on(tx, changes).await?;
+    Ok(made)
+}
+
+fn forbidden(bar: RetryBar) -> StoreError {
+    StoreError::StateForbids { state: bar.word(), message: bar.message() }
+}
+
+/// Whether the patient may have got it, or one that it repeats, for all that is known.
+fn in_doubt(row: &delivery::Model, attempts: &[attempt::Model]) -> bool {
+    let unanswered = |attempt: &attempt::Model| matches!(attempt.verdict, None | Some(verdict::UNKNOWN));
+    row.state == DeliveryState::Unconfirmed.number()
+        || row.flags & POSSIBLE_DUPLICATE != 0
+        || attempts.iter().any(unanswered)
+}
+
+/// Decides as if it were sent for the first time, on the patient and the settings of this moment.
+async fn decide_on(
+    tx: &Tx,
+    store: &Store,
+    keys: &PracticeKeys,
+    old: &delivery::Model,
+    source: &notification::Model,
+) -> Result<(Option<Patient>, Decision, chrono::DateTime<chrono::Utc>), StoreError> {
+    let corrupt = || StoreError::Corrupt("delivery");
+    let channel = Channel::from_number(old.channel).ok_or_else(corrupt)?;
+    let expiry = Expiry {
+        asked: (!source.default_expiry).then_some(source.expire_time),
+        visit_time: source.visit_time,
+        share: source.broadcast_id.is_some(),
+    };
+    let expires_at = expiry.of(tx.now);
+    let patient = grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id);
+    let Some(patient) = patient else {
+        // Whoever is not in the directory any more is not written to.
+        let skip_reason = Some(SkipReason::PatientInactive);
+        let decision = Decision { channel, considered: true, skip_reason, attempt_time: tx.now, steps: Vec::new() };
+        return Ok((None, decision, expires_at));
+    };
+    let settings = preferences::load(&tx.db, keys).await?.value;
+    let gates = grounds::gates_on(&tx.db, keys.practice(), &grounds::gate_keys(keys, channel, &patient), false).await?;
+    let grounds = Grounds {
+        patient: &patient,
+        settings: &settings,
+        kind: Kind::from_number(old.kind).ok_or_else(corrupt)?,
+        requested: notifications::unpack(source.requested),
+        gates: grounds::gates_of(&gates, keys, channel, &patient),
+        sms_regions: &store.inner.sms_regions,
+        not_before: tx.now,
+        expires_at,
+        now: tx.now,
+    };
+    let decision = grounds.decide(channel);
+    Ok((Some(patient), decision, expires_at))
+}
+
+/// What the new delivery does not take over from the old one.
+struct Plan<'a> {
+    id: Uuid,
+    decision: &'a Decision,
+    expires_at: chrono::DateTime<chrono::Utc>,
+    may_arrive_twice: bool,
+}
+
+impl Plan<'_> {
+    fn row(
+        &self,
+        tx: &Tx,
+        keys: &PracticeKeys,
+        old: &delivery::Model,
+        patient: Option<&Patient>,
+        sms_segments: i32,
+    ) -> Result<delivery::Model, StoreError> {
+        let channel = self.decision.channel;
+        let facts = if self.decision.skip_reason.is_some() { Facts::SKIPPED } else { Facts::NONE };
+        Ok(delivery::Model {
+            id: self.id,
+            practice_id: old.practice_id.clone(),
+            patient_id: old.patient_id.clone(),
+            source_kind: old.source_kind,
+            source_id: old.source_id,
+            broadcast_id: old.broadcast_id,
+            kind: old.kind,
+            channel: old.channel,
+            class: old.class,
+            address_bi: patient.and_then(|patient| grounds::address_index(keys, channel, patient)),
+            address_hint: patient.and_then(|patient| hint(channel, patient)).unwrap_or_default(),
+            retry_of: Some(old.id),
+            retried_by: None,
+            reference: old.reference.clone(),
+            facts: facts.bits(),
+            state: shown(channel, facts).number(),
+            revision: 1,
+            flags: if self.may_arrive_twice { POSSIBLE_DUPLICATE } else { 0 },
+            phase: if facts == Facts::NONE { WAITING } else { CLOSED },
+            epoch: 0,
+            claimed_by: None,
+            lease_until: None,
+            not_before: self.decision.attempt_time,
+            parked_until: None,
+            give_up_at: self.decision.attempt_time + GIVE_UP_AFTER,
+            expires_at: self.expires_at,
+            attempts: 0,
+            crashes: 0,
+            looks: 0,
+            absences: 0,
+            doubt_since: None,
+            poll_at: None,
+            events: 1,
+            skip_reason: self.decision.skip_reason.map(SkipReason::number),
+            failure_reason: None,
+            failure_code: String::new(),
+            failure_time: None,
+            provider: None,
+            provider_ref: String::new(),
+            sms_segments,
+            create_time: tx.now,
+            update_time: tx.now,
+            send_time: None,
+            deliver_time: None,
+            open_time: None,
+        })
+    }
+}
+
+fn hint(channel: Channel, patient: &Patient) -> Option<String> {
+    match channel {
+        Channel::Email => patient.email.as_ref().map(EmailAddress::mask),
+        Channel::Sms => patient.mobile_phone.as_ref().map(PhoneNumber::mask),
+        Channel::InApp | Channel::Push => None,
+    }
+}
+
+fn first_event(row: &delivery::Model, author: &Author) -> delivery_event::Model {
+    let detail = if row.skip_reason.is_some() {
+        "To be sent again at the request of staff, and not sent: see the reason."
+    } else {
+        "Sent again at the request of staff."
+    };
+    delivery_event::Model {
+        delivery_id: row.id,
+        n: 1,
+        practice_id: row.practice_id.clone(),
+        event_time: row.create_time,
+        state: row.state,
+        provider_status: String::new(),
+        provider_code: String::new(),
+        detail: detail.to_owned(),
+        actor_type: author.kind as i16,
+        actor_id: author.id.clone(),
+        actor_name: author.display_name.clone(),
+        attempt: 0,
+        consent_position: 0,
+    }
+}
+
+/// After evidence about the delivery `id`: if it shows that the patient may have it after all, whatever was sent again since
+/// is flagged. Those come after it in the order of ids, which is that of the locks.
+pub(super) async fn proved_on(tx: &Tx, drafts: &mut BTreeMap<Uuid, Draft>, id: Uuid) -> Result<(), StoreError> {
+    let Some(draft) = drafts.get(&id).filter(|draft| draft.facts().may_have_arrived()) else { return Ok(()) };
+    let mut next = draft.row.retried_by;
+    while let Some(id) = next {
+        if !drafts.contains_key(&id) {
+            drafts.extend(drafts_on(tx, std::iter::once(DeliveryId(id))).await?);
+        }
+        let repeat = drafts.get_mut(&id).ok_or(StoreError::Corrupt("delivery"))?;
+        if repeat.row.flags & POSSIBLE_DUPLICATE == 0 {
+            repeat.row.flags |= POSSIBLE_DUPLICATE;
+            let detail = "The delivery that this one repeats has reached the provider after all.";
+            repeat.note(Note::new(Author::system(), detail), tx.now);
+        }
+        next = repeat.row.retried_by;
+    }
+    Ok(())
+}
