@@ -9,8 +9,8 @@ use heedwell::{
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, last_line, look_twice, ready_practice,
-        receipt, report, settle, settlement, unknown,
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, last_line, look_twice, practices_due,
+        ready_practice, receipt, report, settle, settlement, unknown,
     },
     *,
 };
@@ -91,7 +91,7 @@ on_both! {
         let record = order.accept(t, &scope).await;
         assert_eq!(cancel(t, &scope, record.id).await, stopped(2));
         t.advance(3_600);
-        assert!(t.store.practices_due(&t.engine).await.unwrap().is_empty());
+        assert!(practices_due(t).await.is_empty());
         assert!(claim(t, &scope, 10).await.is_empty());
         assert_eq!(t.number("SELECT count(*) FROM inbox_item").await, 0);
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);

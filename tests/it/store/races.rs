@@ -202,7 +202,7 @@ on_both! {
         let work = async |worker: u128| {
             for _ in 0..ROUNDS * 2 {
                 let id = uuid::Uuid::from_u128(worker);
-                let (claimed, _) = t.store.claim(&t.engine, id, scope.practice(), 3).await.unwrap();
+                let (claimed, _) = claim_as(t, scope, id, 3).await;
                 let ended = claimed.iter().zip(0..).map(|(claimed, n)| match (n + worker) % 4 {
                     0 => settlement(claimed, unknown()),
                     1 => settlement(claimed, Verdict::Refused { reason: FailureReason::Blocked, code: "30004".into() }),
