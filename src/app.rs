@@ -128,7 +128,7 @@ impl App {
         let settings = crate::dispatch::Settings { public_url, ..config.dispatch };
         let dispatch = Dispatch::new(store.clone(), engine.clone(), Arc::new(providers), settings, work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
+        tasks.spawn(duties::run(store.clone(), engine.clone(), work.clone()));
         let stop = streams.clone();
         tasks.spawn(async move {
             if let Err(error) = server.serve(grpc_listener, stop).await {

@@ -93,6 +93,7 @@ impl Dispatch {
         let settler = TaskTracker::new();
         settler.spawn(settle::run(self.store.clone(), self.engine.clone(), settlements));
         settler.spawn(self.clone().reconcile());
+        settler.spawn(self.clone().sweep());
         settler.close();
         self.claims(&tasks, ended).await;
         tasks.close();

@@ -3,18 +3,24 @@
 //! the domain. The row is the truth: what must happen together commits together, and nothing is written first and enqueued
 //! later.
 
+mod attempts;
+mod counts;
 mod deliveries;
 mod dialect;
 mod directory;
 mod entity;
 mod error;
+mod evidence;
 mod feed;
+mod forget;
 mod grounds;
 mod health;
 mod image;
 mod links;
 mod notifications;
 mod page;
+mod parked;
+mod polls;
 mod preferences;
 mod queue;
 mod receipts;
@@ -29,6 +35,7 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
+pub use counts::Counts;
 pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};
 pub use directory::{PatientPage, PatientQuery};
@@ -39,9 +46,11 @@ pub use health::ChannelHealth;
 pub use links::{LinkState, NewLink};
 pub use notifications::{Accepted, NewDelivery, NewNotification, NotificationDetail, NotificationRecord, Prior};
 pub use page::Keyset;
+pub use parked::Parked;
+pub use polls::{Answer, Poll};
 pub use queue::{Claimed, Destination, Settlement};
 pub use receipts::{Applied, Receipt};
-pub use reconcile::Doubt;
+pub use reconcile::{Doubt, Rival};
 
 use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
 use dialect::{Connections, Dialect};
@@ -82,6 +91,7 @@ struct Inner {
     vault: vault::Vault,
     wake: Wake,
     tasks: TaskTracker,
+    counters: counts::Counters,
     sms_regions: Vec<String>,
     lease: std::time::Duration,
 }
@@ -103,6 +113,7 @@ impl Store {
             vault: vault::Vault::new(keys),
             wake,
             tasks: TaskTracker::new(),
+            counters: counts::Counters::default(),
             sms_regions: settings.sms_regions,
             lease: settings.lease,
         };
