@@ -58,8 +58,9 @@ impl Draft {
 
     /// Adds facts; the state follows from them and from nothing else.
     pub(super) fn add(&mut self, facts: Facts, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let facts = self.facts().and(facts);
         let state = shown(self.channel()?, facts);
+        let facts = self.facts().and(facts);
+        let _unused = shown(self.channel()?, facts);
         self.row.facts = facts.bits();
         self.row.state = state.number();
         if facts.left_us() && self.row.send_time.is_none() {

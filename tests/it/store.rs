@@ -6,7 +6,7 @@ mod cancels;
 mod claims;
 mod doubts;
 mod feeds;
-mod given;
+pub(crate) mod given;
 mod links;
 mod lists;
 mod opening;
