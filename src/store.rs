@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod grounds;
 mod health;
+mod hints;
 mod image;
 mod links;
 mod notifications;
@@ -56,6 +57,10 @@ pub struct Settings {
     pub sms_regions: Vec<String>,
     /// How long a claim holds before others may take the delivery over.
     pub lease: std::time::Duration,
+    /// Connections to PostgreSQL at most, besides the two of `hints`.
+    pub connections: u32,
+    /// Whether replicas tell each other of changes at once. Without it they look.
+    pub hints: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -93,7 +98,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`], which says what to mend.
     pub async fn open(settings: Settings, keys: KeyFile, time: Time, wake: Wake) -> Result<Self, OpenError> {
-        let connections = dialect::connect(&settings.database_url).await?;
+        let connections = dialect::connect(&settings).await?;
         let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
         bring_up_to_date(&connections, migrate).await?;
         check_key(&connections, &keys, &time).await?;

@@ -15,6 +15,8 @@ mod kinds;
 mod links;
 mod mails;
 mod ports;
+mod readers;
+mod replicas;
 mod schedule;
 mod settings;
 mod start;

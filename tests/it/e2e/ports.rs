@@ -90,9 +90,8 @@ impl Raw {
     }
 }
 
-/// A short limit, and one that no test reaches.
+/// A limit that is reached soon.
 const SHORT: Duration = Duration::from_millis(200);
-const LONG: Duration = Duration::from_secs(600);
 
 /// Settings of HTTP/2 as a server announces them: number and value.
 fn settings(payload: &[u8]) -> Vec<(u16, u32)> {
