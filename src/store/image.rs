@@ -52,8 +52,9 @@ impl Draft {
 
     /// Adds facts; the state follows from them and from nothing else.
     pub(super) fn add(&mut self, facts: Facts, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let state = if mutant!("last write wins") { facts } else { self.facts().and(facts) };
         let facts = self.facts().and(facts);
-        let state = shown(self.channel()?, facts);
+        let state = shown(self.channel()?, state);
         self.row.facts = facts.bits();
         self.row.state = state.number();
         if facts.left_us() && self.row.send_time.is_none() {

@@ -125,6 +125,7 @@ pub(super) async fn save_all_on(
     for draft in drafts.into_values() {
         changes.extend(draft.save_on(tx).await?);
     }
+    failpoint!("F10");
     feed::append_on(tx, practice, changes).await
 }
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ import oracle  # noqa: E402
 from clients import Clients  # noqa: E402
 from journal import Journal, entries  # noqa: E402
 from messages import PATIENTS  # noqa: E402
-from profiles import PROFILES, Action, Profile, actions, jobs  # noqa: E402
+from profiles import PROFILES, TIMES, Action, Profile, actions, jobs, points  # noqa: E402
 from support.contract import ROOT, notify, types  # noqa: E402
 from support.waiting import until  # noqa: E402
 from watchers import Lister, Watcher, filters, list_all, passes, replay, shown  # noqa: E402
@@ -31,6 +32,8 @@ from world import World  # noqa: E402
 OPEN = (types.DELIVERY_STATE_PENDING, types.DELIVERY_STATE_UNCONFIRMED)
 # So many notifications are read one by one at the end, and so many cursors are tried out.
 _READS, _PROBES, _PROBE = 2_000, 24, 150
+# A point that nobody reaches within so many seconds is not where it should be.
+_REACHED = 40
 
 
 class Run:
@@ -42,6 +45,9 @@ class Run:
         self._chance = random.Random(f"{seed} plan")
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._points: dict[str, int] = {}
+        self._unreached: list[str] = []
+        self._given = 0
 
     def play(self) -> dict[str, Any]:
         """The run, and what the oracle says of it."""
@@ -63,6 +69,8 @@ class Run:
             "counts": self._counts,
             "seconds": {name: round(seconds, 1) for name, seconds in self._seconds.items()},
             "leaks": leaks[:5],
+            "points": self._points,
+            "unreached": self._unreached,
             **({"mutant": self._settings["HEEDWELL_TEST_MUTANT"]} if "HEEDWELL_TEST_MUTANT" in self._settings else {}),
         }
         (self.folder / "run.json").write_text(json.dumps(about))
@@ -81,6 +89,8 @@ class Run:
         clients = Clients(world, sends, work, self.seed)
         try:
             started = time.monotonic()
+            if self.profile.points:
+                self._deaths(world, events, clients, len(work))
             self._misfortunes(world, events, clients, plan, len(work))
             clients.join(300)
             world.revive()
@@ -96,10 +106,14 @@ class Run:
         self._read(world, stub, first, listed, kept, watches)
 
     def _misfortunes(self, world: World, events: Journal, clients: Clients, plan: list[Action], sends: int) -> None:
-        given = 0
+        given = self._given
         later: list[threading.Thread] = []
+        if self.profile.burst:
+            clients.permit(sends - given)
+            given = sends
+            until("the burst is due", 300, lambda: time.time() > world.burst_time, pause=0.01)
         for turn, action in enumerate(plan, 1):
-            share = sends * turn // (len(plan) + 1)
+            share = max(given, sends * turn // (len(plan) + 1))
             clients.permit(share - given)
             given = share
             if len(world.servers) == 1:
@@ -120,6 +134,36 @@ class Run:
             thread.join()
         events.write(what="quiet")
         self._counts["sends"] = sends
+
+    def _deaths(self, world: World, events: Journal, clients: Clients, sends: int) -> None:
+        """Has processes die at points, one after the other, each at the next one as soon as it lives again."""
+        left = points(self.profile, self._chance)
+        armed: dict[int, str] = {}
+        since: dict[int, float] = {}
+        while left or armed:
+            for number, server in enumerate(world.servers):
+                if number in armed and time.monotonic() - since[number] > _REACHED:
+                    self._unreached.append(armed.pop(number))
+                if number in armed and not server.alive:
+                    code = server.ended()
+                    assert code == -signal.SIGABRT, f"{armed[number]}: ended with {code}\n{server.tail()}"
+                    self._died_at(events, number, armed.pop(number))
+                if number not in armed:
+                    point = left.pop() if left else ""
+                    world.arm(number, point)
+                    if point:
+                        armed[number], since[number] = point, time.monotonic()
+            # Slowly, so that the queue stays short and the next points are reached soon.
+            if clients.backlog() < 4 and self._given < sends:
+                clients.permit(1)
+                self._given += 1
+            time.sleep(0.05)
+
+    def _died_at(self, events: Journal, number: int, point: str) -> None:
+        events.write(what="kill", replica=number, point=point)
+        self._counts["kill"] = self._counts.get("kill", 0) + 1
+        name = point.partition(" ")[0]
+        self._points[name] = self._points.get(name, 0) + 1
 
     def _settle(self, world: World, stub: Any) -> None:
         """Waits until nothing is open; what then still is, the oracle calls stuck."""
@@ -220,6 +264,8 @@ def befall(world: World, action: Action) -> None:
                     world.servers[number].pause()
                     time.sleep(action.length)
                     world.servers[number].resume()
+        case "hold":
+            world.hold(number, action.length)
         case "cut" | "freeze" | "isolate":
             link = (world.database_links if action.what == "isolate" else world.server_links)[number]
             link.freeze() if action.what == "freeze" else link.cut()
@@ -255,14 +301,16 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sends", type=int, help="how many notifications; default: a short run")
     parser.add_argument("--kills", type=int, help="how many kill -9; default: a short run")
+    parser.add_argument("--points", type=int, help="how many deaths at each failpoint; profile points only")
+    parser.add_argument("--times", choices=sorted(TIMES), default="gentle", help="how far the server's times are shortened")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="repeats the plan of an earlier run")
     parser.add_argument("--keep", type=Path, help="keeps the journals and logs of every run below this folder")
     chosen = parser.parse_args()
     databases = ("sqlite", "postgres") if chosen.database == "both" else (chosen.database,)
     print(f"seed {chosen.seed}", file=sys.stderr, flush=True)
     bad = False
-    for name in chosen.profile or ["truthful", "faulty", "callbacks", "watch"]:
-        profile = PROFILES[name].sized(chosen.sends, chosen.kills)
+    for name in chosen.profile or ["truthful", "faulty", "callbacks", "watch", "points"]:
+        profile = PROFILES[name].sized(chosen.sends, chosen.kills, chosen.points, TIMES[chosen.times])
         # Side by side, as most of the time is waiting.
         with ThreadPoolExecutor(len(databases)) as pool:
             runs = [pool.submit(run, profile, database, chosen.seed, {}, chosen.keep) for database in databases]

@@ -29,6 +29,7 @@ class Clients:
     def __init__(self, world: World, journal: Journal, jobs: list[Job], seed: int) -> None:
         self._world, self._journal = world, journal
         self._permits = threading.Semaphore(0)
+        self._withheld = len(jobs)
         self._work: SimpleQueue[Job] = SimpleQueue()
         for job in jobs:
             self._work.put(job)
@@ -43,7 +44,14 @@ class Clients:
 
     def permit(self, count: int) -> None:
         if count:
+            self._withheld -= count
             self._permits.release(count)
+
+    def backlog(self) -> int:
+        """How much was permitted and is not begun."""
+        if self.error is not None:
+            raise self.error
+        return self._work.qsize() - self._withheld
 
     def join(self, limit: float) -> None:
         self.permit(CLIENTS)
@@ -94,6 +102,7 @@ class Clients:
                 appointment_confirmed=visit,
                 channels=[types.Channel.Value(f"CHANNEL_{channel}") for channel in job.channels],
                 reference=job.request_id,
+                **({"schedule_time": {"seconds": self._world.burst_time}} if self._world.burst_time else {}),
             ),
         )
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def judge(folder: Path) -> dict[str, Any]:
     check_moves(found, watches, reads, listed)
     check_feed(found, watches, final, listed)
     if about["truthful"]:
-        check_hoards(found, watches, list(entries(folder / "events.jsonl")), about)
+        check_hoards(found, watches, list(entries(folder / "events.jsonl")), sends, provider)
+    for point in about["unreached"]:
+        found.wrong("unreached", f"nobody died at {point}")
     for line in about["leaks"]:
         found.wrong("leaked", line)
 
@@ -75,6 +78,7 @@ def judge(folder: Path) -> dict[str, Any]:
     return {
         **{name: about[name] for name in names if name in about},
         **about["counts"],
+        **({"points": about["points"]} if about["points"] else {}),
         **info,
         # With none lost in so many kills, fewer than this are lost per kill, at 95 %.
         **({"lost_per_kill_below": round(3 / kills, 5)} if kills and not found.counts["lost"] else {}),
@@ -105,6 +109,7 @@ KINDS = (
     "broke_resumable",
     "broke_bookmarkable",
     "broke_unique_per_connection",
+    "unreached",
     "leaked",
 )
 
@@ -366,16 +371,35 @@ def check_event(
 
 
 def check_hoards(
-    found: Found, watches: Iterable[dict[str, Any]], events: list[dict[str, Any]], about: dict[str, Any]
+    found: Found,
+    watches: Iterable[dict[str, Any]],
+    events: list[dict[str, Any]],
+    sends: list[dict[str, Any]],
+    provider: list[dict[str, Any]],
 ) -> None:
-    """A process dies with no more claims than it has slots; with a truthful provider only such claims come into doubt."""
-    doubted = {change["id"]: change["at"] for it in watches for change in it.get("changes", ()) if change["state"] == "UNCONFIRMED"}
+    """A process dies with no more claims than it has slots: only so many can come into doubt that the provider never saw."""
+    texts, mails = reached(provider)
+    known = messages(sends)
+    doubted: dict[str, float] = {}
+    for it in watches:
+        for change in it.get("changes", ()):
+            if change["state"] == "UNCONFIRMED" and change["reference"] in known:
+                message = known[change["reference"]][change["channel"]]
+                left = (texts if change["channel"] == "SMS" else mails).get(message, [])
+                if not any(moment(it) <= change["at"] for it in left):
+                    doubted.setdefault(change["id"], change["at"])
     deaths = [it["time"] for it in events if it["what"] != "quiet"]
     by_window = Counter(sum(death <= at for death in deaths) for at in doubted.values())
     for window, count in by_window.items():
         # Those of the last two deaths may come up in one window.
         if count > 2 * SLOTS:
-            found.wrong("hoarded", f"{count} deliveries came into doubt after misfortune {window} of {len(deaths)}", count - 2 * SLOTS)
+            example = f"{count} deliveries came into doubt unsent after misfortune {window} of {len(deaths)}"
+            found.wrong("hoarded", example, count - 2 * SLOTS)
+
+
+def moment(entry: dict[str, Any]) -> float:
+    """When a stand-in wrote an entry; Python reads no nanoseconds."""
+    return datetime.fromisoformat(entry["time"][:26] + "+00:00").timestamp()
 
 
 if __name__ == "__main__":

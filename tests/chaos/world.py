@@ -1,6 +1,7 @@
 """The processes of a run: one server on SQLite, or three on one PostgreSQL, and the provider stand-ins."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class World:
         # Held by whoever starts, kills or pauses that server.
         self.locks = [threading.Lock() for _ in range(REPLICAS)]
         self._settings = {"HEEDWELL_TEST_TIMES": profile.times, **settings}
+        self.burst_time = 0
         try:
             self._start(seed)
         except BaseException:
@@ -65,7 +67,8 @@ class World:
             server.start()
             if self.links:
                 self.server_links.append(self.links.to_address(server.grpc_address))
-        self.sandbox.tell("dials", callback_hosts=[server.http_address for server in self.servers])
+        hosts = [server.http_address for server in self.servers]
+        self.sandbox.tell("dials", callback_hosts=hosts, clock_offset_ms=self.profile.clock_offset_ms)
         self.sandbox.tell("odds", seed=seed, **self.profile.odds)
         self.practice = Practice(self.servers[0], ttl="7d")
         service = {"messaging_service_sid": SERVICE_SID} if self.profile.messaging_service else {}
@@ -75,6 +78,8 @@ class World:
             email=relay(*self.sandbox.smtp),
         )
         self.metadata = self.practice.metadata
+        if self.profile.burst:
+            self.burst_time = int(time.time() + self.profile.burst)
 
     def _through_link(self, url: str | None, number: int) -> str | None:
         if url is None or self.links is None or self.cluster is None:
@@ -110,6 +115,34 @@ class World:
             if server.alive:
                 server.kill()
             server.spawn_again()
+
+    def arm(self, number: int, point: str) -> None:
+        """Starts a server that shall die at a point, or at none."""
+        with self.locks[number]:
+            server = self.servers[number]
+            if server.alive:
+                server.kill()
+            server.env["HEEDWELL_TEST_FAILPOINT"] = point
+            server.spawn_again()
+
+    def hold(self, number: int, length: float) -> None:
+        """Has a server stand still between a claim and its call, for that delivery alone."""
+        barrier = self.folder / f"barrier-{number}"
+        with self.locks[number]:
+            server = self.servers[number]
+            if server.alive:
+                server.kill()
+            barrier.write_text("")
+            server.env["HEEDWELL_TEST_FAILPOINT"] = f"F6 3 {barrier}"
+            server.spawn_again()
+            del server.env["HEEDWELL_TEST_FAILPOINT"]
+            reached = barrier.with_suffix(".reached")
+            end = time.monotonic() + 30
+            while not reached.exists() and time.monotonic() < end and server.alive:
+                time.sleep(0.05)
+            time.sleep(length if reached.exists() else 0)
+            barrier.unlink()
+            reached.unlink(missing_ok=True)
 
     def await_server(self, number: int) -> None:
         with self.locks[number]:

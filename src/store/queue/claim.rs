@@ -111,6 +111,7 @@ impl Store {
                     changes.extend(draft.save_on(tx).await?);
                 }
                 feed::append_on(tx, &practice, changes).await?;
+                failpoint!("F5");
                 Ok((claimed, seen))
             })
         })

@@ -98,7 +98,7 @@ async fn settle_on(
 ) -> Result<(), StoreError> {
     let Some(attempt) = attempts.iter().find(|row| row.n == settlement.attempt) else { return Ok(()) };
     // The fence guards the schedule, not the truth: a claim that was lost still brings evidence.
-    let ours = draft.row.epoch == settlement.epoch && draft.row.phase == IN_FLIGHT;
+    let ours = (draft.row.epoch == settlement.epoch && draft.row.phase == IN_FLIGHT) || mutant!("no fence");
     if settlement.verdict == Verdict::NotStarted {
         if ours {
             draft.row.attempts -= 1;
