@@ -187,7 +187,7 @@ impl<'a> World<'a> {
             class: self.turn.class,
             account,
             segments: u32::try_from(row.sms_segments).unwrap_or_default().max(1),
-            again: row.attempts > 0,
+            again: row.attempts > 0 && !Facts::from_bits(row.facts).any(Facts::UNKNOWN_OPEN),
             parked: row.parked_until.is_some(),
             now: tx.now,
         }
