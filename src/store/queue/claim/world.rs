@@ -20,7 +20,7 @@ use crate::{
         directory::stored_practice,
         entity::{attempt, consent_head, content, delivery, notification, practice, recipient_gate},
         grounds,
-        image::{Draft, IN_FLIGHT, Note},
+        image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
         notifications, preferences,
         queue::{Claimed, Destination},
         stop,
@@ -187,7 +187,7 @@ impl<'a> World<'a> {
             class: self.turn.class,
             account,
             segments: u32::try_from(row.sms_segments).unwrap_or_default().max(1),
-            again: row.attempts > 0 && !Facts::from_bits(row.facts).any(Facts::UNKNOWN_OPEN),
+            again: row.attempts > 0 && row.flags & POSSIBLE_DUPLICATE == 0,
             parked: row.parked_until.is_some(),
             now: tx.now,
         }
