@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use super::{EmailAddress, PatientId, Phi, PhoneNumber};
+use super::{Channel, EmailAddress, PatientId, Phi, PhoneNumber};
 
 /// A practice. Nothing in it is about a patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,19 @@ pub struct Patient {
     pub inactive: bool,
     /// For choosing audiences.
     pub tags: BTreeSet<String>,
+}
+
+impl Patient {
+    /// Where `channel` would reach them, masked; empty where it has no address.
+    #[must_use]
+    pub fn address_hint(&self, channel: Channel) -> String {
+        let hint = match channel {
+            Channel::Email => self.email.as_ref().map(EmailAddress::mask),
+            Channel::Sms => self.mobile_phone.as_ref().map(PhoneNumber::mask),
+            Channel::InApp | Channel::Push => None,
+        };
+        hint.unwrap_or_default()
+    }
 }
 
 /// Something kept here, with when it last changed and the mark by which two writers notice each other.

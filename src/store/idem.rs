@@ -1,52 +1,89 @@
 //! The keys of requests: each makes one thing of its kind, and lives as long as that thing.
 
-use sea_orm::{ActiveValue::Set, EntityTrait, TryInsertResult};
+use std::collections::BTreeSet;
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait, sea_query::Query};
 use uuid::Uuid;
 
 use super::{StoreError, entity::idem, tx::Tx};
 
-/// Retries of deliveries. Notifications have number 1.
+/// Notifications.
+pub(super) const NOTIFICATIONS: i16 = 1;
+/// Retries of deliveries.
 pub(super) const RETRIES: i16 = 2;
 
-/// A key that a caller chose, and what it shall stand for.
-#[derive(Debug)]
+/// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key<'a> {
     pub(super) practice: &'a str,
     pub(super) resource: i16,
     pub(super) request_id: &'a str,
+    /// A keyed digest of the request without its key.
     pub(super) fingerprint: &'a [u8; 32],
+    /// The thing that it makes, if it is new.
+    pub(super) makes: Uuid,
 }
 
-/// What became of a key.
+/// What a key made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It is ours now.
-    New,
-    /// The same request took it before, and made this.
+pub(super) enum Prior {
+    /// Nothing.
+    None,
+    /// This, by the same request.
     Same(Uuid),
-    /// Another request took it before, and made this.
+    /// This, by another request.
     Other(Uuid),
 }
 
-/// Takes a key for the thing with this id; a twin under way is waited for on the unique index.
-pub(super) async fn take_on(tx: &Tx, key: &Key<'_>, id: Uuid) -> Result<Taken, StoreError> {
-    let row = idem::ActiveModel {
+impl Key<'_> {
+    /// What the key made before.
+    pub(super) async fn prior_on(&self, db: &impl ConnectionTrait) -> Result<Prior, StoreError> {
+        let rows = rows_on(db, self.practice, self.resource, std::iter::once(self.request_id)).await?;
+        Ok(judge(rows.first(), self.fingerprint))
+    }
+}
+
+/// What a key that `row` took, if any did, says to a request with that fingerprint.
+pub(super) fn judge(row: Option<&idem::Model>, fingerprint: &[u8; 32]) -> Prior {
+    match row {
+        None => Prior::None,
+        Some(row) if row.fingerprint == fingerprint => Prior::Same(row.resource_id),
+        Some(row) => Prior::Other(row.resource_id),
+    }
+}
+
+/// Takes keys of one kind of thing, each named once; a twin under way is waited for on the unique index. Yields the things
+/// whose key is theirs. What the others made before is seen by a new statement.
+pub(super) async fn take_on(tx: &Tx, mut keys: Vec<Key<'_>>) -> Result<BTreeSet<Uuid>, StoreError> {
+    keys.sort();
+    let rows = keys.iter().map(|key| idem::ActiveModel {
         practice_id: Set(key.practice.to_owned()),
         resource: Set(key.resource),
         request_id: Set(key.request_id.to_owned()),
         fingerprint: Set(key.fingerprint.to_vec()),
-        resource_id: Set(id),
-    };
-    let taken = idem::Entity::insert(row)
+        resource_id: Set(key.makes),
+    });
+    let insert = idem::Entity::insert_many(rows)
         .on_conflict_do_nothing_on([idem::Column::PracticeId, idem::Column::Resource, idem::Column::RequestId])
-        .exec_without_returning(&tx.db)
+        .into_query()
+        .returning(Query::returning().column(idem::Column::ResourceId))
+        .to_owned();
+    let taken = tx.db.query_all(&insert).await?;
+    Ok(taken.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
+}
+
+/// The rows of those `request_ids` of a practice that are taken.
+pub(super) async fn rows_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    resource: i16,
+    request_ids: impl Iterator<Item = &str>,
+) -> Result<Vec<idem::Model>, StoreError> {
+    let rows = idem::Entity::find()
+        .filter(idem::Column::PracticeId.eq(practice))
+        .filter(idem::Column::Resource.eq(resource))
+        .filter(idem::Column::RequestId.is_in(request_ids))
+        .all(db)
         .await?;
-    if matches!(taken, TryInsertResult::Inserted(1..)) {
-        return Ok(Taken::New);
-    }
-    // A new statement sees what the twin has committed.
-    let key_of = (key.practice.to_owned(), key.resource, key.request_id.to_owned());
-    let known = idem::Entity::find_by_id(key_of).one(&tx.db).await?.ok_or(StoreError::Corrupt("idem"))?;
-    let same = known.fingerprint == key.fingerprint;
-    Ok(if same { Taken::Same(known.resource_id) } else { Taken::Other(known.resource_id) })
+    Ok(rows)
 }

@@ -104,21 +104,7 @@ impl Draft {
     /// Adds a line to the timeline. Its state is filled in when the draft is saved.
     pub(super) fn note(&mut self, event: Note, now: DateTime<Utc>) {
         self.row.events += 1;
-        self.events.push(delivery_event::Model {
-            delivery_id: self.row.id,
-            n: self.row.events,
-            practice_id: self.row.practice_id.clone(),
-            event_time: now,
-            state: 0,
-            provider_status: event.status,
-            provider_code: event.code,
-            detail: event.detail.to_owned(),
-            actor_type: event.actor.kind as i16,
-            actor_id: event.actor.id,
-            actor_name: event.actor.display_name,
-            attempt: event.attempt,
-            consent_position: event.consent_position,
-        });
+        self.events.push(line(&self.row, self.row.events, event, now));
     }
 
     /// Counts the change, if the API shows a difference: then, and only then, the revision grows.
@@ -195,6 +181,83 @@ pub(super) struct Note {
 impl Note {
     pub(super) fn new(actor: Author, detail: &'static str) -> Self {
         Self { actor, status: String::new(), code: String::new(), detail, attempt: 0, consent_position: 0 }
+    }
+}
+
+/// A delivery that is new: what is said of nothing yet. Whoever makes one fills in the rest.
+pub(super) fn fresh(id: Uuid, facts: Facts, channel: Channel, now: DateTime<Utc>) -> delivery::Model {
+    delivery::Model {
+        id,
+        practice_id: String::new(),
+        patient_id: String::new(),
+        source_kind: NOTIFICATION,
+        source_id: Uuid::nil(),
+        broadcast_id: None,
+        kind: 0,
+        channel: channel.number(),
+        class: 1,
+        address_bi: None,
+        address_hint: String::new(),
+        retry_of: None,
+        retried_by: None,
+        reference: String::new(),
+        facts: facts.bits(),
+        state: shown(channel, facts).number(),
+        revision: 1,
+        flags: 0,
+        phase: if facts == Facts::NONE { WAITING } else { CLOSED },
+        epoch: 0,
+        claimed_by: None,
+        lease_until: None,
+        not_before: now,
+        parked_until: None,
+        give_up_at: now,
+        expires_at: now,
+        attempts: 0,
+        crashes: 0,
+        looks: 0,
+        absences: 0,
+        doubt_since: None,
+        poll_at: None,
+        events: 1,
+        skip_reason: None,
+        failure_reason: None,
+        failure_code: String::new(),
+        failure_time: None,
+        provider: None,
+        provider_ref: String::new(),
+        sms_segments: 0,
+        create_time: now,
+        update_time: now,
+        send_time: None,
+        deliver_time: None,
+        open_time: None,
+    }
+}
+
+/// The first line of the timeline of a new delivery.
+pub(super) fn first_event(row: &delivery::Model, author: &Author, detail: &'static str) -> delivery_event::Model {
+    let mut event = line(row, 1, Note::new(author.clone(), detail), row.create_time);
+    event.state = row.state;
+    event
+}
+
+/// A line of the timeline of a delivery, without its state.
+fn line(row: &delivery::Model, n: i32, note: Note, now: DateTime<Utc>) -> delivery_event::Model {
+    delivery_event::Model {
+        delivery_id: row.id,
+        n,
+        practice_id: row.practice_id.clone(),
+        event_time: now,
+        state: 0,
+        provider_status: note.status,
+        provider_code: note.code,
+        detail: note.detail.to_owned(),
+        actor_type: note.actor.kind as i16,
+        actor_id: note.actor.id,
+        actor_name: note.actor.display_name,
+        attempt: note.attempt,
+        consent_position: note.consent_position,
     }
 }
 

@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 
 use super::{
     NewLink, Store, StoreError,
-    entity::{delivery, delivery_event, idem, notification},
+    entity::{delivery, delivery_event, notification},
     image,
 };
 use crate::domain::{
@@ -21,10 +21,8 @@ pub(super) use accept::Accept;
 pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, unpack};
-use sealed::open_decisions;
-pub(super) use sealed::{content_on, content_row, to_content};
-
-const NOTIFICATIONS: i16 = 1;
+use sealed::{content_on, open_decisions};
+pub(super) use sealed::{content_row, to_content};
 
 /// A notification to be accepted: everything is decided and rendered.
 #[derive(Clone, Debug)]
@@ -70,8 +68,6 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// The channel; its decision is among those of the notification.
     pub channel: Channel,
-    /// Masked address; may be empty.
-    pub address_hint: String,
     /// The text; unset when it is skipped.
     pub content: Option<Content>,
 }
@@ -112,16 +108,6 @@ pub enum Accepted {
     Replayed(NotificationRecord),
     /// The key was used for another request.
     KeyReused(NotificationId),
-}
-
-/// What a key made before.
-enum Prior {
-    /// Nothing.
-    None,
-    /// This, by the same request.
-    Same(NotificationId),
-    /// This, by another request.
-    Other(NotificationId),
 }
 
 /// A notification with its timelines and, if asked for, its text and decisions.
@@ -184,25 +170,6 @@ impl Store {
             Vec::new()
         };
         Ok(NotificationDetail { record, details, decisions })
-    }
-}
-
-async fn prior_on(
-    db: &impl ConnectionTrait,
-    practice: &str,
-    request_id: &str,
-    fingerprint: &[u8; 32],
-) -> Result<Prior, StoreError> {
-    let key = (practice.to_owned(), NOTIFICATIONS, request_id.to_owned());
-    Ok(judge(idem::Entity::find_by_id(key).one(db).await?.as_ref(), fingerprint))
-}
-
-/// What a key that was taken by `row` says to a request with that fingerprint.
-fn judge(row: Option<&idem::Model>, fingerprint: &[u8; 32]) -> Prior {
-    match row {
-        None => Prior::None,
-        Some(row) if row.fingerprint == fingerprint => Prior::Same(NotificationId(row.resource_id)),
-        Some(row) => Prior::Other(NotificationId(row.resource_id)),
     }
 }
 

@@ -10,8 +10,9 @@ use super::{
     Store, StoreError,
     entity::{attempt, content, delivery, delivery_event, notification},
     feed::{self, Change},
-    grounds, idem,
-    image::{self, CLOSED, Draft, Note, POSSIBLE_DUPLICATE, WAITING},
+    grounds,
+    idem::{self, Prior},
+    image::{self, Draft, Note, POSSIBLE_DUPLICATE},
     notifications, preferences,
     queue::{attempts_on, drafts_on, verdict},
     tx::Tx,
@@ -20,8 +21,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Author, Channel, Decision, Delivery, DeliveryId, DeliveryState, EmailAddress, Expiry, Facts, GIVE_UP_AFTER,
-        Grounds, Kind, Patient, PhoneNumber, RetryBar, Scope, SkipReason, shown,
+        Author, Channel, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts, GIVE_UP_AFTER, Grounds, Kind,
+        Patient, RetryBar, Scope, SkipReason,
     },
 };
 
@@ -62,19 +63,21 @@ impl Store {
                     resource: idem::RETRIES,
                     request_id: &retry.request_id,
                     fingerprint: &retry.fingerprint,
+                    // Its id comes after that of what it repeats: whoever locks both takes them in this order.
+                    makes: crypto::new_id_after(tx.now, retry.delivery.0),
                 };
-                // Its id comes after that of what it repeats: whoever locks both takes them in this order.
-                let id = crypto::new_id_after(tx.now, retry.delivery.0);
-                Ok(match idem::take_on(tx, &key, id).await? {
-                    idem::Taken::New => {
-                        Retried::New(retry_on(tx, &store, &keys, &scope, (retry.delivery.0, id)).await?)
-                    }
-                    idem::Taken::Same(id) => {
+                if !idem::take_on(tx, vec![key]).await?.is_empty() {
+                    let made = retry_on(tx, &store, &keys, &scope, (retry.delivery.0, key.makes)).await?;
+                    return Ok(Retried::New(made));
+                }
+                match key.prior_on(&tx.db).await? {
+                    Prior::Same(id) => {
                         let row = row_on(&tx.db, &scope, id).await?.ok_or(StoreError::Corrupt("idem"))?;
-                        Retried::Replayed(image::to_delivery(&row)?)
+                        Ok(Retried::Replayed(image::to_delivery(&row)?))
                     }
-                    idem::Taken::Other(id) => Retried::KeyReused(DeliveryId(id)),
-                })
+                    Prior::Other(id) => Ok(Retried::KeyReused(DeliveryId(id))),
+                    Prior::None => Err(StoreError::Corrupt("idem")),
+                }
             })
         })
         .await
@@ -112,7 +115,7 @@ async fn retry_on(
     let attempts = attempts_on(tx, std::iter::once(old)).await?;
     let (patient, decision, expires_at) = decide_on(tx, store, keys, &draft.row, &source).await?;
     let plan = Plan { id: new, decision: &decision, expires_at, may_arrive_twice: in_doubt(&draft.row, &attempts) };
-    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), text.sms_segments)?;
+    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), text.sms_segments);
     if let Some(patient) = patient.filter(|_| decision.skip_reason.is_none()) {
         let gates = grounds::gate_keys(keys, decision.channel, &patient).into_iter();
         grounds::gates_insert_on(tx, gates.map(|gate| (keys.practice().to_owned(), gate)).collect()).await?;
@@ -120,7 +123,7 @@ async fn retry_on(
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
     let text = notifications::content_row(keys, DeliveryId(new), &text)?;
     content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
-    let event = first_event(&row, scope.author()).into_active_model();
+    let event = image::first_event(&row, scope.author(), first_line(&row)).into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
 
     draft.row.retried_by = Some(new);
@@ -200,87 +203,38 @@ impl Plan<'_> {
         old: &delivery::Model,
         patient: Option<&Patient>,
         sms_segments: i32,
-    ) -> Result<delivery::Model, StoreError> {
+    ) -> delivery::Model {
         let channel = self.decision.channel;
         let facts = if self.decision.skip_reason.is_some() { Facts::SKIPPED } else { Facts::NONE };
-        Ok(delivery::Model {
-            id: self.id,
+        delivery::Model {
             practice_id: old.practice_id.clone(),
             patient_id: old.patient_id.clone(),
             source_kind: old.source_kind,
             source_id: old.source_id,
             broadcast_id: old.broadcast_id,
             kind: old.kind,
-            channel: old.channel,
             class: old.class,
             address_bi: patient.and_then(|patient| grounds::address_index(keys, channel, patient)),
-            address_hint: patient.and_then(|patient| hint(channel, patient)).unwrap_or_default(),
+            address_hint: patient.map(|patient| patient.address_hint(channel)).unwrap_or_default(),
             retry_of: Some(old.id),
-            retried_by: None,
             reference: old.reference.clone(),
-            facts: facts.bits(),
-            state: shown(channel, facts).number(),
-            revision: 1,
             flags: if self.may_arrive_twice { POSSIBLE_DUPLICATE } else { 0 },
-            phase: if facts == Facts::NONE { WAITING } else { CLOSED },
-            epoch: 0,
-            claimed_by: None,
-            lease_until: None,
             not_before: self.decision.attempt_time,
-            parked_until: None,
             give_up_at: self.decision.attempt_time + GIVE_UP_AFTER,
             expires_at: self.expires_at,
-            attempts: 0,
-            crashes: 0,
-            looks: 0,
-            absences: 0,
-            doubt_since: None,
-            poll_at: None,
-            events: 1,
             skip_reason: self.decision.skip_reason.map(SkipReason::number),
-            failure_reason: None,
-            failure_code: String::new(),
-            failure_time: None,
-            provider: None,
-            provider_ref: String::new(),
             sms_segments,
-            create_time: tx.now,
-            update_time: tx.now,
-            send_time: None,
-            deliver_time: None,
-            open_time: None,
-        })
+            ..image::fresh(self.id, facts, channel, tx.now)
+        }
     }
 }
 
-fn hint(channel: Channel, patient: &Patient) -> Option<String> {
-    match channel {
-        Channel::Email => patient.email.as_ref().map(EmailAddress::mask),
-        Channel::Sms => patient.mobile_phone.as_ref().map(PhoneNumber::mask),
-        Channel::InApp | Channel::Push => None,
-    }
-}
-
-fn first_event(row: &delivery::Model, author: &Author) -> delivery_event::Model {
-    let detail = if row.skip_reason.is_some() {
+/// What the first line of its timeline says.
+fn first_line(row: &delivery::Model) -> &'static str {
+    if row.skip_reason.is_some() {
         "To be sent again at the request of staff, and not sent: see the reason."
     } else {
         "Sent again at the request of staff."
-    };
-    delivery_event::Model {
-        delivery_id: row.id,
-        n: 1,
-        practice_id: row.practice_id.clone(),
-        event_time: row.create_time,
-        state: row.state,
-        provider_status: String::new(),
-        provider_code: String::new(),
-        detail: detail.to_owned(),
-        actor_type: author.kind as i16,
-        actor_id: author.id.clone(),
-        actor_name: author.display_name.clone(),
-        attempt: 0,
-        consent_position: 0,
     }
 }
 

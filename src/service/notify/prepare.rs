@@ -6,8 +6,7 @@ use super::{Notify, Order};
 use crate::{
     crypto,
     domain::{
-        Channel, Decision, DeliveryId, EmailAddress, Expiry, Grounds, NotificationId, Payload, PhoneNumber, Priority,
-        SecureLink,
+        Channel, Decision, DeliveryId, Expiry, Grounds, NotificationId, Payload, Priority, SecureLink,
         template::{self, RenderError, Rendering},
     },
     service::{Error, Violation},
@@ -56,7 +55,6 @@ impl Notify {
         let deliveries = considered.iter().map(|decision| NewDelivery {
             id: DeliveryId(crypto::new_id(self.clock.now())),
             channel: decision.channel,
-            address_hint: hint(&grounds, decision.channel),
             content: contents
                 .iter_mut()
                 .find(|(channel, _)| *channel == decision.channel)
@@ -195,13 +193,4 @@ fn unrenderable(error: RenderError) -> Error {
         RenderError::TooLong => Error::field("notification", "the text would be too long for the channel"),
         RenderError::Template(_) => Error::Internal(Box::new(error)),
     }
-}
-
-fn hint(grounds: &GroundsRow, channel: Channel) -> String {
-    match channel {
-        Channel::Email => grounds.patient.email.as_ref().map(EmailAddress::mask),
-        Channel::Sms => grounds.patient.mobile_phone.as_ref().map(PhoneNumber::mask),
-        Channel::InApp | Channel::Push => None,
-    }
-    .unwrap_or_default()
 }

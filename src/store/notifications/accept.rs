@@ -5,26 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::{LockType, Query},
-};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType};
 use uuid::Uuid;
 
 use super::{
-    Accepted, NOTIFICATIONS, NewNotification, NotificationRecord, Prior, prior_on, record_on,
-    rows::{delivery_row, first_event, inbox_row, is_filed, notification_row},
+    Accepted, NewNotification, NotificationRecord, record_on,
+    rows::{delivery_row, first_line, inbox_row, is_filed, notification_row},
     sealed::content_row,
     to_record,
 };
 use crate::{
-    domain::{Channel, Delivery, PracticeId, Scope},
+    domain::{Channel, Delivery, NotificationId, PracticeId, Scope},
     store::{
         Store, StoreError,
-        entity::{content, delivery, delivery_event, idem, inbox_item, notification, patient},
+        entity::{content, delivery, delivery_event, inbox_item, notification, patient},
         feed::{self, Change},
         grounds::{self, GateKey},
+        idem::{self, Prior},
         image::{self, Draft},
         lane::Job,
         links, stop,
@@ -59,14 +56,30 @@ impl Job for Accept {
     }
 }
 
+impl Accept {
+    fn key(&self) -> idem::Key<'_> {
+        idem::Key {
+            practice: self.keys.practice(),
+            resource: idem::NOTIFICATIONS,
+            request_id: &self.new.request_id,
+            fingerprint: &self.new.fingerprint,
+            makes: self.new.id.0,
+        }
+    }
+}
+
 async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, StoreError> {
-    let taken = take_keys_on(tx, jobs).await?;
-    let fresh: Vec<&Accept> = taken.iter().filter_map(|place| jobs.get(*place)).map(Arc::as_ref).collect();
-    let mut records: BTreeMap<usize, NotificationRecord> =
-        taken.iter().copied().zip(store_all_on(tx, &fresh).await?).collect();
+    // Of twins in this group the first counts.
+    let mut named = BTreeSet::new();
+    let mut firsts: Vec<&Accept> = jobs.iter().map(Arc::as_ref).collect();
+    firsts.retain(|job| named.insert((job.keys.practice(), job.new.request_id.as_str())));
+    let taken = idem::take_on(tx, firsts.iter().map(|job| job.key()).collect()).await?;
+    firsts.retain(|job| taken.contains(&job.new.id.0));
+    let records = store_all_on(tx, &firsts).await?;
+    let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.id.0, record)).collect();
     let mut done = Vec::with_capacity(jobs.len());
-    for (place, job) in jobs.iter().enumerate() {
-        done.push(match records.remove(&place) {
+    for job in jobs {
+        done.push(match records.remove(&job.new.id.0) {
             Some(record) => Accepted::New(record),
             None => repeated_on(tx, job).await?,
         });
@@ -74,38 +87,11 @@ async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, S
     Ok(done)
 }
 
-/// Takes the keys, in their order; a twin under way elsewhere is waited for on the unique index, and of twins in this group
-/// the first counts. Yields the places of those that are new.
-async fn take_keys_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<BTreeSet<usize>, StoreError> {
-    let mut keys = BTreeMap::new();
-    for (place, job) in jobs.iter().enumerate() {
-        keys.entry((job.keys.practice(), job.new.request_id.as_str())).or_insert((place, job));
-    }
-    let rows = keys.values().map(|(_, job)| idem::ActiveModel {
-        practice_id: Set(job.keys.practice().to_owned()),
-        resource: Set(NOTIFICATIONS),
-        request_id: Set(job.new.request_id.clone()),
-        fingerprint: Set(job.new.fingerprint.to_vec()),
-        resource_id: Set(job.new.id.0),
-    });
-    let insert = idem::Entity::insert_many(rows)
-        .on_conflict_do_nothing_on([idem::Column::PracticeId, idem::Column::Resource, idem::Column::RequestId])
-        .into_query()
-        .returning(Query::returning().columns([idem::Column::PracticeId, idem::Column::RequestId]))
-        .to_owned();
-    let mut taken = BTreeSet::new();
-    for row in tx.db.query_all(&insert).await? {
-        let (practice, key): (String, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        taken.extend(keys.get(&(practice.as_str(), key.as_str())).map(|(place, _)| *place));
-    }
-    Ok(taken)
-}
-
 /// What the key made before, by this request or by another.
 async fn repeated_on(tx: &Tx, job: &Accept) -> Result<Accepted, StoreError> {
-    match prior_on(&tx.db, job.keys.practice(), &job.new.request_id, &job.new.fingerprint).await? {
-        Prior::Same(id) => Ok(Accepted::Replayed(record_on(&tx.db, &job.scope, id).await?)),
-        Prior::Other(id) => Ok(Accepted::KeyReused(id)),
+    match job.key().prior_on(&tx.db).await? {
+        Prior::Same(id) => Ok(Accepted::Replayed(record_on(&tx.db, &job.scope, NotificationId(id)).await?)),
+        Prior::Other(id) => Ok(Accepted::KeyReused(NotificationId(id))),
         Prior::None => Err(StoreError::Corrupt("idem")),
     }
 }
@@ -203,7 +189,7 @@ impl Rows {
             if stored {
                 self.items.push(inbox_row(&row, new.security));
             }
-            self.events.push(first_event(&row, job.scope.author()));
+            self.events.push(image::first_event(&row, job.scope.author(), first_line(&row)));
             self.deliveries.push(row);
         }
         Ok(())

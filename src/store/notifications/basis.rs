@@ -5,12 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-
-use super::{NOTIFICATIONS, Prior, judge};
 use crate::{
     domain::{NotificationId, PatientId, PracticeId, Scope},
-    store::{GroundsRow, Store, StoreError, entity::idem, lane::Job, vault::PracticeKeys},
+    store::{
+        GroundsRow, Store, StoreError,
+        idem::{self, Prior},
+        lane::Job,
+        vault::PracticeKeys,
+    },
 };
 
 /// What a send begins with.
@@ -83,19 +85,15 @@ impl Job for Ask {
 /// Answers the questions of one practice, each with its place.
 async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Basis)>, StoreError> {
     let Some((_, first)) = asks.first() else { return Ok(Vec::new()) };
-    let known = idem::Entity::find()
-        .filter(idem::Column::PracticeId.eq(first.practice.as_str()))
-        .filter(idem::Column::Resource.eq(NOTIFICATIONS))
-        .filter(idem::Column::RequestId.is_in(asks.iter().map(|(_, ask)| ask.request_id.as_str())))
-        .all(store.read())
-        .await?;
-    let known: HashMap<String, idem::Model> = known.into_iter().map(|row| (row.request_id.clone(), row)).collect();
+    let request_ids = asks.iter().map(|(_, ask)| ask.request_id.as_str());
+    let known = idem::rows_on(store.read(), first.practice.as_str(), idem::NOTIFICATIONS, request_ids).await?;
+    let known: HashMap<String, _> = known.into_iter().map(|row| (row.request_id.clone(), row)).collect();
     let new = asks.iter().filter(|(_, ask)| !known.contains_key(&ask.request_id));
     let patients: Vec<String> = new.map(|(_, ask)| ask.patient.as_str().to_owned()).collect();
     let grounds = if patients.is_empty() { BTreeMap::new() } else { store.grounds_of(&first.keys, patients).await? };
-    let basis = |ask: &Ask| match judge(known.get(&ask.request_id), &ask.fingerprint) {
-        Prior::Same(id) => Basis::Same(id),
-        Prior::Other(id) => Basis::Other(id),
+    let basis = |ask: &Ask| match idem::judge(known.get(&ask.request_id), &ask.fingerprint) {
+        Prior::Same(id) => Basis::Same(NotificationId(id)),
+        Prior::Other(id) => Basis::Other(NotificationId(id)),
         Prior::None => match grounds.get(ask.patient.as_str()) {
             Some(row) => Basis::Grounds(Box::new(row.clone())),
             None => Basis::NoPatient,

@@ -4,15 +4,11 @@ use chrono::{DateTime, Utc};
 
 use super::{NewDelivery, NewNotification, sealed};
 use crate::{
-    domain::{
-        Author, Channel, ChannelSet, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason,
-        Source, shown,
-    },
+    domain::{Channel, ChannelSet, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason, Source},
     store::{
         StoreError,
-        entity::{delivery, delivery_event, inbox_item, notification},
-        grounds,
-        image::{self, CLOSED, WAITING},
+        entity::{delivery, inbox_item, notification},
+        grounds, image,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -77,52 +73,27 @@ pub(super) fn delivery_row(
         (true, false) => Facts::NONE,
     };
     let (source_kind, source_id) = image::from_source(Source::Notification(new.id));
+    let not_before = decision.attempt_time.max(tx.now);
     delivery::Model {
-        id: delivery.id.0,
         practice_id: keys.practice().to_owned(),
         patient_id: new.patient.id.as_str().to_owned(),
         source_kind,
         source_id,
-        broadcast_id: None,
         kind: new.kind.number(),
-        channel: delivery.channel.number(),
         class: i16::from(!new.urgent),
         address_bi: grounds::address_index(keys, delivery.channel, &new.patient),
-        address_hint: delivery.address_hint.clone(),
-        retry_of: None,
-        retried_by: None,
+        address_hint: new.patient.address_hint(delivery.channel),
         reference: new.reference.clone(),
-        facts: facts.bits(),
-        state: shown(delivery.channel, facts).number(),
-        revision: 1,
-        flags: 0,
-        phase: if facts == Facts::NONE { WAITING } else { CLOSED },
-        epoch: 0,
-        claimed_by: None,
-        lease_until: None,
-        not_before: decision.attempt_time.max(tx.now),
-        parked_until: None,
-        give_up_at: decision.attempt_time.max(tx.now) + GIVE_UP_AFTER,
+        not_before,
+        give_up_at: not_before + GIVE_UP_AFTER,
         expires_at: new.expire_time,
         attempts: i32::from(stored),
-        crashes: 0,
-        looks: 0,
-        absences: 0,
-        doubt_since: None,
-        poll_at: None,
-        events: 1,
         skip_reason: decision.skip_reason.map(SkipReason::number),
-        failure_reason: None,
-        failure_code: String::new(),
-        failure_time: None,
         provider: stored.then_some(Provider::Inbox as i16),
-        provider_ref: String::new(),
         sms_segments: delivery.content.as_ref().map_or(0, |content| content.sms_segments),
-        create_time: tx.now,
-        update_time: tx.now,
         send_time: stored.then_some(tx.now),
         deliver_time: stored.then_some(tx.now),
-        open_time: None,
+        ..image::fresh(delivery.id.0, facts, delivery.channel, tx.now)
     }
 }
 
@@ -138,26 +109,11 @@ pub(in crate::store) fn inbox_row(row: &delivery::Model, security: bool) -> inbo
     }
 }
 
-/// The first line of its timeline.
-pub(super) fn first_event(row: &delivery::Model, author: &Author) -> delivery_event::Model {
-    let detail = match DeliveryState::from_number(row.state) {
+/// What the first line of its timeline says.
+pub(super) fn first_line(row: &delivery::Model) -> &'static str {
+    match DeliveryState::from_number(row.state) {
         Some(DeliveryState::Skipped) => "Accepted, and not sent: see the reason.",
         Some(DeliveryState::Delivered) => "Stored in the patient's inbox.",
         _ => "Accepted for sending.",
-    };
-    delivery_event::Model {
-        delivery_id: row.id,
-        n: 1,
-        practice_id: row.practice_id.clone(),
-        event_time: row.create_time,
-        state: row.state,
-        provider_status: String::new(),
-        provider_code: String::new(),
-        detail: detail.to_owned(),
-        actor_type: author.kind as i16,
-        actor_id: author.id.clone(),
-        actor_name: author.display_name.clone(),
-        attempt: 0,
-        consent_position: 0,
     }
 }

@@ -63,7 +63,7 @@ pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) ->
     })
 }
 
-pub(in crate::store) async fn content_on(
+pub(super) async fn content_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
     id: DeliveryId,

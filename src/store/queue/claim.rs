@@ -64,7 +64,8 @@ pub struct Handover<'a> {
     pub account: &'a Account,
     /// How many segments it counts for, at least 1.
     pub segments: u32,
-    /// It was tried before. Mail that goes out once more after a doubt is no repeat: looks pace it.
+    /// It was tried before, and each time certainly not taken. What goes out once more after a doubt is no burden to an account
+    /// that is well: looks pace it.
     pub again: bool,
     /// It has been parked already, so that its turn has come.
     pub parked: bool,

@@ -151,7 +151,7 @@ impl Order {
         };
         let decisions: Vec<Decision> = Channel::ALL.into_iter().map(decide).collect();
         let considered = decisions.iter().filter(|decision| decision.considered);
-        let deliveries = considered.map(|decision| self.delivery(&row.patient, decision, row.now)).collect();
+        let deliveries = considered.map(|decision| self.delivery(decision, row.now)).collect();
         NewNotification {
             id: NotificationId(new_id(row.now)),
             request_id: self.request_id.clone(),
@@ -172,12 +172,7 @@ impl Order {
         }
     }
 
-    fn delivery(&self, patient: &Patient, decision: &Decision, now: DateTime<Utc>) -> NewDelivery {
-        let hint = match decision.channel {
-            Channel::Sms => patient.mobile_phone.as_ref().map(PhoneNumber::mask),
-            Channel::Email => patient.email.as_ref().map(EmailAddress::mask),
-            Channel::InApp | Channel::Push => None,
-        };
+    fn delivery(&self, decision: &Decision, now: DateTime<Utc>) -> NewDelivery {
         let content = Content {
             subject: Phi::new("Appointment reminder".into()),
             text: Phi::new(self.text.clone()),
@@ -190,7 +185,6 @@ impl Order {
         NewDelivery {
             id: DeliveryId(new_id(now)),
             channel: decision.channel,
-            address_hint: hint.unwrap_or_default(),
             content: decision.uses().then_some(content),
         }
     }

@@ -53,6 +53,24 @@ on_both! {
         assert!(transactions <= 20, "{transactions} transactions for 60 accepts");
     }
 
+    async fn what_stops_others_stops_those_that_came_with_it(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mut news = Vec::new();
+        for n in 0..25 {
+            for kind in [Kind::AppointmentReminder, Kind::AppointmentCancelled] {
+                let reference = format!("visit-{n}");
+                let order = Order { kind, reference, ..Order::new(&format!("{kind:?}-{n}"), &[Channel::Sms]) };
+                news.push(order.prepare(t, &scope).await);
+            }
+        }
+        let done = join_all(news.into_iter().map(|new| t.store.notification_accept(&scope, new))).await;
+        for pair in done.chunks(2) {
+            let [Ok(Accepted::New(reminder)), Ok(Accepted::New(_))] = pair else { panic!("{pair:?}") };
+            let reminder = delivery(t, &scope, reminder.deliveries[0].id).await;
+            assert_eq!(reminder.state, DeliveryState::Cancelled);
+        }
+    }
+
     async fn one_that_cannot_be_written_takes_no_other_with_it(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let first = Order::new("r", &[Channel::Sms, Channel::Email]).prepare(t, &scope).await;

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::{
-    domain::{Channel, Class, Delivery, DeliveryState, FailureReason, Scope, SkipReason, Verdict},
+    domain::{Channel, Class, Delivery, DeliveryState, FailureReason, Look, Scope, SkipReason, Verdict},
     store::{Failing, Leave, Taken, Turn},
 };
 use uuid::Uuid;
 
 use super::{
-    given::{NORTH, Order, claim_one, delivery, practices_due, ready_practice, settle, unknown},
+    given::{NORTH, Order, claim_one, delivery, look_twice, practices_due, ready_practice, settle, unknown},
     *,
 };
 
@@ -79,6 +79,22 @@ on_both! {
         let expected = [(false, false), (false, true), (true, false)]
             .map(|(again, parked)| (Class::Normal, 3, again, parked, account.clone()));
         assert_eq!(*told.lock().unwrap(), expected);
+    }
+
+    async fn what_goes_out_once_more_after_a_doubt_is_no_repeat(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
+        let first = claim_one(t, &scope).await;
+        settle(t, &first, unknown()).await;
+        look_twice(t, &Look::Absent).await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        let leave = move |it: &heedwell::store::Handover<'_>| {
+            tell.lock().unwrap().push(it.again);
+            Leave::Now
+        };
+        assert_eq!(t.store.claim(&t.engine, turn(&scope), leave).await.unwrap().claimed[0].attempt, 2);
+        assert_eq!(*told.lock().unwrap(), [false]);
     }
 
     async fn a_parked_delivery_expires_in_its_time(t: &TestStore) {

@@ -64,7 +64,7 @@ pub(super) fn refuse(tx: &Tx, draft: &mut Draft, reason: SkipReason) {
         let code = draft.row.failure_code.clone();
         draft.fail(&Failure { reason: FailureReason::Expired, provider_code: code, fail_time: tx.now });
     }
-    // `add` only fails on a channel that cannot be read, which `claim_on` has ruled out.
+    // `add` only fails on a channel that cannot be read, which `World::claim` has ruled out.
     let _ = draft.add(facts, tx.now);
     draft.close();
     draft.note(Note::new(Author::system(), detail), tx.now);

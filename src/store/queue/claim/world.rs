@@ -20,7 +20,7 @@ use crate::{
         directory::stored_practice,
         entity::{attempt, consent_head, content, delivery, notification, practice, recipient_gate},
         grounds,
-        image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
+        image::{Draft, IN_FLIGHT, Note},
         notifications, preferences,
         queue::{Claimed, Destination},
         stop,
@@ -157,10 +157,7 @@ impl<'a> World<'a> {
         if let Leave::Later { at, failing } = leave(&self.handover(tx, draft, &account)) {
             return park(tx, draft, at, failing);
         }
-        draft.row.address_hint = match &destination {
-            Destination::Phone(phone) => phone.mask(),
-            Destination::Mailbox(email, _) => email.mask(),
-        };
+        draft.row.address_hint = patient.address_hint(channel);
         let attempt = self.intend(tx, draft, &account);
         made.claimed.push(Claimed {
             practice: self.turn.practice.clone(),
@@ -187,7 +184,7 @@ impl<'a> World<'a> {
             class: self.turn.class,
             account,
             segments: u32::try_from(row.sms_segments).unwrap_or_default().max(1),
-            again: row.attempts > 0 && row.flags & POSSIBLE_DUPLICATE == 0,
+            again: row.attempts > 0 && !draft.facts().any(Facts::UNKNOWN_OPEN),
             parked: row.parked_until.is_some(),
             now: tx.now,
         }
