@@ -26,8 +26,8 @@ use crate::{
     store::{Handover, Leave, Settlement, Store},
 };
 use claims::{Claims, Slot};
-use limits::Limits;
 pub use limits::SmsRate;
+use limits::{Gone, Limits};
 
 /// How sending goes.
 #[derive(Clone, Debug)]
@@ -166,10 +166,13 @@ impl Dispatch {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the limits, within a claim's transaction.
-    fn leave(&self) -> impl Fn(&Handover<'_>) -> Leave + Send + Sync + 'static {
+    /// Asks the limits, within a claim's transaction, and notes whom they let go.
+    fn leave(&self, gone: Arc<Mutex<Vec<Gone>>>) -> impl Fn(&Handover<'_>) -> Leave + Send + Sync + 'static {
         let dispatch = self.clone();
-        move |handover| dispatch.limits().leave(handover)
+        move |handover| {
+            let mut gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
+            dispatch.limits().leave(handover, &mut gone)
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -157,7 +159,12 @@ impl<'a> Claims<'a> {
             let claim = async move {
                 // It runs from before the first statement: the lease begins with one of them.
                 let watch = Stopwatch::start(&dispatch.clock);
-                let taken = dispatch.store.claim(&dispatch.engine, turn, dispatch.leave()).await;
+                let gone = Arc::default();
+                let taken = dispatch.store.claim(&dispatch.engine, turn, dispatch.leave(Arc::clone(&gone))).await;
+                if taken.is_err() {
+                    let gone = mem::take(&mut *gone.lock().unwrap_or_else(PoisonError::into_inner));
+                    dispatch.limits().came_back(gone);
+                }
                 Step::Claimed { grant, marked, watch, taken }
             };
             self.work.push(claim.boxed());

@@ -83,6 +83,14 @@ pub(super) enum Health {
     Unsaid,
 }
 
+/// Whom a claim let go, until it is committed.
+#[derive(Debug)]
+pub(super) struct Gone {
+    account: (PracticeId, String),
+    id: DeliveryId,
+    now: DateTime<Utc>,
+}
+
 /// The limits of every account and sender that this process has met.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -103,8 +111,8 @@ impl Limits {
         Self { rate, accounts: HashMap::new(), senders: HashMap::new() }
     }
 
-    /// Whether a delivery leaves now. If it does, it is counted.
-    pub(super) fn leave(&mut self, handover: &Handover<'_>) -> Leave {
+    /// Whether a delivery leaves now. If it does, it is counted, and noted in `gone`.
+    pub(super) fn leave(&mut self, handover: &Handover<'_>, gone: &mut Vec<Gone>) -> Leave {
         let (account, now) = (handover.account, handover.now);
         let rank = Rank { class: handover.class, parked: handover.parked };
         let rate = self.rate.of(account);
@@ -112,7 +120,7 @@ impl Limits {
 
         let key = (handover.practice.clone(), account.name());
         let fresh = || State { breaker: Breaker::new(now), retries: Retries::new(now) };
-        let State { breaker, retries } = self.accounts.entry(key).or_insert_with(fresh);
+        let State { breaker, retries } = self.accounts.entry(key.clone()).or_insert_with(fresh);
         let gate = breaker.gate(now, steady);
         if let Gate::Shut(until) = gate {
             let at = breaker.park(rank, until, seconds(cost / steady));
@@ -132,7 +140,16 @@ impl Limits {
         }
         retries.count(handover.again);
         breaker.pass(gate, handover.id, now);
+        gone.push(Gone { account: key, id: handover.id, now });
         Leave::Now
+    }
+
+    /// Notes that a claim failed after it had let these go: nobody calls. Were one of them the probe of its account, the account
+    /// would be left alone until that is taken for lost.
+    pub(super) fn came_back(&mut self, gone: Vec<Gone>) {
+        for Gone { account, id, now } in gone {
+            self.ended_of(account, id, Health::Unsaid, now);
+        }
     }
 
     /// Notes how the call of a claimed delivery ended.

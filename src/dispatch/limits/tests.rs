@@ -48,6 +48,7 @@ struct Case {
     practice: PracticeId,
     now: DateTime<Utc>,
     next: u128,
+    gone: Vec<Gone>,
 }
 
 #[derive(Clone, Copy)]
@@ -62,7 +63,14 @@ const NORMAL: Wish = Wish { class: Class::Normal, segments: 1, again: false, par
 
 impl Case {
     fn new(rate: SmsRate, account: Account) -> Self {
-        Self { limits: Limits::new(rate), account, practice: practice("north"), now: start(), next: 0 }
+        Self {
+            limits: Limits::new(rate),
+            account,
+            practice: practice("north"),
+            now: start(),
+            next: 0,
+            gone: Vec::new(),
+        }
     }
 
     fn ask(&mut self, wish: Wish) -> (DeliveryId, Leave) {
@@ -78,7 +86,7 @@ impl Case {
             parked: wish.parked,
             now: self.now,
         };
-        (id, self.limits.leave(&handover))
+        (id, self.limits.leave(&handover, &mut self.gone))
     }
 
     fn leaves(&mut self, wish: Wish) -> bool {
@@ -297,6 +305,20 @@ fn what_a_well_account_asks_for_again_is_not_held_against_it() {
     case.send(Health::Deferred);
     case.send(ill());
     assert!(case.leaves(NORMAL), "the account answered");
+}
+
+#[test]
+fn a_probe_whose_claim_failed_is_not_waited_for() {
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    (0..5).for_each(|_| case.send(ill()));
+    case.pass(2.0);
+    case.gone.clear();
+    assert!(case.leaves(NORMAL), "the probe");
+    assert!(!case.leaves(NORMAL), "one at a time");
+    let gone = std::mem::take(&mut case.gone);
+    case.limits.came_back(gone);
+    assert!(case.leaves(NORMAL), "another goes in its stead");
+    assert!(!case.leaves(NORMAL), "one at a time");
 }
 
 #[test]

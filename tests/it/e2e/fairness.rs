@@ -83,7 +83,8 @@ async fn text(t: &TestApp, practice: &str, priority: Priority) {
     t.caller_with(&token(t, Role::Sender, practice)).notify.send_notification(request).await.unwrap();
 }
 
-/// Waits for something that only the stand-ins or the database tell.
+/// Waits for something that only the stand-ins or the database tell. It may take long on a busy machine: whole backlogs are put
+/// aside, a few deliveries a transaction.
 async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let met = async {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
@@ -91,7 +92,7 @@ async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
             tick.tick().await;
         }
     };
-    tokio::time::timeout(LIMIT, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    tokio::time::timeout(4 * LIMIT, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn count(t: &TestApp, query: &str, values: Vec<Value>) -> i64 {

@@ -90,6 +90,13 @@ class Follower:
         latest = self.latest()
         return all(it in latest and latest[it].revision >= listed[it].revision for it in listed)
 
+    def agrees(self, listed: dict[str, Any]) -> bool:
+        """Whether what was seen here is just what a list shows, and nothing newer."""
+        if self.error is not None:
+            raise self.error
+        latest = self.latest()
+        return {it: latest[it].revision for it in latest} == {it: listed[it].revision for it in listed}
+
 
 def check_complete(changes: list[Any], listed: dict[str, Any]) -> None:
     """Checks that a watch told the whole life of every delivery, once and in order, up to what a list shows."""
