@@ -5,7 +5,7 @@
 #[cfg(all(any(feature = "failpoints", feature = "mutants"), not(debug_assertions)))]
 compile_error!("failpoints and mutants are for test builds: no release may have them");
 
-/// A point of engine.md 2.15 that is passed, or one that lies in the midst of a future.
+/// A point on the road of a message, F1 (the request is read) to F14, that is passed; or one in the midst of a future.
 macro_rules! failpoint {
     ($point:literal) => {{
         #[cfg(feature = "failpoints")]

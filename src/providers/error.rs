@@ -243,7 +243,7 @@ mod tests {
         Blocked, Internal, InvalidAddress, OptedOutAtProvider, Other, ProviderConfig, ProviderUnavailable, Unreachable,
     };
 
-    /// The table of `providers.md` 2.6, row by row.
+    /// What each code of Twilio means for the message and for the account, row by row.
     #[test]
     fn each_twilio_code_has_its_reason() {
         let table: [(FailureReason, &[u32]); 8] = [
