@@ -141,7 +141,7 @@ impl App {
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), clock, work.clone()));
+        tasks.spawn(duties::run(store.clone(), engine.clone(), work.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));
         tasks.spawn(sidecar.serve(http_listener, calls.clone()));
         tasks.close();

@@ -155,6 +155,7 @@ impl Dispatch {
         let settler = TaskTracker::new();
         settler.spawn(settle::run(self.store.clone(), self.engine.clone(), settlements));
         settler.spawn(self.clone().reconcile());
+        settler.spawn(self.clone().sweep());
         settler.close();
         Claims::run(&self, &tasks, ended).await;
         tasks.close();

@@ -23,7 +23,7 @@ pub mod template;
 
 pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability};
-pub use attempt::{FIRST_LOOK, Next, Standing, Verdict};
+pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
@@ -38,7 +38,7 @@ pub use notification::{
     SecureLink,
 };
 pub use phi::Phi;
-pub use reconcile::{AfterLook, Inquiry, Look};
+pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
 pub use schedule::{Expiry, GIVE_UP_AFTER};
 pub use settings::{

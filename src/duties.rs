@@ -2,31 +2,43 @@
 //! here. Every replica does them: whichever comes first takes the rows, and the others find none.
 
 mod forget;
+mod parked;
 mod rescue;
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use futures::FutureExt;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::SharedClock, domain::Engine, store::Store};
+use crate::{domain::Engine, store::Store};
 
-/// How often expired leases are looked for.
+/// How often expired leases are looked for, at least: a takeover is promised within this and the lease.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
+/// How often parked reports are looked for.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Does the duties until `stop`.
-pub async fn run(store: Store, engine: Engine, clock: SharedClock, stop: CancellationToken) {
-    let mut rescue = interval(dialled!("rescue", RESCUE_EVERY));
-    let mut forget = interval(FORGET_EVERY);
-    rescue.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Does the duties until `stop`, side by side: one that has much to do does not hold up the others.
+pub async fn run(store: Store, engine: Engine, stop: CancellationToken) {
+    let duties = async {
+        tokio::join!(
+            every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
+            every("parked", RETRY_EVERY, || parked::run_once(&store, &engine)),
+            every("forget", FORGET_EVERY, || forget::run_once(&store, &engine)),
+        );
+    };
+    stop.run_until_cancelled(duties).await;
+}
+
+/// Does `duty` at once and then again and again, each time up to a fifth early, so that replicas do not all come together. A
+/// panic costs one turn.
+async fn every<F: Future<Output = ()>>(name: &'static str, period: Duration, duty: impl Fn() -> F) {
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = rescue.tick() => rescue::run_once(&store, &engine).await,
-            _ = forget.tick() => forget::run_once(&store, &engine, &clock).await,
+        if AssertUnwindSafe(duty()).catch_unwind().await.is_err() {
+            tracing::error!(duty = name, "a duty panicked");
         }
+        sleep(period.mul_f64(1.0 - 0.2 * rand::random::<f64>())).await;
     }
 }

@@ -130,6 +130,8 @@ pub struct Look {
     pub intent_time: DateTime<Utc>,
     /// When its call ended; when that was not seen, the latest time at which it can have ended.
     pub end_time: DateTime<Utc>,
+    /// The time at which this look begins, by the clock of the other two: the provider's is compared with it.
+    pub now: DateTime<Utc>,
 }
 
 /// Every message that may be the one looked for, newest first. The list was read to its end.
@@ -137,8 +139,16 @@ pub struct Look {
 pub struct Found {
     /// The caller leaves out those that are bound to another attempt.
     pub candidates: Vec<Candidate>,
-    /// The provider's clock minus ours, to the second.
+    /// The provider's clock minus that of the look, to the second.
     pub clock_offset: Option<TimeDelta>,
+}
+
+impl Found {
+    /// Whether an attempt that began and ended then may have made the message as well.
+    #[must_use]
+    pub fn may_be_of(&self, message: &Candidate, intent_time: DateTime<Utc>, end_time: DateTime<Utc>) -> bool {
+        twilio::window((intent_time, end_time), self.clock_offset).contains(&message.create_time)
+    }
 }
 
 /// A message at Twilio that may be the one looked for.
@@ -154,8 +164,19 @@ pub struct Candidate {
     pub sms_segments: Option<i32>,
     /// When it was made, by the provider's clock.
     pub create_time: DateTime<Utc>,
-    /// Whether the text was compared. False: the provider shows none, so it may be another message.
+    /// Whether the text was compared, or at least its length. False: the provider shows neither, so it may be another message.
     pub certain: bool,
+    /// Whether the text itself is the same. False: the provider hides it.
+    pub same_text: bool,
+}
+
+/// What a provider says of a message that it was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Its status; unset: a word that is not known.
+    pub status: Option<ReportedStatus>,
+    /// Why it failed.
+    pub error_code: Option<String>,
 }
 
 /// The providers, with their connections.
@@ -205,6 +226,14 @@ impl Providers {
     /// When the list could not be read to its end, so that nothing follows from what it lacks.
     pub async fn find(&self, account: &TwilioAccount, look: &Look) -> Result<Found, LookError> {
         self.twilio.find(account, look).await
+    }
+
+    /// Asks what became of the message with that SID.
+    ///
+    /// # Errors
+    /// When there was no answer, or the account has no such message.
+    pub async fn fetch(&self, account: &TwilioAccount, sid: &str) -> Result<Reported, LookError> {
+        self.twilio.fetch(account, sid).await
     }
 }
 

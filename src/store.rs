@@ -3,12 +3,16 @@
 //! the domain. The row is the truth: what must happen together commits together, and nothing is written first and enqueued
 //! later.
 
+mod attempts;
+mod counts;
 mod deliveries;
 mod dialect;
 mod directory;
 mod entity;
 mod error;
+mod evidence;
 mod feed;
+mod forget;
 mod grounds;
 mod health;
 mod idem;
@@ -17,6 +21,8 @@ mod lane;
 mod links;
 mod notifications;
 mod page;
+mod parked;
+mod polls;
 mod preferences;
 mod queue;
 mod receipts;
@@ -33,6 +39,7 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
+pub use counts::Counts;
 pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};
 pub use directory::{PatientPage, PatientQuery};
@@ -43,9 +50,11 @@ pub use health::ChannelHealth;
 pub use links::{LinkState, NewLink};
 pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord};
 pub use page::Keyset;
+pub use parked::Parked;
+pub use polls::{Answer, Poll};
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, Receipt};
-pub use reconcile::Doubt;
+pub use reconcile::{Doubt, Rival};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
 
@@ -94,6 +103,7 @@ struct Inner {
     tasks: TaskTracker,
     asks: Lanes<notifications::Ask>,
     accepts: Lanes<notifications::Accept>,
+    counters: counts::Counters,
     sms_regions: Arc<[String]>,
     lease: std::time::Duration,
 }
@@ -119,6 +129,7 @@ impl Store {
             tasks: TaskTracker::new(),
             asks: Lanes::new(LANES),
             accepts: Lanes::new(lanes),
+            counters: counts::Counters::default(),
             sms_regions: settings.sms_regions.into(),
             lease: settings.lease,
         };

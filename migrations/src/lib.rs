@@ -8,6 +8,8 @@ mod m20261125_000002_create_notifications;
 mod m20261125_000003_create_deliveries;
 mod m20261125_000004_create_feed;
 mod m20261125_000005_create_ledgers;
+mod m20261125_000006_schedule_parked_callbacks;
+mod m20261125_000007_index_unnamed_attempts;
 mod m20261125_000010_add_expiry_to_notifications;
 mod m20261125_000011_let_shares_be_retried;
 mod m20261125_000016_park_deliveries;
@@ -25,6 +27,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000003_create_deliveries::Migration),
             Box::new(m20261125_000004_create_feed::Migration),
             Box::new(m20261125_000005_create_ledgers::Migration),
+            Box::new(m20261125_000006_schedule_parked_callbacks::Migration),
+            Box::new(m20261125_000007_index_unnamed_attempts::Migration),
             Box::new(m20261125_000010_add_expiry_to_notifications::Migration),
             Box::new(m20261125_000011_let_shares_be_retried::Migration),
             Box::new(m20261125_000016_park_deliveries::Migration),

@@ -1,46 +1,83 @@
-//! Looks at the provider for deliveries whose outcome is unknown.
+//! Looks at the provider for deliveries whose outcome is unknown, and asks it about those that it took and of which it has
+//! not said more. Neither has an effect at the provider, so that whatever is under way at a stop is simply dropped.
 
-use futures::{StreamExt, stream};
-use tokio::time::{MissedTickBehavior, interval};
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::Dispatch;
 use crate::{
-    domain::{Account, Facts, Look, Provider, TwilioAccount},
-    providers::{self, Candidate},
-    store::{Destination, Doubt, StoreError},
+    domain::{Account, Channel, Facts, Look, Provider, TwilioAccount},
+    providers::{self, Candidate, Found, twilio::callback::ReportedStatus},
+    store::{Answer, Destination, Doubt, Poll, Rival, StoreError},
     telemetry,
 };
 
 /// Looks under way at once.
-const WIDTH: usize = 8;
+const LOOKS: usize = 8;
+/// Questions about single messages under way at once. They can wait; what is in doubt and what is due cannot.
+const POLLS: usize = 4;
+/// A list that takes longer counts as one that cannot be read. The lease of a look lasts longer.
+const LOOK_LIMIT: Duration = Duration::from_secs(40);
 
 impl Dispatch {
     /// Looks until `stop`.
     pub(super) async fn reconcile(self) {
+        self.keep_busy(LOOKS, Self::due_doubts, Self::settle_doubt).await;
+    }
+
+    /// Asks about single messages until `stop`.
+    pub(super) async fn sweep(self) {
+        self.keep_busy(POLLS, Self::due_polls, Self::settle_poll).await;
+    }
+
+    async fn due_doubts(self, limit: u64) -> Result<Vec<Doubt>, StoreError> {
+        self.store.doubts_due(&self.engine, limit).await
+    }
+
+    async fn due_polls(self, limit: u64) -> Result<Vec<Poll>, StoreError> {
+        self.store.polls_due(&self.engine, limit).await
+    }
+
+    /// Does what is due, up to `width` at once: one that takes long does not hold up the others. No more is taken than can
+    /// begin at once, since what is taken is leased.
+    async fn keep_busy<T, Due, Work>(&self, width: usize, due: fn(Self, u64) -> Due, work: fn(Self, T) -> Work)
+    where
+        Due: Future<Output = Result<Vec<T>, StoreError>>,
+        Work: Future<Output = ()>,
+    {
         let mut poll = interval(self.settings.look_poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = FuturesUnordered::new();
+        let mut more = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
+                Some(()) = under_way.next() => if !more { continue },
                 _ = poll.tick() => {}
             }
-            match self.store.doubts_due(&self.engine, 64).await {
-                Ok(doubts) => {
-                    stream::iter(doubts)
-                        .take_until(self.stop.cancelled())
-                        .for_each_concurrent(WIDTH, |doubt| self.settle_doubt(doubt))
-                        .await;
-                }
-                Err(error) => {
-                    tracing::error!(error = %telemetry::chain(&error), "unknown outcomes could not be listed")
-                }
+            let free = width - under_way.len();
+            if free == 0 {
+                more = true;
+                continue;
             }
+            let taken = due(self.clone(), free as u64).await.unwrap_or_else(|error| {
+                tracing::error!(error = %telemetry::chain(&error), "what is to be asked could not be listed");
+                Vec::new()
+            });
+            // A full hand means that there may be more at once.
+            more = taken.len() == free;
+            under_way.extend(taken.into_iter().map(|one| work(self.clone(), one)));
         }
     }
 
-    async fn settle_doubt(&self, doubt: Doubt) {
+    async fn settle_doubt(self, doubt: Doubt) {
         let settled = async {
-            let (look, facts) = self.look_for(&doubt).await?;
+            let began = Instant::now();
+            let (look, facts) = timeout(LOOK_LIMIT, self.look_for(&doubt, began))
+                .await
+                .unwrap_or(Ok((Look::Unreadable, Facts::NONE)))?;
             self.store.doubt_settle(&self.engine, &doubt, look, facts, rand::random()).await
         };
         if let Err(error) = settled.await {
@@ -48,11 +85,14 @@ impl Dispatch {
         }
     }
 
-    async fn look_for(&self, doubt: &Doubt) -> Result<(Look, Facts), StoreError> {
-        let (account, to, content) = match (&doubt.account, &doubt.destination, &doubt.content) {
-            (Some(Account::Twilio(account)), Some(Destination::Phone(to)), Some(content)) => (account, to, content),
-            (Some(Account::Smtp(_)), ..) => return Ok((Look::NoList, Facts::NONE)),
-            _ => return Ok((Look::Unreadable, Facts::NONE)),
+    async fn look_for(&self, doubt: &Doubt, began: Instant) -> Result<(Look, Facts), StoreError> {
+        if doubt.inquiry.channel != Channel::Sms {
+            return Ok((Look::NoList, Facts::NONE));
+        }
+        let (Some(Account::Twilio(account)), Some(Destination::Phone(to)), Some(content)) =
+            (&doubt.account, &doubt.destination, &doubt.content)
+        else {
+            return Ok((Look::Unreadable, Facts::NONE));
         };
         let look = providers::Look {
             to: to.clone(),
@@ -60,6 +100,7 @@ impl Dispatch {
             sms_segments: content.sms_segments,
             intent_time: doubt.intent_at,
             end_time: doubt.ended_at,
+            now: doubt.inquiry.now + began.elapsed(),
         };
         self.ask(doubt, account, &look).await
     }
@@ -70,25 +111,71 @@ impl Dispatch {
         account: &TwilioAccount,
         look: &providers::Look,
     ) -> Result<(Look, Facts), StoreError> {
-        let found = match self.providers.find(account, look).await {
-            Ok(found) => found.candidates,
+        let mut found = match self.providers.find(account, look).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(delivery.id = %doubt.id, code = error.code, "the provider's list could not be read");
                 return Ok((Look::Unreadable, Facts::NONE));
             }
         };
-        let sids: Vec<String> = found.iter().map(|candidate| candidate.sid.clone()).collect();
+        let sids: Vec<String> = found.candidates.iter().map(|candidate| candidate.sid.clone()).collect();
         let bound = self.store.refs_bound(&self.engine, &doubt.practice, Provider::Twilio, &sids).await?;
-        let free: Vec<Candidate> = found.into_iter().filter(|candidate| !bound.contains(&candidate.sid)).collect();
-        Ok(match <[Candidate; 1]>::try_from(free) {
-            Ok([only]) if only.certain => {
-                let facts = only.status.map_or(Facts::ACCEPTED, |status| status.facts());
-                let status = only.status.map_or("", |status| status.word()).to_owned();
-                let look = Look::Found { provider_ref: only.sid, status, code: only.error_code.unwrap_or_default() };
-                (look, facts)
+        found.candidates.retain(|candidate| !bound.contains(&candidate.sid));
+        let rivals = self.store.rivals(&self.engine, doubt).await?;
+        Ok(conclude(&found, &rivals, look))
+    }
+
+    async fn settle_poll(self, poll: Poll) {
+        let Some(Account::Twilio(account)) = &poll.account else { return };
+        let reported = match self.providers.fetch(account, &poll.provider_ref).await {
+            Ok(reported) => reported,
+            Err(error) => {
+                tracing::warn!(delivery.id = %poll.id, code = error.code, "the provider could not be asked");
+                return;
             }
-            Err(free) if free.is_empty() => (Look::Absent, Facts::NONE),
-            _ => (Look::Several, Facts::NONE),
+        };
+        // A word that is not known says nothing to us.
+        let Some(status) = reported.status else { return };
+        let answer = Answer {
+            facts: status.facts(),
+            status: status.word().to_owned(),
+            failure: status.failure(reported.error_code.as_deref()),
+            code: reported.error_code.unwrap_or_default(),
+        };
+        if let Err(error) = self.store.poll_settle(&self.engine, &poll, answer).await {
+            tracing::error!(delivery.id = %poll.id, error = %telemetry::chain(&error), "an answer could not be kept");
+        }
+    }
+}
+
+/// What the messages that are nobody's amount to. One that another of our attempts may have made is not ours for certain: to
+/// take it could leave that one without, and the patient with one text too few and another twice.
+fn conclude(found: &Found, rivals: &[Rival], look: &providers::Look) -> (Look, Facts) {
+    let contested = |message: &Candidate| {
+        rivals.iter().any(|rival| {
+            let text = rival.text.as_ref().map(|text| text.expose().trim_end());
+            let ours = look.body.expose().trim_end();
+            let alike = match text {
+                Some(text) if message.same_text => text == ours,
+                Some(text) => text.chars().count() == ours.chars().count(),
+                None => true,
+            };
+            alike && found.may_be_of(message, rival.intent_at, rival.ended_at)
         })
+    };
+    match &found.candidates[..] {
+        [] => (Look::Absent, Facts::NONE),
+        candidates if candidates.iter().any(contested) => (Look::Contested, Facts::NONE),
+        [only] if only.certain => {
+            let facts = only.status.map_or(Facts::ACCEPTED, ReportedStatus::facts);
+            let look = Look::Found {
+                provider_ref: only.sid.clone(),
+                status: only.status.map_or("", ReportedStatus::word).to_owned(),
+                code: only.error_code.clone().unwrap_or_default(),
+                failure: only.status.and_then(|status| status.failure(only.error_code.as_deref())),
+            };
+            (look, facts)
+        }
+        _ => (Look::Several, Facts::NONE),
     }
 }

@@ -1,11 +1,58 @@
-//! What follows an attempt: retry, look at the provider, or be done. The random share is a parameter, so that the
-//! answer can be tested.
+//! What is known of an attempt, and what follows it: retry, look at the provider, or be done. The random share is a
+//! parameter, so that the answer can be tested.
 
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
 use super::{Facts, Failure, FailureReason};
+
+/// What is known of an attempt that has ended; the numbers are stored. While it is under way nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Known {
+    /// The provider said that it took it.
+    Accepted = 1,
+    /// The provider said no, or was not reached: certainly not taken.
+    No = 2,
+    /// Bytes left and no verdict came back.
+    Unknown = 3,
+    /// In doubt at first; then a report or a look showed that the provider took it.
+    Reconciled = 4,
+    /// In doubt at first; then the provider's own list showed that it is not there.
+    Absent = 5,
+}
+
+impl Known {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::No, Self::Unknown, Self::Reconciled, Self::Absent];
+
+    /// The one with that stored number.
+    #[must_use]
+    pub fn from_number(number: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.number() == number)
+    }
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        self as i16
+    }
+
+    /// What is known after `news`: a verdict is written once, then only refined. `proved` says that a report came while
+    /// the call was under way, which is stronger than an answer that knows less.
+    #[must_use]
+    pub const fn after(before: Option<Self>, news: Self, proved: bool) -> Option<Self> {
+        match (before, news) {
+            (None, Self::Unknown) if proved => Some(Self::Reconciled),
+            // A report during the call: the call's own end is still to come.
+            (None, Self::Reconciled) => None,
+            (None, first) => Some(first),
+            (Some(Self::Unknown), Self::Absent) => Some(Self::Absent),
+            (Some(Self::Unknown | Self::Absent), Self::Accepted | Self::Reconciled) => Some(Self::Reconciled),
+            (known, _) => known,
+        }
+    }
+}
 
 /// How an attempt to hand over ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,26 +125,94 @@ pub struct Standing {
     pub undecided: bool,
 }
 
+/// What the tries of a delivery came to that ends without proof that a provider took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// How many there were.
+    pub count: i32,
+    /// One of them may have arrived.
+    pub unknown: bool,
+    /// One of them was in doubt until it was presumed absent.
+    pub absent: bool,
+}
+
+/// Why a delivery ends for which no provider is known to have taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Decided against.
+    Skipped,
+    /// Stopped.
+    Cancelled,
+    /// The provider's final no.
+    Refused,
+    /// Too late.
+    Expired,
+    /// Retries ran out, or it killed its workers too often.
+    GaveUp,
+}
+
+impl Ending {
+    /// The fact that may be written. After an unknown outcome it is only that: any other would claim that nothing left. An
+    /// absence is presumed from the provider's list; it is enough to call a message failed, not to deny that one left.
+    #[must_use]
+    pub const fn fact(self, tries: Tries) -> Facts {
+        match self {
+            _ if tries.unknown => Facts::UNKNOWN_CLOSED,
+            Self::Skipped | Self::Cancelled if tries.absent => Facts::UNKNOWN_CLOSED,
+            Self::Expired if tries.count == 0 => Facts::SKIPPED,
+            Self::Skipped => Facts::SKIPPED,
+            Self::Cancelled => Facts::CANCELLED,
+            Self::Refused => Facts::REFUSED,
+            Self::Expired => Facts::EXPIRED,
+            Self::GaveUp => Facts::GAVE_UP,
+        }
+    }
+}
+
 /// Longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// The first look at the provider after an unknown outcome.
-pub const FIRST_LOOK: Duration = Duration::from_secs(15);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(15);
 
 impl Verdict {
+    /// The provider's id for the message, if it gave one.
+    #[must_use]
+    pub fn provider_ref(&self) -> Option<String> {
+        match self {
+            Self::Accepted { provider_ref, .. } => provider_ref.clone(),
+            _ => None,
+        }
+    }
+
+    /// Segments billed, where the provider counted any.
+    #[must_use]
+    pub fn sms_segments(&self) -> Option<i32> {
+        match self {
+            Self::Accepted { sms_segments, .. } => sms_segments.filter(|segments| *segments > 0),
+            _ => None,
+        }
+    }
+
     /// What follows. `random` is uniform in 0..1.
     #[must_use]
     pub fn next(&self, standing: Standing, now: DateTime<Utc>, random: f64) -> Next {
         match self {
             Self::Accepted { .. } => Next::Close { facts: Facts::ACCEPTED, failure: None },
-            Self::Refused { reason, code } => standing.close(Facts::REFUSED, *reason, code, now),
+            Self::Refused { reason, code } => standing.close(Ending::Refused, *reason, code, now),
             Self::NotTaken { retry_after, code } => {
                 standing.again(*retry_after, FailureReason::ProviderUnavailable, code, now, random)
             }
             Self::Misconfigured { code } => standing.again(None, FailureReason::ProviderConfig, code, now, random),
             Self::NotStarted => Next::GiveBack,
-            Self::Unknown { .. } => Next::LookAt(later(now, FIRST_LOOK.mul_f64(1.0 + 0.2 * random))),
+            Self::Unknown { .. } => Next::LookAt(first_look(now, random)),
         }
     }
+}
+
+/// When the provider is first asked about an attempt that ended in doubt at `now`: up to a fifth late, never early.
+#[must_use]
+pub fn first_look(now: DateTime<Utc>, random: f64) -> DateTime<Utc> {
+    later(now, FIRST_LOOK.mul_f64(1.0 + 0.2 * random))
 }
 
 /// `wait` after `from`, in microseconds, since the databases keep no more: a state that was stored must read as it was shown.
@@ -108,11 +223,10 @@ pub(super) fn later(from: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
 impl Standing {
     /// The end of a delivery whose last attempt was a definite no. After an earlier unknown outcome it stays
     /// unconfirmed: "failed" would claim that nothing arrived.
-    fn close(self, facts: Facts, reason: FailureReason, code: &str, now: DateTime<Utc>) -> Next {
-        if self.undecided {
-            return Next::Close { facts: Facts::UNKNOWN_CLOSED, failure: None };
-        }
-        Next::Close { facts, failure: Some(Failure { reason, provider_code: code.to_owned(), fail_time: now }) }
+    fn close(self, ending: Ending, reason: FailureReason, code: &str, now: DateTime<Utc>) -> Next {
+        let facts = ending.fact(Tries { count: self.attempts, unknown: self.undecided, absent: false });
+        let failure = Failure { reason, provider_code: code.to_owned(), fail_time: now };
+        Next::Close { facts, failure: (!self.undecided).then_some(failure) }
     }
 
     /// Full-jitter back-off between the provider's own wish and a quarter of an hour; at expiry the claim closes it.
@@ -125,7 +239,7 @@ impl Standing {
         random: f64,
     ) -> Next {
         if now >= self.give_up_at {
-            return self.close(Facts::GAVE_UP, reason, code, now);
+            return self.close(Ending::GaveUp, reason, code, now);
         }
         let doublings = self.attempts.clamp(0, 10).unsigned_abs();
         let window = Duration::from_secs(1 << doublings).min(LONGEST_WAIT);
@@ -139,6 +253,58 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+
+    #[test]
+    fn a_verdict_is_written_once_and_then_only_refined() {
+        use Known::{Absent, Accepted, No, Reconciled, Unknown};
+        for (before, news, after) in [
+            (None, Accepted, Some(Accepted)),
+            (None, No, Some(No)),
+            (None, Unknown, Some(Unknown)),
+            // A report during the call leaves the verdict to the call's own end.
+            (None, Reconciled, None),
+            (Some(Unknown), Accepted, Some(Reconciled)),
+            (Some(Unknown), Reconciled, Some(Reconciled)),
+            (Some(Unknown), Absent, Some(Absent)),
+            (Some(Absent), Accepted, Some(Reconciled)),
+            (Some(Absent), Reconciled, Some(Reconciled)),
+        ] {
+            assert_eq!(Known::after(before, news, false), after, "{before:?}, then {news:?}");
+        }
+        assert_eq!(Known::after(None, Unknown, true), Some(Reconciled));
+        assert_eq!(Known::after(None, Accepted, true), Some(Accepted));
+        assert_eq!(Known::after(None, No, true), Some(No));
+        for proved in [false, true] {
+            for news in Known::ALL {
+                for last in [Accepted, No, Reconciled] {
+                    assert_eq!(Known::after(Some(last), news, proved), Some(last), "{news:?}");
+                }
+                let absent = Known::after(Some(Absent), news, proved);
+                assert!(matches!(absent, Some(Absent | Reconciled)), "{news:?}");
+            }
+            assert_eq!(Known::after(Some(Unknown), No, proved), Some(Unknown), "a look settles it, not a late answer");
+        }
+    }
+
+    #[test]
+    fn what_may_be_written_at_the_end_depends_on_the_tries() {
+        use Ending::{Cancelled, Expired, GaveUp, Refused, Skipped};
+        let tries = |count, unknown, absent| Tries { count, unknown, absent };
+        for (ending, untried, refused, absent) in [
+            (Skipped, Facts::SKIPPED, Facts::SKIPPED, Facts::UNKNOWN_CLOSED),
+            (Cancelled, Facts::CANCELLED, Facts::CANCELLED, Facts::UNKNOWN_CLOSED),
+            (Refused, Facts::REFUSED, Facts::REFUSED, Facts::REFUSED),
+            (Expired, Facts::SKIPPED, Facts::EXPIRED, Facts::EXPIRED),
+            (GaveUp, Facts::GAVE_UP, Facts::GAVE_UP, Facts::GAVE_UP),
+        ] {
+            assert_eq!(ending.fact(tries(0, false, false)), untried, "{ending:?}");
+            assert_eq!(ending.fact(tries(2, false, false)), refused, "{ending:?}");
+            assert_eq!(ending.fact(tries(2, false, true)), absent, "{ending:?}");
+            for absent in [false, true] {
+                assert_eq!(ending.fact(tries(2, true, absent)), Facts::UNKNOWN_CLOSED, "{ending:?}");
+            }
+        }
+    }
 
     fn standing() -> (Standing, DateTime<Utc>) {
         let now = DateTime::UNIX_EPOCH;

@@ -96,6 +96,9 @@ impl Facts {
     pub const UNKNOWN_CLOSED: Self = Self(1 << 15);
     /// Retries ran out.
     pub const GAVE_UP: Self = Self(1 << 16);
+    /// Of attempts only: the provider said so in its own answer, or in a report with the attempt's token. Without it, which
+    /// message an attempt made is known from the provider's list alone.
+    pub const PROVED: Self = Self(1 << 17);
 
     /// The stored number.
     #[must_use]
@@ -187,6 +190,58 @@ mod tests {
                     assert!(after >= before, "{channel:?} {bits:#b} + bit {bit}");
                 }
             }
+        }
+    }
+
+    /// Every order of `facts`, by Heap's algorithm.
+    fn orders(facts: &mut [Facts], len: usize, visit: &mut impl FnMut(&[Facts])) {
+        if len <= 1 {
+            return visit(facts);
+        }
+        for n in 0..len {
+            orders(facts, len - 1, visit);
+            facts.swap(if len.is_multiple_of(2) { n } else { 0 }, len - 1);
+        }
+    }
+
+    #[test]
+    fn every_order_of_what_becomes_known_ends_in_the_same_state() {
+        let text = [
+            Facts::UNKNOWN_OPEN,
+            Facts::ACCEPTED,
+            Facts::QUEUED,
+            Facts::SENT_TO_CARRIER,
+            Facts::UNDELIVERED,
+            Facts::DELIVERED,
+            Facts::READ,
+            Facts::UNKNOWN_CLOSED,
+        ];
+        let mail = [
+            Facts::UNKNOWN_OPEN,
+            Facts::ACCEPTED,
+            Facts::QUEUED,
+            Facts::DEFERRED,
+            Facts::DELIVERED,
+            Facts::BOUNCED,
+            Facts::UNDELIVERED,
+            Facts::COMPLAINED,
+        ];
+        for (channel, mut facts, end) in
+            [(Channel::Sms, text, DeliveryState::Delivered), (Channel::Email, mail, DeliveryState::Failed)]
+        {
+            let mut count = 0;
+            orders(&mut facts, 8, &mut |order| {
+                let (mut known, mut before) = (Facts::NONE, 0);
+                for fact in order {
+                    known = known.and(*fact);
+                    let after = rank(channel, known);
+                    assert!(after >= before, "{channel:?} {order:?}");
+                    before = after;
+                }
+                assert_eq!(shown(channel, known), end, "{channel:?} {order:?}");
+                count += 1;
+            });
+            assert_eq!(count, 40_320, "{channel:?}");
         }
     }
 

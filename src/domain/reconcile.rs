@@ -1,11 +1,12 @@
-//! What a look at the provider means for a delivery whose outcome is unknown. A message is sent again only when the
-//! provider's own list twice showed it absent; mail, which has no list, once and flagged.
+//! What a look at the provider means for a delivery whose outcome is unknown, and when the provider is asked about one that
+//! it took. A message is sent again only when the provider's own list twice showed it absent; mail, which has no list, once
+//! and flagged.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Channel, attempt::later};
+use super::{Channel, FailureReason, attempt::later};
 
 /// What a look at the provider found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,15 @@ pub enum Look {
         status: String,
         /// The provider's error code; may be empty.
         code: String,
+        /// Why it did not arrive, if it did not.
+        failure: Option<FailureReason>,
     },
     /// Certainly none.
     Absent,
     /// More than one that could be it.
     Several,
+    /// Fewer messages than attempts of ours that may have made them, so that whose they are is open.
+    Contested,
     /// The list could not be read.
     Unreadable,
     /// The provider has no list.
@@ -52,6 +57,8 @@ const LOOKS: [Duration; 5] = [
     Duration::from_secs(60 * 60),
     Duration::from_secs(6 * 60 * 60),
 ];
+/// After this long nothing is looked for any more.
+const LONGEST_DOUBT: TimeDelta = TimeDelta::hours(24);
 
 /// The state of an inquiry before a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +69,11 @@ pub struct Inquiry {
     pub looks: i16,
     /// When the attempt ended in doubt.
     pub since: DateTime<Utc>,
+    /// When this look was taken.
+    pub now: DateTime<Utc>,
     /// How often the list was read and did not have it.
     pub absences: i16,
-    /// It was sent again, flagged, before: not a second time.
+    /// The outcome of another attempt is unknown as well: it was sent again, flagged, and is not a second time.
     pub resent: bool,
 }
 
@@ -83,11 +92,11 @@ impl Inquiry {
         match look {
             Look::Found { .. } => AfterLook::Bind,
             Look::Absent if self.absences + 1 >= ABSENCES => AfterLook::SendAgain,
-            Look::Several if last => AfterLook::Close,
+            Look::Several | Look::Contested if last => AfterLook::Close,
             Look::NoList if !last => self.again(done, random),
             Look::NoList if self.resent || self.channel == Channel::Sms => AfterLook::Close,
             Look::NoList => AfterLook::ResendFlagged,
-            Look::Absent | Look::Several | Look::Unreadable => self.again(done, random),
+            Look::Absent | Look::Several | Look::Contested | Look::Unreadable => self.again(done, random),
         }
     }
 
@@ -97,71 +106,30 @@ impl Inquiry {
         match look {
             Look::Absent => self.absences.saturating_add(1),
             Look::Several => RULED_OUT,
-            Look::Found { .. } | Look::Unreadable | Look::NoList => self.absences,
+            Look::Found { .. } | Look::Contested | Look::Unreadable | Look::NoList => self.absences,
         }
     }
 
     fn again(self, done: usize, random: f64) -> AfterLook {
         match LOOKS.get(done) {
-            Some(after) => AfterLook::LookAt(later(self.since, after.mul_f64(1.0 + 0.2 * random))),
-            None => AfterLook::Close,
+            Some(after) if self.now - self.since < LONGEST_DOUBT => {
+                AfterLook::LookAt(later(self.since, after.mul_f64(1.0 + 0.2 * random)))
+            }
+            _ => AfterLook::Close,
         }
     }
+}
+
+/// When the provider is asked what became of a message that it took, if its reports stay away. Many carriers never report, so
+/// that there must be an end to it.
+const POLLS: [TimeDelta; 5] =
+    [TimeDelta::minutes(30), TimeDelta::hours(1), TimeDelta::hours(4), TimeDelta::hours(24), TimeDelta::hours(72)];
+
+/// When to ask next about a message that was sent at `sent`; unset when it has been asked for long enough.
+#[must_use]
+pub fn next_poll(sent: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    POLLS.into_iter().map(|after| sent + after).find(|at| *at > now)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inquiry(channel: Channel, looks: i16) -> Inquiry {
-        Inquiry { channel, looks, since: DateTime::UNIX_EPOCH, absences: 0, resent: false }
-    }
-
-    #[test]
-    fn a_text_is_sent_again_only_after_two_looks_in_vain() {
-        let first = inquiry(Channel::Sms, 0).after(&Look::Absent, 0.0);
-        assert_eq!(first, AfterLook::LookAt(DateTime::UNIX_EPOCH + Duration::from_secs(120)));
-        let once = Inquiry { absences: 1, ..inquiry(Channel::Sms, 1) };
-        assert_eq!(once.after(&Look::Absent, 0.0), AfterLook::SendAgain);
-    }
-
-    /// Takes `looks` one after the other until nothing more is asked.
-    fn course(looks: &[Look]) -> AfterLook {
-        let mut inquiry = inquiry(Channel::Sms, 0);
-        for look in looks {
-            let after = inquiry.after(look, 0.0);
-            if !matches!(after, AfterLook::LookAt(_)) {
-                return after;
-            }
-            inquiry = Inquiry { looks: inquiry.looks + 1, absences: inquiry.absences_after(look), ..inquiry };
-        }
-        AfterLook::LookAt(inquiry.since)
-    }
-
-    #[test]
-    fn one_absence_is_not_two_whatever_stands_between() {
-        use Look::{Absent, Several, Unreadable};
-        assert!(matches!(course(&[Unreadable, Absent]), AfterLook::LookAt(_)));
-        assert_eq!(course(&[Unreadable, Absent, Absent]), AfterLook::SendAgain);
-        assert_eq!(course(&[Absent, Unreadable, Absent]), AfterLook::SendAgain);
-        assert_eq!(course(&[Several, Absent, Absent, Absent, Absent]), AfterLook::Close);
-    }
-
-    #[test]
-    fn doubt_about_a_text_is_never_a_reason_to_send_it_again() {
-        assert_eq!(inquiry(Channel::Sms, 1).after(&Look::Several, 0.0), AfterLook::Close);
-        for looks in 0..9 {
-            let after = inquiry(Channel::Sms, looks).after(&Look::Unreadable, 0.5);
-            assert!(matches!(after, AfterLook::LookAt(_) | AfterLook::Close), "{looks}: {after:?}");
-        }
-        assert_eq!(inquiry(Channel::Sms, 4).after(&Look::Unreadable, 0.5), AfterLook::Close);
-    }
-
-    #[test]
-    fn mail_is_sent_once_more_and_no_oftener() {
-        assert!(matches!(inquiry(Channel::Email, 0).after(&Look::NoList, 0.0), AfterLook::LookAt(_)));
-        assert_eq!(inquiry(Channel::Email, 1).after(&Look::NoList, 0.0), AfterLook::ResendFlagged);
-        let resent = Inquiry { resent: true, ..inquiry(Channel::Email, 1) };
-        assert_eq!(resent.after(&Look::NoList, 0.0), AfterLook::Close);
-    }
-}
+mod tests;

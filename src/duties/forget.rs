@@ -2,24 +2,26 @@
 
 use chrono::TimeDelta;
 
-use crate::{clock::SharedClock, domain::Engine, store::Store, telemetry};
+use crate::{
+    domain::Engine,
+    store::{Store, StoreError},
+    telemetry,
+};
 
 /// How long changes are kept (contract, `WatchDeliveries`).
 const HISTORY: TimeDelta = TimeDelta::days(7);
 /// Rows in one transaction, so that it stays short.
 const PAGE: u64 = 1_000;
 
-/// Forgets what is older.
-pub(super) async fn run_once(store: &Store, engine: &Engine, clock: &SharedClock) {
-    let before = clock.now() - HISTORY;
-    loop {
-        match store.feed_forget(engine, before, PAGE).await {
-            Ok(PAGE) => {}
-            Ok(_) => return,
-            Err(error) => {
-                tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
-                return;
-            }
-        }
+/// Forgets what is older, by the clock that dated it.
+pub(super) async fn run_once(store: &Store, engine: &Engine) {
+    if let Err(error) = forget(store, engine).await {
+        tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
+}
+
+async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
+    let before = store.now().await? - HISTORY;
+    while store.feed_forget(engine, before, PAGE).await? > 0 {}
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Twilio's Messages API: create one, list those to a number. `callback` understands what Twilio tells us by itself.
+//! Twilio's Messages API: create one, list those to a number, ask about one. `callback` understands what Twilio tells us by itself.
 //!
 //! Guarantee: a create is accepted only with a SID in hand. Whatever else looks like a success is unknown, since
 //! something on the way may have spoken in Twilio's name, and a look-up settles it.
@@ -8,11 +8,12 @@ use std::{ops::RangeInclusive, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Client, RequestBuilder, StatusCode, header};
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use tokio::time::Instant;
 use url::Url;
 
 use self::callback::{ReportedStatus, is_message_sid};
-use super::{Accepted, Candidate, Found, Look, LookError, OutgoingSms, SendError, net};
+use super::{Accepted, Candidate, Found, Look, LookError, OutgoingSms, Reported, SendError, net};
 use crate::{
     clock::SharedClock,
     domain::{SmsSender, TwilioAccount},
@@ -55,7 +56,7 @@ impl Twilio {
                 provider_ref: Some(sid),
                 status: ReportedStatus::from_word(&status).unwrap_or(ReportedStatus::Accepted),
                 sms_segments: num_segments,
-                clock_offset: answer.clock_offset,
+                clock_offset: answer.date.map(|date| date - self.clock.now()),
             }),
             _ => Err(SendError::from_twilio(answer.status.as_u16(), None, None)),
         }
@@ -71,14 +72,16 @@ impl Twilio {
         }
         url.query_pairs_mut().append_pair("PageSize", PAGE_SIZE);
 
+        let began = Instant::now();
         let mut found = Found { candidates: Vec::new(), clock_offset: None };
         for _ in 0..PAGES {
-            let (page, offset) = self.page(account, url.clone()).await?;
+            let (page, date): (Page, _) = self.read(account, url.clone()).await?;
+            // Compared with the clock of the attempt's times, which is not that of this machine.
+            let offset = date.map(|(date, at)| seconds(date - (look.now + (at - began))));
             found.clock_offset = found.clock_offset.or(offset);
-            let window = window(
-                look,
-                found.clock_offset.map(|known| if mutant!("no clock offset") { TimeDelta::zero() } else { known }),
-            );
+            let known =
+                found.clock_offset.map(|known| if mutant!("no clock offset") { TimeDelta::zero() } else { known });
+            let window = window((look.intent_time, look.end_time), known);
             for candidate in candidates(&page.messages, &account.sender, look, &window) {
                 // A page shifts when a message is added meanwhile, and two sightings would look like two messages.
                 if found.candidates.iter().all(|known| known.sid != candidate.sid) {
@@ -95,7 +98,28 @@ impl Twilio {
         Err(LookError { code: "too many pages".into() })
     }
 
-    async fn page(&self, account: &TwilioAccount, url: Url) -> Result<(Page, Option<TimeDelta>), LookError> {
+    /// Asks what became of a message.
+    pub(super) async fn fetch(&self, account: &TwilioAccount, sid: &str) -> Result<Reported, LookError> {
+        let mut url = self.messages(account);
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop().extend(["Messages", &format!("{sid}.json")]);
+        }
+        let (message, _): (Asked, _) = self.read(account, url).await?;
+        if message.sid != sid {
+            return Err(LookError { code: "another message".into() });
+        }
+        Ok(Reported {
+            status: ReportedStatus::from_word(&message.status),
+            error_code: message.error_code.map(|code| code.to_string()),
+        })
+    }
+
+    /// What is at `url`, the provider's time, and when it came.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        account: &TwilioAccount,
+        url: Url,
+    ) -> Result<(T, Option<(DateTime<Utc>, Instant)>), LookError> {
         let answer = match self.call(account, self.http.get(url)).await {
             Ok(answer) => answer,
             Err(error) => return Err(LookError { code: error.code().into() }),
@@ -105,8 +129,8 @@ impl Twilio {
             let code = code.map_or_else(|| format!("http {}", answer.status.as_u16()), |code| code.to_string());
             return Err(LookError { code });
         }
-        let page = answer.json().ok_or_else(|| LookError { code: "unreadable".into() })?;
-        Ok((page, answer.clock_offset))
+        let value = answer.json().ok_or_else(|| LookError { code: "unreadable".into() })?;
+        Ok((value, answer.date.map(|date| (date, answer.received))))
     }
 
     fn messages(&self, account: &TwilioAccount) -> Url {
@@ -124,18 +148,20 @@ impl Twilio {
             .header(header::ACCEPT, "application/json")
             .send();
         let response = failpoint!("F8", sent).await.map_err(|error| net::http_failure(&error))?;
-        let now = self.clock.now();
+        let received = Instant::now();
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let clock_offset = text(header::DATE).and_then(http_date).map(|date| date - now);
-        let retry_after = text(header::RETRY_AFTER).and_then(|value| wait(value, now));
-        Ok(Answer { status: response.status(), clock_offset, retry_after, body: net::body(response).await })
+        let date = text(header::DATE).and_then(http_date);
+        let retry_after = text(header::RETRY_AFTER).and_then(|value| wait(value, self.clock.now()));
+        Ok(Answer { status: response.status(), date, received, retry_after, body: net::body(response).await })
     }
 }
 
 /// An answer, its body not yet understood.
 struct Answer {
     status: StatusCode,
-    clock_offset: Option<TimeDelta>,
+    /// The provider's time.
+    date: Option<DateTime<Utc>>,
+    received: Instant,
     retry_after: Option<Duration>,
     body: Option<Vec<u8>>,
 }
@@ -166,6 +192,14 @@ struct Created {
 struct Page {
     messages: Vec<Message>,
     next_page_uri: Option<String>,
+}
+
+/// A message that was asked for by its SID.
+#[derive(Deserialize)]
+struct Asked {
+    sid: String,
+    status: String,
+    error_code: Option<u32>,
 }
 
 /// A message of the list. A page with a date that cannot be read is no page: the message might be the one.
@@ -224,14 +258,23 @@ fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static s
     form
 }
 
-/// When the message must have been made, by the provider's clock. Without its time, two clocks may differ by minutes.
-fn window(look: &Look, offset: Option<TimeDelta>) -> RangeInclusive<DateTime<Utc>> {
+/// Rounded: a date has no fractions.
+const fn seconds(time: TimeDelta) -> TimeDelta {
+    TimeDelta::seconds((time.num_milliseconds() + 500).div_euclid(1_000))
+}
+
+/// When an attempt that began and ended then must have made its message, by the provider's clock. Without its time, two
+/// clocks may differ by minutes.
+pub(super) fn window(
+    (intent_time, end_time): (DateTime<Utc>, DateTime<Utc>),
+    offset: Option<TimeDelta>,
+) -> RangeInclusive<DateTime<Utc>> {
     let (before, after) = match offset {
         Some(_) => (TimeDelta::seconds(5), TimeDelta::seconds(60)),
         None => (TimeDelta::minutes(10), TimeDelta::minutes(10)),
     };
     let offset = offset.unwrap_or_default();
-    look.intent_time + offset - before..=look.end_time + offset + after
+    intent_time + offset - before..=end_time + offset + after
 }
 
 /// The messages that may be the one looked for.
@@ -253,23 +296,31 @@ fn candidates(
         .iter()
         .filter(|message| window.contains(&message.date_created) && is_ours(message))
         .filter_map(|message| {
+            let likeness = compare(message, look)?;
             Some(Candidate {
                 sid: message.sid.clone(),
                 status: ReportedStatus::from_word(&message.status),
                 error_code: message.error_code.map(|code| code.to_string()),
                 sms_segments: message.num_segments,
                 create_time: message.date_created,
-                certain: compare(message, look)?,
+                certain: likeness.certain,
+                same_text: likeness.same_text,
             })
         })
         .collect()
 }
 
+/// How much a message is like the one that was sent.
+struct Likeness {
+    certain: bool,
+    same_text: bool,
+}
+
 /// Whether the message says what was sent: certainly, perhaps (its text is redacted), or not at all.
-fn compare(message: &Message, look: &Look) -> Option<bool> {
+fn compare(message: &Message, look: &Look) -> Option<Likeness> {
     let (theirs, ours) = (message.body.as_deref().unwrap_or_default().trim_end(), look.body.expose().trim_end());
     if theirs == ours {
-        return Some(true);
+        return Some(Likeness { certain: true, same_text: true });
     }
     let mut characters = theirs.chars();
     let mask = characters.next();
@@ -278,5 +329,6 @@ fn compare(message: &Message, look: &Look) -> Option<bool> {
     if !redacted || segments_differ {
         return None;
     }
-    Some(message.num_segments.is_some() && theirs.chars().count() == ours.chars().count())
+    let certain = message.num_segments.is_some() && theirs.chars().count() == ours.chars().count();
+    Some(Likeness { certain, same_text: false })
 }

@@ -2,9 +2,9 @@
 //! meaning, and nothing is stored, before it is verified.
 
 use crate::{
-    domain::{Author, Engine, PracticeId, Scope},
+    domain::{Author, Engine, PracticeId, Provider, Scope},
     providers::twilio::callback::{self, Callback},
-    store::{Applied, Receipt, Store, StoreError},
+    store::{Applied, Parked, Receipt, Store, StoreError},
 };
 
 /// A callback as it came.
@@ -78,13 +78,25 @@ impl Callbacks {
             failure: report.reason(),
             provider_ref: report.sid,
         };
-        let applied = self.store.receipt_apply(&scope, receipt).await;
+        let applied = self.store.receipt_apply(&scope, receipt.clone()).await;
         failpoint!("F13");
         match applied {
             Ok(Applied::New | Applied::Repeat) => Answer::Stored,
-            Ok(Applied::UnknownToken) => {
-                tracing::warn!(practice.id = %scope.practice(), "twilio status callback for an unknown attempt");
+            Ok(Applied::UnknownToken) => self.park(&scope, Provider::Twilio, &receipt).await,
+            Err(error) => unavailable(&error),
+        }
+    }
+
+    /// Keeps a report of an attempt that is not here, or not yet.
+    async fn park(&self, scope: &Scope, provider: Provider, receipt: &Receipt) -> Answer {
+        match self.store.receipt_park(scope, provider, receipt).await {
+            Ok(Parked::Kept) => {
+                tracing::warn!(practice.id = %scope.practice(), "a report of an unknown attempt is kept and tried again");
                 Answer::Stored
+            }
+            Ok(Parked::Full) => {
+                tracing::error!(practice.id = %scope.practice(), "too many reports of unknown attempts wait");
+                Answer::Unavailable
             }
             Err(error) => unavailable(&error),
         }

@@ -4,6 +4,7 @@
 
 pub(super) mod attempt;
 pub(super) mod audit_head;
+pub(super) mod callback_inbox;
 pub(super) mod channel_health;
 pub(super) mod consent_head;
 pub(super) mod content;

@@ -16,7 +16,7 @@ use super::{
     image,
     tx::Tx,
 };
-use crate::domain::{Delivery, DeliveryChange, DeliveryState, Engine, PracticeId, Scope};
+use crate::domain::{Delivery, DeliveryChange, DeliveryState, PracticeId, Scope};
 
 const DELIVERIES: i16 = 1;
 
@@ -176,39 +176,5 @@ impl Store {
             Ok(DeliveryChange { delivery, previous_state })
         });
         Ok(FeedPage { changes: changes.collect::<Result<_, StoreError>>()?, position, full, gap })
-    }
-
-    /// Forgets changes older than `before`, at most `limit` of them. Says how many went.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses.
-    pub async fn feed_forget(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                let old = feed::Entity::find()
-                    .select_only()
-                    .columns([feed::Column::PracticeId, feed::Column::Seq])
-                    .filter(feed::Column::At.lt(before))
-                    .order_by_asc(feed::Column::PracticeId)
-                    .order_by_asc(feed::Column::Seq)
-                    .limit(limit)
-                    .into_tuple::<(String, i64)>()
-                    .all(&tx.db)
-                    .await?;
-                let mut last = BTreeMap::new();
-                for (practice, seq) in &old {
-                    last.insert(practice, *seq);
-                }
-                for (practice, seq) in last {
-                    feed::Entity::delete_many()
-                        .filter(feed::Column::PracticeId.eq(practice))
-                        .filter(feed::Column::Seq.lte(seq))
-                        .exec(&tx.db)
-                        .await?;
-                }
-                Ok(old.len() as u64)
-            })
-        })
-        .await
     }
 }

@@ -43,7 +43,7 @@ impl fmt::Debug for NewLink {
 }
 
 /// What a token amounts to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum LinkState {
     /// It opens, and leads there.
     Open {
@@ -52,6 +52,15 @@ pub enum LinkState {
     },
     /// Unknown, expired, revoked or used up: not told apart.
     Closed,
+}
+
+impl fmt::Debug for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open { .. } => "Open",
+            Self::Closed => "Closed",
+        })
+    }
 }
 
 pub(super) async fn insert_on(

@@ -8,34 +8,26 @@ mod settle;
 
 use std::{collections::BTreeMap, fmt};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     entity::{attempt, delivery},
-    image::{CLOSED, Draft},
+    image::Draft,
     tx::Tx,
 };
 use crate::{
     crypto,
     domain::{
-        Account, Channel, Content, DeliveryId, EmailAddress, Facts, Phi, PhoneNumber, PracticeId, Provider, Verdict,
+        Account, Channel, Content, DeliveryId, EmailAddress, Facts, Phi, PhoneNumber, PracticeId, Provider, Tries,
+        Verdict, next_poll,
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
 pub use due::{Asked, CLASSES, place};
-pub(super) use settle::{ref_is_free_on, suppress_on};
-
-/// Verdicts of attempts, as they are stored.
-pub(super) mod verdict {
-    pub(crate) const ACCEPTED: i16 = 1;
-    pub(crate) const NO: i16 = 2;
-    pub(crate) const UNKNOWN: i16 = 3;
-    pub(crate) const RECONCILED: i16 = 4;
-    pub(crate) const ABSENT: i16 = 5;
-}
+pub(super) use settle::suppress_on;
 
 /// Where a message goes.
 #[derive(Clone, Debug)]
@@ -144,12 +136,17 @@ pub(super) const LAST_WORD: Facts = Facts::DELIVERED.and(Facts::READ).and(Facts:
 /// A provider has it: only its reports can change anything now, and it is asked if they stay away.
 pub(super) fn closed_as_sent(draft: &mut Draft, now: DateTime<Utc>) {
     draft.close();
-    if draft.row.provider == Some(Provider::Twilio as i16) && !draft.facts().any(LAST_WORD) {
-        draft.row.poll_at.get_or_insert(now + TimeDelta::minutes(30));
-    }
+    let can_be_asked = draft.row.provider == Some(Provider::Twilio as i16) && !draft.row.provider_ref.is_empty();
+    draft.row.poll_at = if can_be_asked && !draft.facts().any(LAST_WORD) {
+        draft.row.poll_at.or_else(|| next_poll(draft.row.send_time.unwrap_or(now), now))
+    } else {
+        None
+    };
 }
 
-/// Whether a delivery is closed.
-pub(super) const fn is_closed(row: &delivery::Model) -> bool {
-    row.phase == CLOSED
+/// What the tries of a delivery came to, while none is under way: a doubt has its beginning until it is resolved.
+pub(super) fn tries(row: &delivery::Model) -> Tries {
+    let unknown = row.doubt_since.is_some();
+    let absent = !unknown && Facts::from_bits(row.facts).any(Facts::UNKNOWN_OPEN);
+    Tries { count: row.attempts, unknown, absent }
 }

@@ -1,20 +1,21 @@
-//! What providers report by signed callback, applied by the token of the attempt. A report adds facts: a repeat changes
-//! nothing, and one that comes before our own reply counts all the same, since the token was committed with the intent.
+//! What providers report by signed callback, applied by the token of the attempt. A report that comes before our own reply
+//! counts all the same, since the token was committed with the intent.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use std::fmt;
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{
     Store, StoreError,
     entity::attempt,
-    health::{self, Sign},
-    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
-    queue::{LAST_WORD, closed_as_sent, drafts_on, is_closed, ref_is_free_on, suppress_on, verdict},
+    evidence::{self, Evidence, EvidenceSource, Findings},
+    image::save_all_on,
     retry,
 };
-use crate::domain::{DeliveryId, Facts, Failure, FailureReason, Scope};
+use crate::domain::{DeliveryId, Facts, FailureReason, Scope};
 
 /// What a provider reported of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// The token in the callback's address.
     pub token: [u8; 16],
@@ -28,6 +29,17 @@ pub struct Receipt {
     pub code: String,
     /// Why it failed, where it did.
     pub failure: Option<FailureReason>,
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No token: whoever has it can say things in the provider's name, but for the signature.
+        f.debug_struct("Receipt")
+            .field("provider_ref", &self.provider_ref)
+            .field("status", &self.status)
+            .field("code", &self.code)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a receipt did.
@@ -48,90 +60,50 @@ impl Store {
     /// [`StoreError`] when the database refuses; nothing is applied then, and the provider must repeat it.
     pub async fn receipt_apply(&self, scope: &Scope, receipt: Receipt) -> Result<Applied, StoreError> {
         let scope = scope.clone();
-        self.write(move |tx| {
-            Box::pin(async move {
-                let by_token = || {
-                    attempt::Entity::find()
+        let (applied, findings) = self
+            .write(move |tx| {
+                Box::pin(async move {
+                    let mut findings = Findings::default();
+                    let seen = attempt::Entity::find()
                         .filter(attempt::Column::Token.eq(receipt.token.to_vec()))
                         .filter(attempt::Column::PracticeId.eq(scope.practice().as_str()))
-                };
-                let Some(seen) = by_token().one(&tx.db).await? else { return Ok(Applied::UnknownToken) };
-                // The delivery is locked before its attempts are read for good: every writer takes them in that order.
-                let mut drafts = drafts_on(tx, std::iter::once(DeliveryId(seen.delivery_id))).await?;
-                let Some(attempt) = by_token().one(&tx.db).await? else { return Ok(Applied::UnknownToken) };
-                let draft = drafts.get_mut(&seen.delivery_id).ok_or(StoreError::Corrupt("attempt"))?;
-                if !attempt.provider_ref.is_empty() && attempt.provider_ref != receipt.provider_ref {
-                    tracing::warn!(delivery.id = %attempt.delivery_id, "a report names another message than its attempt made");
-                    return Ok(Applied::UnknownToken);
-                }
-                let known = Facts::from_bits(attempt.facts);
-                if known.and(receipt.facts) == known {
-                    return Ok(Applied::Repeat);
-                }
-                apply_on(tx, &scope, draft, &attempt, &receipt).await?;
-                if let Some(reason) = receipt.failure {
-                    // The attempt's own address: the patient may have another one by now.
-                    let (channel, address) = (draft.row.channel, attempt.address_bi.clone());
-                    if reason.suppresses_address() {
-                        suppress_on(tx, scope.practice().as_str(), channel, address, reason.number()).await?;
+                        .one(&tx.db)
+                        .await?;
+                    let Some(seen) = seen else { return Ok((Applied::UnknownToken, findings)) };
+                    // The delivery is locked before its attempts are read for good: every writer takes them in that order.
+                    let id = DeliveryId(seen.delivery_id);
+                    let refs = vec![receipt.provider_ref.clone()];
+                    let (mut drafts, mut attempts) =
+                        evidence::lock_on(tx, scope.practice(), std::iter::once(id), refs).await?;
+                    // An attempt that was never begun gives way to another of its number, which has a token of its own.
+                    if attempts.get((id.0, seen.n)).is_none_or(|attempt| attempt.token != receipt.token) {
+                        return Ok((Applied::UnknownToken, findings));
                     }
-                    if reason == FailureReason::ProviderConfig {
-                        let sign = Sign::Refused(receipt.code.clone());
-                        health::note_on(tx, scope.practice(), draft.channel()?, &sign).await?;
+                    let evidence = Evidence {
+                        attempt: seen.n,
+                        detail: detail(receipt.facts),
+                        author: scope.author().clone(),
+                        source: EvidenceSource::Token,
+                        provider_ref: receipt.provider_ref,
+                        facts: receipt.facts,
+                        status: receipt.status,
+                        code: receipt.code,
+                        failure: receipt.failure,
+                    };
+                    let known = (&mut drafts, &mut attempts);
+                    if !evidence::apply_on(tx, known, id, &evidence, &mut findings).await? {
+                        return Ok((Applied::Repeat, findings));
                     }
-                }
-                retry::proved_on(tx, &mut drafts, seen.delivery_id).await?;
-                save_all_on(tx, drafts.into_values()).await?;
-                Ok(Applied::New)
+                    attempts.save_on(tx).await?;
+                    retry::proved_on(tx, &mut drafts, id.0).await?;
+                    save_all_on(tx, drafts.into_values()).await?;
+                    Ok((Applied::New, findings))
+                })
             })
-        })
-        .await
+            .await?;
+        self.tell(&findings);
+        Ok(applied)
     }
-}
-
-async fn apply_on(
-    tx: &super::tx::Tx,
-    scope: &Scope,
-    draft: &mut Draft,
-    attempt: &attempt::Model,
-    receipt: &Receipt,
-) -> Result<(), StoreError> {
-    let mut row = attempt.clone().into_active_model();
-    row.facts = Set(Facts::from_bits(attempt.facts).and(receipt.facts).bits());
-    let bound = !attempt.provider_ref.is_empty() || ref_is_free_on(tx, attempt, &receipt.provider_ref).await?;
-    if attempt.provider_ref.is_empty() && bound {
-        row.provider_ref = Set(receipt.provider_ref.clone());
-    }
-    if matches!(attempt.verdict, Some(verdict::UNKNOWN | verdict::ABSENT)) {
-        row.verdict = Set(Some(verdict::RECONCILED));
-    }
-    row.update(&tx.db).await?;
-    if attempt.n < draft.row.attempts {
-        // An earlier attempt is proved after a later one was begun: the patient may have it twice.
-        draft.row.flags |= POSSIBLE_DUPLICATE;
-    }
-    if bound && (draft.row.provider_ref.is_empty() || attempt.n == draft.row.attempts) {
-        draft.row.provider_ref.clone_from(&receipt.provider_ref);
-    }
-    draft.add(receipt.facts, tx.now)?;
-    if let Some(reason) = receipt.failure {
-        draft.fail(&Failure { reason, provider_code: receipt.code.clone(), fail_time: tx.now });
-    }
-    draft.explain(&receipt.code, tx.now);
-    if draft.row.phase != IN_FLIGHT && draft.facts().left_us() && !is_closed(&draft.row) {
-        closed_as_sent(draft, tx.now);
-    }
-    if draft.facts().any(LAST_WORD) {
-        draft.row.poll_at = None;
-    }
-    let note = Note {
-        status: receipt.status.clone(),
-        code: receipt.code.clone(),
-        attempt: attempt.n,
-        ..Note::new(scope.author().clone(), detail(receipt.facts))
-    };
-    draft.note(note, tx.now);
-    Ok(())
 }
 
 /// What a report means, for staff.

@@ -1,35 +1,39 @@
 //! Deliveries whose outcome is unknown. A look is leased like a claim before the provider is asked, so that replicas do not
 //! ask twice.
 
-use std::{collections::BTreeSet, time::Duration};
+mod settle;
 
-use chrono::{DateTime, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
     ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockBehavior, LockType},
 };
+use uuid::Uuid;
 
 use super::{
     Destination, Store, StoreError,
     directory::stored_practice,
     entity::{attempt, content, delivery, practice},
     grounds,
-    image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING, save_all_on},
+    image::RECONCILING,
     notifications, preferences,
-    queue::{attempts_on, closed_as_sent, drafts_on, ref_is_free_on, verdict},
-    retry,
+    tx::Tx,
+    vault::PracticeKeys,
 };
-use crate::domain::{
-    Account, AfterLook, Author, Channel, Content, DeliveryId, Engine, Facts, Inquiry, Look, PracticeId, Provider,
-};
+use crate::domain::{Account, Channel, Content, DeliveryId, Engine, Inquiry, Known, Phi, PracticeId, Provider};
 
 /// Whoever dies in mid-look is followed by another after this long.
 const LOOK_LEASE: Duration = Duration::from_secs(45);
 
 /// A delivery to be looked for at its provider.
-#[derive(Debug)]
 pub struct Doubt {
     /// Its practice.
     pub practice: PracticeId,
@@ -43,12 +47,36 @@ pub struct Doubt {
     pub account: Option<Account>,
     /// To where; unset when the patient has no address any more.
     pub destination: Option<Destination>,
-    /// What.
+    /// What; unset when it cannot be read any more.
     pub content: Option<Content>,
     /// When the attempt began.
     pub intent_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: DateTime<Utc>,
+    address_bi: Vec<u8>,
+}
+
+impl fmt::Debug for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither to whom nor what.
+        f.debug_struct("Doubt")
+            .field("practice", &self.practice)
+            .field("id", &self.id)
+            .field("attempt", &self.attempt)
+            .field("inquiry", &self.inquiry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Another attempt to the same address whose message is not known by its id: one that a look finds may be its own.
+#[derive(Clone, Debug)]
+pub struct Rival {
+    /// When it began.
+    pub intent_at: DateTime<Utc>,
+    /// When it ended, or the latest time at which it can end.
+    pub ended_at: DateTime<Utc>,
+    /// Its text; unset when it cannot be read any more.
+    pub text: Option<Phi<String>>,
 }
 
 impl Store {
@@ -57,34 +85,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn doubts_due(&self, _: &Engine, limit: u64) -> Result<Vec<Doubt>, StoreError> {
-        let rows = self
-            .write(move |tx| {
-                Box::pin(async move {
-                    let untaken = Condition::any()
-                        .add(delivery::Column::LeaseUntil.is_null())
-                        .add(delivery::Column::LeaseUntil.lte(tx.now));
-                    let rows = delivery::Entity::find()
-                        .filter(delivery::Column::Phase.eq(RECONCILING))
-                        .filter(delivery::Column::NotBefore.lte(tx.now))
-                        .filter(untaken)
-                        .order_by_asc(delivery::Column::NotBefore)
-                        .limit(limit)
-                        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-                        .all(&tx.db)
-                        .await?;
-                    for row in &rows {
-                        let mut row = row.clone().into_active_model();
-                        row.lease_until = Set(Some(tx.now + dialled!("look_lease", LOOK_LEASE)));
-                        row.update(&tx.db).await?;
-                    }
-                    Ok(rows)
-                })
-            })
-            .await?;
+        let (rows, now) = self.write(move |tx| Box::pin(take_on(tx, limit))).await?;
         let mut doubts = Vec::with_capacity(rows.len());
         for row in rows {
             let id = row.id;
-            match self.doubt(row).await {
+            match self.doubt(row, now).await {
                 Ok(doubt) => doubts.extend(doubt),
                 // One practice whose rows cannot be read must not hold up the others.
                 Err(error) => {
@@ -95,43 +100,70 @@ impl Store {
         Ok(doubts)
     }
 
-    async fn doubt(&self, row: delivery::Model) -> Result<Option<Doubt>, StoreError> {
+    async fn doubt(&self, row: delivery::Model, now: DateTime<Utc>) -> Result<Option<Doubt>, StoreError> {
         let corrupt = || StoreError::Corrupt("delivery");
         let practice: PracticeId = row.practice_id.parse().map_err(|_| corrupt())?;
         let channel = Channel::from_number(row.channel).ok_or_else(corrupt)?;
         let keys = self.keys(&practice).await?;
         let db = self.read();
-        let Some(last) = attempt::Entity::find_by_id((row.id, row.attempts)).one(db).await? else { return Ok(None) };
-        let home = practice::Entity::find_by_id(practice.as_str()).one(db).await?;
-        let home = stored_practice(home.ok_or(StoreError::NotFound("practice"))?)?.value;
-        let settings = preferences::load(db, &keys).await?.value;
-        let patients = grounds::patients_on(db, &keys, [row.patient_id.clone()], false).await?;
-        // A number that changed since the attempt would be looked for in vain: no destination, so no look-up.
-        let patient = patients
-            .get(&row.patient_id)
-            .filter(|patient| grounds::address_index(&keys, channel, patient) == row.address_bi);
-        let content = content::Entity::find_by_id(row.id).one(db).await?;
+        let attempts = attempt::Entity::find().filter(attempt::Column::DeliveryId.eq(row.id)).all(db).await?;
+        let Some(last) = attempts.iter().find(|attempt| attempt.n == row.attempts) else { return Ok(None) };
+        let unknown =
+            |attempt: &&attempt::Model| attempt.n != last.n && attempt.verdict == Some(Known::Unknown.number());
+        let inquiry = Inquiry {
+            channel,
+            looks: row.looks,
+            absences: row.absences,
+            since: row.doubt_since.unwrap_or(last.intent_at),
+            now,
+            resent: attempts.iter().any(|attempt| unknown(&attempt)),
+        };
+        let account = legible(row.id, self.account(&keys, channel).await)?.flatten();
+        let destination = legible(row.id, self.destination(&keys, channel, &row).await)?.flatten();
+        let content = legible(row.id, self.content(&keys, row.id).await)?.flatten();
         Ok(Some(Doubt {
             practice,
             id: DeliveryId(row.id),
             attempt: last.n,
-            inquiry: Inquiry {
-                channel,
-                looks: row.looks,
-                absences: row.absences,
-                since: row.doubt_since.unwrap_or(last.intent_at),
-                resent: row.flags & POSSIBLE_DUPLICATE != 0,
-            },
+            inquiry,
             // Another account or sender does not have it, which proves nothing.
-            account: settings.account(channel, &home).filter(|account| account.sender() == last.sender),
-            destination: patient.and_then(|patient| match channel {
-                Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
-                _ => None,
-            }),
-            content: content.map(|row| notifications::to_content(&keys, &row)).transpose()?,
+            account: account.filter(|account| account.sender() == last.sender),
+            destination,
+            content,
             intent_at: last.intent_at,
             ended_at: last.ended_at.unwrap_or(last.intent_at),
+            address_bi: last.address_bi.clone(),
         }))
+    }
+
+    /// The account over which `channel` goes now.
+    pub(super) async fn account(&self, keys: &PracticeKeys, channel: Channel) -> Result<Option<Account>, StoreError> {
+        let db = self.read();
+        let home = practice::Entity::find_by_id(keys.practice()).one(db).await?;
+        let home = stored_practice(home.ok_or(StoreError::NotFound("practice"))?)?.value;
+        Ok(preferences::load(db, keys).await?.value.account(channel, &home))
+    }
+
+    /// Where it went, if the patient still has that number: another would be looked for in vain.
+    async fn destination(
+        &self,
+        keys: &PracticeKeys,
+        channel: Channel,
+        row: &delivery::Model,
+    ) -> Result<Option<Destination>, StoreError> {
+        let patients = grounds::patients_on(self.read(), keys, [row.patient_id.clone()], false).await?;
+        let patient = patients
+            .get(&row.patient_id)
+            .filter(|patient| grounds::address_index(keys, channel, patient) == row.address_bi);
+        Ok(patient.and_then(|patient| match channel {
+            Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
+            _ => None,
+        }))
+    }
+
+    async fn content(&self, keys: &PracticeKeys, id: Uuid) -> Result<Option<Content>, StoreError> {
+        let row = content::Entity::find_by_id(id).one(self.read()).await?;
+        row.map(|row| notifications::to_content(keys, &row)).transpose()
     }
 
     /// Those of `refs` that an attempt of the practice has already.
@@ -151,107 +183,88 @@ impl Store {
             .filter(attempt::Column::PracticeId.eq(practice.as_str()))
             .filter(attempt::Column::Provider.eq(provider as i16))
             .filter(attempt::Column::ProviderRef.is_in(refs.iter().map(String::as_str)))
+            // The index leaves out those without an id, and is used only by whoever says so.
+            .filter(attempt::Column::ProviderRef.ne(""))
             .into_tuple::<String>()
             .all(self.read())
             .await?;
         Ok(bound.into_iter().collect())
     }
 
-    /// Writes what a look found. `facts` is what the provider's word means, when it was found.
+    /// The other attempts to the same address whose message is not known by its id, and that did not end in a definite no.
+    /// Read it after the provider's list: whoever made a message of that list wrote the intent before.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
-    pub async fn doubt_settle(
-        &self,
-        _: &Engine,
-        doubt: &Doubt,
-        look: Look,
-        facts: Facts,
-        random: f64,
-    ) -> Result<(), StoreError> {
-        let (id, n, inquiry) = (doubt.id, doubt.attempt, doubt.inquiry);
-        self.write(move |tx| {
-            Box::pin(async move {
-                let mut drafts = drafts_on(tx, std::iter::once(id)).await?;
-                let attempts = attempts_on(tx, std::iter::once(id.0)).await?;
-                let (Some(draft), Some(attempt)) = (drafts.get_mut(&id.0), attempts.iter().find(|row| row.n == n))
-                else {
-                    return Ok(());
-                };
-                // A callback may have settled it while the provider was asked.
-                if draft.row.phase != RECONCILING || draft.row.attempts != n || draft.row.looks != inquiry.looks {
-                    return Ok(());
-                }
-                draft.row.absences = inquiry.absences_after(&look);
-                settle_on(tx, draft, attempt, (&look, facts), inquiry.after(&look, random)).await?;
-                retry::proved_on(tx, &mut drafts, id.0).await?;
-                save_all_on(tx, drafts.into_values()).await
-            })
-        })
-        .await
+    pub async fn rivals(&self, _: &Engine, doubt: &Doubt) -> Result<Vec<Rival>, StoreError> {
+        // More than two clocks differ, whose times are compared more closely by whoever knows the provider's.
+        let around = TimeDelta::minutes(30);
+        let lease = TimeDelta::from_std(self.inner.lease).unwrap_or(around);
+        let ended = Condition::any()
+            .add(attempt::Column::EndedAt.is_null())
+            .add(attempt::Column::EndedAt.gte(doubt.intent_at - around));
+        let rows = attempt::Entity::find()
+            .filter(attempt::Column::PracticeId.eq(doubt.practice.as_str()))
+            .filter(attempt::Column::AddressBi.eq(doubt.address_bi.clone()))
+            .filter(attempt::Column::Provider.eq(Provider::Twilio as i16))
+            .filter(attempt::Column::ProviderRef.eq(""))
+            .filter(attempt::Column::IntentAt.lte(doubt.ended_at + around))
+            .filter(ended)
+            .all(self.read())
+            .await?;
+        let mut rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| (row.delivery_id, row.n) != (doubt.id.0, doubt.attempt))
+            .filter(|row| row.verdict != Some(Known::No.number()))
+            .collect();
+        let keys = self.keys(&doubt.practice).await?;
+        let texts = content::Entity::find()
+            .filter(content::Column::DeliveryId.is_in(rows.iter().map(|row| row.delivery_id)))
+            .all(self.read())
+            .await?;
+        let texts: BTreeMap<_, _> = texts
+            .into_iter()
+            .filter_map(|row| Some((row.delivery_id, notifications::to_content(&keys, &row).ok()?.text)))
+            .collect();
+        let rivals = rows.drain(..).map(|row| Rival {
+            intent_at: row.intent_at,
+            ended_at: row.ended_at.unwrap_or(row.intent_at + lease),
+            text: texts.get(&row.delivery_id).cloned(),
+        });
+        Ok(rivals.collect())
     }
 }
 
-async fn settle_on(
-    tx: &super::tx::Tx,
-    draft: &mut Draft,
-    attempt: &attempt::Model,
-    (look, facts): (&Look, Facts),
-    after: AfterLook,
-) -> Result<(), StoreError> {
-    let mut row = attempt.clone().into_active_model();
-    let mut note = Note { attempt: attempt.n, ..Note::new(Author::system(), "") };
-    draft.row.looks += 1;
-    draft.release();
-    match after {
-        AfterLook::Bind => {
-            if let Look::Found { provider_ref, status, code } = look {
-                if ref_is_free_on(tx, attempt, provider_ref).await? {
-                    row.provider_ref = Set(provider_ref.clone());
-                    draft.row.provider_ref.clone_from(provider_ref);
-                }
-                note.status.clone_from(status);
-                note.code.clone_from(code);
-            }
-            row.verdict = Set(Some(verdict::RECONCILED));
-            row.facts = Set(Facts::from_bits(attempt.facts).and(facts).bits());
-            draft.add(facts.and(Facts::ACCEPTED), tx.now)?;
-            draft.explain(&note.code, tx.now);
-            closed_as_sent(draft, tx.now);
-            note.detail = "The provider has it after all.";
+/// What is left of something that cannot be read any more: nothing, so that the look counts as one in vain and comes to an
+/// end. A database that is away is another matter.
+pub(super) fn legible<T>(id: Uuid, read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ (StoreError::Corrupt(_) | StoreError::NotFound(_))) => {
+            let error = crate::telemetry::chain(&error);
+            tracing::error!(delivery.id = %id, error = %error, "what a delivery was sent with cannot be read");
+            Ok(None)
         }
-        AfterLook::LookAt(at) => {
-            draft.row.not_before = hastened!(tx.now, at.max(tx.now));
-            note.detail = "The provider was asked; it is asked again.";
-        }
-        AfterLook::SendAgain | AfterLook::ResendFlagged if draft.row.flags & STOP_ASKED != 0 => {
-            if after == AfterLook::SendAgain {
-                row.verdict = Set(Some(verdict::ABSENT));
-            }
-            draft.add(Facts::UNKNOWN_CLOSED, tx.now)?;
-            draft.close();
-            note.detail = "It was stopped meanwhile and is not sent again.";
-        }
-        AfterLook::SendAgain if draft.row.flags & QUARANTINED == 0 => {
-            row.verdict = Set(Some(verdict::ABSENT));
-            draft.row.phase = WAITING;
-            draft.row.not_before = tx.now;
-            draft.row.doubt_since = None;
-            note.detail = "The provider twice did not have it: it is sent again.";
-        }
-        AfterLook::ResendFlagged if draft.row.flags & QUARANTINED == 0 => {
-            draft.row.phase = WAITING;
-            draft.row.not_before = tx.now;
-            draft.row.flags |= POSSIBLE_DUPLICATE;
-            note.detail = "Whether it arrived cannot be found out: it is sent once more.";
-        }
-        AfterLook::Close | AfterLook::SendAgain | AfterLook::ResendFlagged => {
-            draft.add(Facts::UNKNOWN_CLOSED, tx.now)?;
-            draft.close();
-            note.detail = "Whether it arrived cannot be found out; nothing more is done by itself.";
-        }
+        Err(error) => Err(error),
     }
-    row.update(&tx.db).await?;
-    draft.note(note, tx.now);
-    Ok(())
+}
+
+async fn take_on(tx: &Tx, limit: u64) -> Result<(Vec<delivery::Model>, DateTime<Utc>), StoreError> {
+    let untaken =
+        Condition::any().add(delivery::Column::LeaseUntil.is_null()).add(delivery::Column::LeaseUntil.lte(tx.now));
+    let rows = delivery::Entity::find()
+        .filter(delivery::Column::Phase.eq(RECONCILING))
+        .filter(delivery::Column::NotBefore.lte(tx.now))
+        .filter(untaken)
+        .order_by_asc(delivery::Column::NotBefore)
+        .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(&tx.db)
+        .await?;
+    for row in &rows {
+        let mut row = row.clone().into_active_model();
+        row.lease_until = Set(Some(tx.now + dialled!("look_lease", LOOK_LEASE)));
+        row.update(&tx.db).await?;
+    }
+    Ok((rows, tx.now))
 }

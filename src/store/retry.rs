@@ -14,7 +14,7 @@ use super::{
     idem::{self, Prior},
     image::{self, Draft, Note, POSSIBLE_DUPLICATE},
     notifications, preferences,
-    queue::{attempts_on, drafts_on, verdict},
+    queue::{attempts_on, drafts_on},
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -22,7 +22,7 @@ use crate::{
     crypto,
     domain::{
         Author, Channel, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts, GIVE_UP_AFTER, Grounds, Kind,
-        Patient, RetryBar, Scope, SkipReason,
+        Known, Patient, RetryBar, Scope, SkipReason,
     },
 };
 
@@ -141,7 +141,8 @@ fn forbidden(bar: RetryBar) -> StoreError {
 
 /// Whether the patient may have got it, or one that it repeats, for all that is known.
 fn in_doubt(row: &delivery::Model, attempts: &[attempt::Model]) -> bool {
-    let unanswered = |attempt: &attempt::Model| matches!(attempt.verdict, None | Some(verdict::UNKNOWN));
+    let unanswered =
+        |attempt: &attempt::Model| attempt.verdict.is_none_or(|verdict| verdict == Known::Unknown.number());
     row.state == DeliveryState::Unconfirmed.number()
         || row.flags & POSSIBLE_DUPLICATE != 0
         || attempts.iter().any(unanswered)

@@ -14,9 +14,10 @@ use super::{
     entity::{delivery, notification},
     image::{CLOSED, Draft, Note, STOP_ASKED, WAITING, save_all_on},
     links,
+    queue::tries,
     tx::Tx,
 };
-use crate::domain::{Author, Facts, Kind, NotificationId, Scope};
+use crate::domain::{Author, Ending, Facts, Kind, NotificationId, Scope};
 
 /// What a cancel did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +111,7 @@ fn stop_all(
     for draft in drafts.values_mut() {
         if draft.row.phase == WAITING {
             end(draft, now)?;
-            cancelled += i32::from(!draft.facts().any(Facts::UNKNOWN_OPEN));
+            cancelled += i32::from(draft.facts().any(Facts::CANCELLED));
         } else if draft.row.flags & STOP_ASKED != 0 || draft.facts().left_us() {
             // It was asked before, or a provider has it.
             continue;
@@ -141,8 +142,7 @@ fn sentence(cause: Cause, draft: &Draft) -> &'static str {
 
 /// Ends a delivery that waits. After an unknown outcome it stays unconfirmed: "cancelled" would claim that nothing left.
 fn end(draft: &mut Draft, now: DateTime<Utc>) -> Result<(), StoreError> {
-    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN);
-    draft.add(if doubt { Facts::UNKNOWN_CLOSED } else { Facts::CANCELLED }, now)?;
+    draft.add(Ending::Cancelled.fact(tries(&draft.row)), now)?;
     draft.close();
     Ok(())
 }

@@ -116,6 +116,11 @@ impl PracticeKeys {
         self.blind.index("phone", phone.e164()).to_vec()
     }
 
+    /// A keyed digest of any other text that is to be found again.
+    pub(super) fn digest(&self, kind: &str, text: &str) -> Vec<u8> {
+        self.blind.index(kind, text).to_vec()
+    }
+
     /// The blind index of a mailbox.
     pub(super) fn email_index(&self, email: &EmailAddress) -> Vec<u8> {
         self.blind.index("email", &email.canonical()).to_vec()

@@ -148,6 +148,14 @@ impl ReportedStatus {
         }
     }
 
+    /// Why the message failed; unset unless this says that it did.
+    #[must_use]
+    pub fn failure(self, code: Option<&str>) -> Option<FailureReason> {
+        let failed = matches!(self, Self::Failed | Self::Undelivered | Self::Canceled);
+        let code = code.and_then(|code| code.parse().ok());
+        failed.then(|| code.map_or(FailureReason::Other, twilio_reason))
+    }
+
     /// Twilio's word.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -184,10 +192,7 @@ impl StatusReport {
     /// Why the message failed; unset unless the status says that it did.
     #[must_use]
     pub fn reason(&self) -> Option<FailureReason> {
-        use ReportedStatus::{Canceled, Failed, Undelivered};
-        let failed = matches!(self.status, Some(Failed | Undelivered | Canceled));
-        let code = self.error_code.as_deref().and_then(|code| code.parse().ok());
-        failed.then(|| code.map_or(FailureReason::Other, twilio_reason))
+        self.status.and_then(|status| status.failure(self.error_code.as_deref()))
     }
 }
 

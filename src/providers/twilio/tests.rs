@@ -270,7 +270,12 @@ fn look() -> Look {
         sms_segments: 1,
         intent_time: our_time(),
         end_time: our_time() + TimeDelta::seconds(30),
+        now: our_time(),
     }
+}
+
+fn times() -> (DateTime<Utc>, DateTime<Utc>) {
+    (look().intent_time, look().end_time)
 }
 
 /// A message as the list shows it, made `seconds` after our intent by the provider's clock.
@@ -306,6 +311,7 @@ async fn a_look_reads_the_list_until_it_is_older_than_the_attempt() {
     assert_eq!(found.clock_offset, Some(TimeDelta::seconds(30)));
     let first = &found.candidates[0];
     assert_eq!((first.status, first.certain, first.sms_segments), (Some(ReportedStatus::Sent), true, Some(1)));
+    assert!(first.same_text);
     assert_eq!(first.create_time, our_time() + TimeDelta::seconds(40));
 
     let requests = api.requests.lock().unwrap();
@@ -337,19 +343,78 @@ async fn a_list_that_cannot_be_read_to_its_end_proves_nothing() {
     assert_eq!((error.code.as_str(), api.asked()), ("too many pages", PAGES));
 }
 
+/// The database dates the attempts, and its clock need not be that of this machine.
+#[tokio::test]
+async fn the_providers_clock_is_compared_with_the_one_that_dated_the_attempt() {
+    let api = Arc::new(Api::default());
+    // By the queue's clock it is five minutes earlier than by ours, and by the provider's half a minute later.
+    let behind = TimeDelta::minutes(5);
+    let mut look = look();
+    for time in [&mut look.intent_time, &mut look.end_time, &mut look.now] {
+        *time -= behind;
+    }
+    api.answer(200, &[], &page(&[listed(2, 200), listed(1, 40)], None));
+    let found = api.start().await.find(&account(number()), &look).await.unwrap();
+    assert_eq!(found.clock_offset, Some(behind + TimeDelta::seconds(30)));
+    let sids: Vec<_> = found.candidates.iter().map(|candidate| candidate.sid.clone()).collect();
+    assert_eq!(sids, [sid(1)]);
+}
+
+#[tokio::test]
+async fn without_the_providers_time_the_window_is_wide() {
+    let api = Arc::new(Api::default());
+    // A date that cannot be read is none.
+    for _ in 0..2 {
+        api.answer(200, &[("date", "soon")], &page(&[listed(3, 640), listed(2, 500), listed(1, -500)], None));
+    }
+    let providers = api.start().await;
+    let found = providers.find(&account(number()), &look()).await.unwrap();
+    assert_eq!((found.candidates.len(), found.clock_offset), (2, None));
+    let (early, late) = (&found.candidates[1], &found.candidates[0]);
+    let (begin, end) = times();
+    assert!(found.may_be_of(early, begin, end) && found.may_be_of(late, begin, end));
+    assert!(!found.may_be_of(late, begin - TimeDelta::minutes(10), end - TimeDelta::minutes(10)));
+}
+
+#[tokio::test]
+async fn a_message_is_asked_about_by_its_sid() {
+    let api = Arc::new(Api::default());
+    let failed = with(with(listed(1, 40), "status", json!("undelivered")), "error_code", json!(30003));
+    api.answer(200, &[], &failed.to_string());
+    api.answer(200, &[], &with(listed(1, 40), "status", json!("teleported")).to_string());
+    // Another message, one that is gone, and no message at all.
+    api.answer(200, &[], &listed(2, 40).to_string());
+    api.answer(404, &[], &json!({"code": 20404}).to_string());
+    api.answer(200, &[], "<html>");
+    let providers = api.start().await;
+    let account = account(number());
+    let reported = providers.fetch(&account, &sid(1)).await.unwrap();
+    assert_eq!(reported, Reported { status: Some(ReportedStatus::Undelivered), error_code: Some("30003".into()) });
+    assert_eq!(reported.status.unwrap().failure(Some("30003")), Some(FailureReason::Unreachable));
+    let novel = providers.fetch(&account, &sid(1)).await.unwrap();
+    assert_eq!((novel.status, novel.error_code), (None, None));
+    for code in ["another message", "20404", "unreadable"] {
+        assert_eq!(providers.fetch(&account, &sid(1)).await.unwrap_err().code, code);
+    }
+    let requests = api.requests.lock().unwrap();
+    let (method, uri, ..) = &requests[0];
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT}/Messages/{}.json", sid(1));
+    assert_eq!((method, uri.path(), uri.query()), (&Method::GET, path.as_str(), None));
+}
+
 #[test]
 fn the_window_follows_the_providers_clock() {
     let at = |seconds| our_time() + TimeDelta::seconds(seconds);
-    assert_eq!(window(&look(), Some(TimeDelta::zero())), at(-5)..=at(90));
-    assert_eq!(window(&look(), Some(TimeDelta::seconds(-300))), at(-305)..=at(-210));
-    assert_eq!(window(&look(), None), at(-600)..=at(630));
+    assert_eq!(window(times(), Some(TimeDelta::zero())), at(-5)..=at(90));
+    assert_eq!(window(times(), Some(TimeDelta::seconds(-300))), at(-305)..=at(-210));
+    assert_eq!(window(times(), None), at(-600)..=at(630));
 }
 
 /// The candidates among `messages`, by number and certainty.
 fn among(messages: &[Value], sender: &SmsSender) -> Vec<(String, bool)> {
     let messages: Vec<Message> =
         messages.iter().map(|message| serde_json::from_value(message.clone()).unwrap()).collect();
-    let window = window(&look(), Some(TimeDelta::zero()));
+    let window = window(times(), Some(TimeDelta::zero()));
     let found = candidates(&messages, sender, &look(), &window);
     found.into_iter().map(|candidate| (candidate.sid, candidate.certain)).collect()
 }

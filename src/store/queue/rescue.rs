@@ -1,18 +1,19 @@
 //! Rescue: deliveries whose worker is gone are taken over, and what may have left is looked into.
 
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockBehavior, LockType},
 };
+use uuid::Uuid;
 
-use super::{attempts_on, closed_as_sent, verdict};
+use super::closed_as_sent;
 use crate::{
-    domain::{Author, Engine, FIRST_LOOK, Facts},
+    domain::{Author, DeliveryId, Engine, Facts, Known, first_look},
     store::{
         Store, StoreError,
-        entity::{attempt, delivery},
+        attempts::{Attempts, known},
+        entity::delivery,
+        evidence::{self, Findings},
         image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING, save_all_on},
         tx::Tx,
     },
@@ -20,58 +21,73 @@ use crate::{
 
 /// A delivery whose worker died this often is not tried again.
 const MOST_CRASHES: i16 = 5;
+/// Deliveries in one transaction, so that it stays short.
+const PAGE: u64 = 200;
 
 /// Stands where the provider's code would, when the worker died before there was one.
 const WORKER_GONE: &str = "worker gone";
 
+/// What a rescue did.
+#[derive(Debug, Default)]
+struct Rescued {
+    count: usize,
+    quarantined: Vec<Uuid>,
+    findings: Findings,
+}
+
 impl Store {
     /// Takes over deliveries whose worker is gone: the outcome of a call that may have been made is unknown, and is looked
     /// into before anything is sent again. With `all`, every claim is taken over, for the start of the only process.
-    /// Says how many.
+    /// Says how many; there may be more as long as it is not 0.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn rescue(&self, _: &Engine, all: bool) -> Result<usize, StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                let mut query = delivery::Entity::find().filter(delivery::Column::Phase.eq(IN_FLIGHT));
-                if !all {
-                    query = query.filter(delivery::Column::LeaseUntil.lt(tx.now));
-                }
-                let rows = query
-                    .order_by_asc(delivery::Column::LeaseUntil)
-                    .limit(200)
-                    .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-                    .all(&tx.db)
-                    .await?;
-                let rescued = rows.len();
-                let attempts = attempts_on(tx, rows.iter().map(|row| row.id)).await?;
-                let mut drafts = Vec::with_capacity(rescued);
-                for row in rows {
-                    let mut draft = Draft::of(row);
-                    let last =
-                        attempts.iter().filter(|attempt| attempt.delivery_id == draft.row.id).max_by_key(|it| it.n);
-                    rescue_on(tx, &mut draft, last).await?;
-                    drafts.push(draft);
-                }
-                save_all_on(tx, drafts).await?;
-                Ok(rescued)
-            })
-        })
-        .await
+        let rescued = self.write(move |tx| Box::pin(rescue_page_on(tx, all))).await?;
+        for id in &rescued.quarantined {
+            tracing::error!(delivery.id = %id, "delivery quarantined: its worker died too often");
+        }
+        self.tell(&rescued.findings);
+        Ok(rescued.count)
     }
 }
 
-async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) -> Result<(), StoreError> {
+async fn rescue_page_on(tx: &Tx, all: bool) -> Result<Rescued, StoreError> {
+    let mut query = delivery::Entity::find().filter(delivery::Column::Phase.eq(IN_FLIGHT));
+    if !all {
+        query = query.filter(delivery::Column::LeaseUntil.lt(tx.now));
+    }
+    let rows = query
+        .order_by_asc(delivery::Column::LeaseUntil)
+        .limit(PAGE)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(&tx.db)
+        .await?;
+    let mut attempts = Attempts::load_on(tx, rows.iter().map(|row| row.id)).await?;
+    let mut rescued = Rescued::default();
+    let mut drafts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut draft = Draft::of(row);
+        rescue_on(tx, &mut draft, &mut attempts, &mut rescued)?;
+        rescued.count += 1;
+        drafts.push(draft);
+    }
+    attempts.save_on(tx).await?;
+    save_all_on(tx, drafts).await?;
+    Ok(rescued)
+}
+
+fn rescue_on(tx: &Tx, draft: &mut Draft, attempts: &mut Attempts, rescued: &mut Rescued) -> Result<(), StoreError> {
+    let id = draft.row.id;
+    // Whoever had it may still say how it ended, and has no say any more in what is done next.
     draft.row.epoch += 1;
     draft.release();
-    if let Some(attempt) = last.filter(|attempt| attempt.verdict.is_none()) {
-        let mut row = attempt.clone().into_active_model();
-        row.verdict = Set(Some(if attempt.facts != 0 { verdict::RECONCILED } else { verdict::UNKNOWN }));
-        row.ended_at = Set(Some(tx.now));
-        row.code = Set(WORKER_GONE.into());
-        row.update(&tx.db).await?;
+    if let Some(row) = attempts.get_mut((id, draft.row.attempts)).filter(|row| row.verdict.is_none()) {
+        row.verdict = Known::after(known(row)?, Known::Unknown, row.facts != 0).map(Known::number);
+        row.ended_at = Some(tx.now);
+        row.code = WORKER_GONE.into();
     }
+    evidence::fold(draft, attempts, &mut rescued.findings, tx.now);
     if draft.facts().left_us() {
         closed_as_sent(draft, tx.now);
         return Ok(());
@@ -81,11 +97,12 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
     draft.row.phase = RECONCILING;
     draft.row.looks = 0;
     draft.row.absences = 0;
-    draft.row.doubt_since = Some(last.map_or(tx.now, |attempt| attempt.intent_at));
-    draft.row.not_before = hastened!(tx.now, tx.now + FIRST_LOOK);
+    // The call may have been made until now: counted from its beginning, the looks would come before the provider lists it.
+    draft.row.doubt_since = Some(tx.now);
+    draft.row.not_before = hastened!(tx.now, first_look(tx.now, spread(DeliveryId(id))));
     if draft.row.crashes >= MOST_CRASHES {
         draft.row.flags |= QUARANTINED;
-        tracing::error!(delivery.id = %draft.row.id, "delivery quarantined: its worker died too often");
+        rescued.quarantined.push(id);
     }
     let note = Note {
         attempt: draft.row.attempts,
@@ -94,4 +111,10 @@ async fn rescue_on(tx: &Tx, draft: &mut Draft, last: Option<&attempt::Model>) ->
     };
     draft.note(note, tx.now);
     Ok(())
+}
+
+/// A number in 0..1 of the delivery's own, so that those rescued together are not looked for all at once.
+fn spread(id: DeliveryId) -> f64 {
+    let bytes = id.0.as_bytes();
+    f64::from(u16::from_be_bytes([bytes[14], bytes[15]])) / 65_536.0
 }

@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
 
-use super::{Settlement, attempts_on, closed_as_sent, drafts_on, is_closed, verdict};
+use super::{Settlement, closed_as_sent};
 use crate::{
-    domain::{Author, Engine, Facts, FailureReason, Next, PracticeId, Standing, Verdict},
+    domain::{Author, Engine, Facts, FailureReason, Known, Next, PracticeId, Standing, Verdict},
     store::{
         Store, StoreError,
-        entity::{attempt, recipient_gate},
+        attempts::{Attempts, known},
+        entity::recipient_gate,
+        evidence::{self, Evidence, EvidenceSource, Findings},
         grounds,
         health::{self, Sign},
-        image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, RECONCILING, WAITING, save_all_on},
+        image::{Draft, IN_FLIGHT, Note, RECONCILING, WAITING, save_all_on},
         retry, stop,
         tx::Tx,
     },
@@ -25,38 +29,44 @@ impl Store {
     /// [`StoreError`] when the database refuses; nothing is settled then.
     pub async fn settle(&self, _: &Engine, practice: &PracticeId, ended: Vec<Settlement>) -> Result<(), StoreError> {
         let practice = practice.clone();
-        self.write(move |tx| {
-            Box::pin(async move {
-                let mut drafts = drafts_on(tx, ended.iter().map(|settlement| settlement.id)).await?;
-                let attempts = attempts_on(tx, drafts.keys().copied()).await?;
-                let mut signs = BTreeMap::new();
-                let mut dead = BTreeSet::new();
-                for settlement in &ended {
-                    let Some(draft) = drafts.get_mut(&settlement.id.0) else { continue };
-                    let mine = attempts.iter().filter(|row| row.delivery_id == settlement.id.0).collect::<Vec<_>>();
-                    if let Some(sign) = sign(&settlement.verdict) {
-                        signs.insert(draft.channel()?, sign);
+        let findings = self
+            .write(move |tx| {
+                Box::pin(async move {
+                    let mut findings = Findings::default();
+                    let ids = ended.iter().map(|settlement| settlement.id);
+                    let refs = ended.iter().filter_map(|settlement| settlement.verdict.provider_ref()).collect();
+                    let (mut drafts, mut attempts) = evidence::lock_on(tx, &practice, ids, refs).await?;
+                    let mut signs = BTreeMap::new();
+                    let mut dead = BTreeSet::new();
+                    for settlement in &ended {
+                        let Some(draft) = drafts.get(&settlement.id.0) else { continue };
+                        if let Some(sign) = sign(&settlement.verdict) {
+                            signs.insert(draft.channel()?, sign);
+                        }
+                        let attempt = attempts.get((settlement.id.0, settlement.attempt));
+                        if let (Verdict::Refused { reason, .. }, Some(attempt)) = (&settlement.verdict, attempt)
+                            && reason.suppresses_address()
+                        {
+                            // The attempt's own address: the patient may have another one by now.
+                            dead.insert((draft.row.channel, attempt.address_bi.clone(), reason.number()));
+                        }
+                        settle_on(tx, (&mut drafts, &mut attempts), settlement, &mut findings).await?;
+                        retry::proved_on(tx, &mut drafts, settlement.id.0).await?;
                     }
-                    let attempt = mine.iter().find(|row| row.n == settlement.attempt);
-                    if let (Verdict::Refused { reason, .. }, Some(attempt)) = (&settlement.verdict, attempt)
-                        && reason.suppresses_address()
-                    {
-                        // The attempt's own address: the patient may have another one by now.
-                        dead.insert((draft.row.channel, attempt.address_bi.clone(), reason.number()));
+                    for (channel, address, reason) in dead {
+                        suppress_on(tx, practice.as_str(), channel, address, reason).await?;
                     }
-                    settle_on(tx, draft, &mine, settlement).await?;
-                    retry::proved_on(tx, &mut drafts, settlement.id.0).await?;
-                }
-                for (channel, address, reason) in dead {
-                    suppress_on(tx, practice.as_str(), channel, address, reason).await?;
-                }
-                for (channel, sign) in &signs {
-                    health::note_on(tx, &practice, *channel, sign).await?;
-                }
-                save_all_on(tx, drafts.into_values()).await
+                    for (channel, sign) in &signs {
+                        health::note_on(tx, &practice, *channel, sign).await?;
+                    }
+                    attempts.save_on(tx).await?;
+                    save_all_on(tx, drafts.into_values()).await?;
+                    Ok(findings)
+                })
             })
-        })
-        .await
+            .await?;
+        self.tell(&findings);
+        Ok(())
     }
 }
 
@@ -94,11 +104,12 @@ pub(in crate::store) async fn suppress_on(
 
 async fn settle_on(
     tx: &Tx,
-    draft: &mut Draft,
-    attempts: &[&attempt::Model],
+    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
     settlement: &Settlement,
+    findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let Some(attempt) = attempts.iter().find(|row| row.n == settlement.attempt) else { return Ok(()) };
+    let key = (settlement.id.0, settlement.attempt);
+    let Some(draft) = drafts.get_mut(&key.0).filter(|_| attempts.get(key).is_some()) else { return Ok(()) };
     // The fence guards the schedule, not the truth: a claim that was lost still brings evidence.
     let ours = draft.row.epoch == settlement.epoch && draft.row.phase == IN_FLIGHT;
     if settlement.verdict == Verdict::NotStarted {
@@ -107,154 +118,142 @@ async fn settle_on(
             draft.row.phase = WAITING;
             draft.release();
             stop::ends_instead(draft, tx.now)?;
-            (*attempt).clone().into_active_model().delete(&tx.db).await?;
+            attempts.delete_on(tx, key).await?;
         }
         return Ok(());
     }
-    if !ours {
-        return evidence_on(tx, draft, attempt, settlement).await;
+    if let Some(acceptance) = acceptance(settlement) {
+        if let Some(segments) = settlement.verdict.sms_segments() {
+            draft.row.sms_segments = segments;
+        }
+        evidence::apply_on(tx, (drafts, attempts), settlement.id, &acceptance, findings).await?;
+    } else if ours {
+        record(draft, attempts, settlement, findings, tx.now)?;
+    } else {
+        return late_on(tx, draft, attempts, settlement).await;
     }
-    record_on(tx, draft, attempt, settlement).await?;
-    let undecided = attempts.iter().any(|row| row.n != attempt.n && row.verdict == Some(verdict::UNKNOWN));
+    match drafts.get_mut(&key.0) {
+        Some(draft) if ours => schedule(draft, attempts, settlement, tx.now),
+        _ => Ok(()),
+    }
+}
+
+/// An acceptance as the evidence that it is, whoever brings it.
+fn acceptance(settlement: &Settlement) -> Option<Evidence> {
+    let Verdict::Accepted { provider_ref, status, .. } = &settlement.verdict else { return None };
+    Some(Evidence {
+        attempt: settlement.attempt,
+        provider_ref: provider_ref.clone().unwrap_or_default(),
+        source: EvidenceSource::Answer,
+        facts: Facts::ACCEPTED,
+        status: status.clone(),
+        code: String::new(),
+        failure: None,
+        author: Author::system(),
+        detail: "The provider accepted it.",
+    })
+}
+
+/// What is known of an attempt that was not accepted, its code, and a sentence about it.
+fn outcome(verdict: &Verdict) -> (Known, &str, &'static str) {
+    match verdict {
+        Verdict::Refused { code, .. } => (Known::No, code, "The provider refused it."),
+        Verdict::NotTaken { code, .. } => (Known::No, code, "The provider could not take it; it is tried again."),
+        Verdict::Misconfigured { code } => {
+            (Known::No, code, "The provider refused the practice's account or sender; it is tried again.")
+        }
+        Verdict::Unknown { code } => {
+            (Known::Unknown, code, "It was handed over, and no answer came: the provider is asked.")
+        }
+        Verdict::Accepted { .. } | Verdict::NotStarted => (Known::No, "", ""),
+    }
+}
+
+/// Writes how our attempt ended that was not accepted, and a line in the timeline.
+fn record(
+    draft: &mut Draft,
+    attempts: &mut Attempts,
+    settlement: &Settlement,
+    findings: &mut Findings,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let (news, code, detail) = outcome(&settlement.verdict);
+    let Some(row) = attempts.get_mut((settlement.id.0, settlement.attempt)) else { return Ok(()) };
+    let proved = row.facts != 0;
+    if proved && news == Known::No {
+        findings.contradictions.push(draft.row.id);
+    }
+    row.verdict = Known::after(known(row)?, news, proved).map(Known::number);
+    row.ended_at.get_or_insert(now);
+    code.clone_into(&mut row.code);
+    if !code.is_empty() && !draft.facts().left_us() {
+        // Shown if it is too late for another try.
+        code.clone_into(&mut draft.row.failure_code);
+    }
+    let note = Note { attempt: settlement.attempt, code: code.to_owned(), ..Note::new(Author::system(), detail) };
+    draft.note(note, now);
+    if news == Known::Unknown {
+        // Also when a report came before: the facts are the same in whatever order they come.
+        draft.add(Facts::UNKNOWN_OPEN, now)?;
+    }
+    evidence::fold(draft, attempts, findings, now);
+    Ok(())
+}
+
+/// What is done next with a delivery whose claim is ours.
+fn schedule(
+    draft: &mut Draft,
+    attempts: &Attempts,
+    settlement: &Settlement,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let others = attempts.of(draft.row.id).filter(|row| row.n != settlement.attempt);
     let standing = Standing {
         attempts: draft.row.attempts,
         expires_at: draft.row.expires_at,
         give_up_at: draft.row.give_up_at,
-        undecided,
+        undecided: others.filter(|row| row.verdict == Some(Known::Unknown.number())).count() > 0,
     };
     draft.release();
-    match settlement.verdict.next(standing, tx.now, settlement.random) {
+    match settlement.verdict.next(standing, now, settlement.random) {
         // Evidence that it left may have come in while the call was under way.
-        _ if draft.facts().left_us() => closed_as_sent(draft, tx.now),
+        _ if draft.facts().left_us() => closed_as_sent(draft, now),
         Next::Close { facts, failure } => {
-            draft.add(facts, tx.now)?;
+            draft.add(facts, now)?;
             if let Some(failure) = failure {
                 draft.fail(&failure);
             }
             draft.close();
         }
         Next::TryAt(at) => {
-            if !stop::ends_instead(draft, tx.now)? {
+            if !stop::ends_instead(draft, now)? {
                 draft.row.phase = WAITING;
                 draft.row.not_before = at;
             }
         }
         Next::GiveBack => draft.row.phase = WAITING,
         Next::LookAt(at) => {
-            draft.add(Facts::UNKNOWN_OPEN, tx.now)?;
             draft.row.phase = RECONCILING;
             draft.row.looks = 0;
             draft.row.absences = 0;
-            draft.row.doubt_since = Some(tx.now);
-            draft.row.not_before = hastened!(tx.now, at);
+            draft.row.doubt_since = Some(now);
+            draft.row.not_before = hastened!(now, at);
         }
     }
     Ok(())
 }
 
-/// A verdict on a claim that was lost, or one that came before. Only an acceptance that nobody knew of tells something.
-async fn evidence_on(
-    tx: &Tx,
-    draft: &mut Draft,
-    attempt: &attempt::Model,
-    settlement: &Settlement,
-) -> Result<(), StoreError> {
-    let known = Facts::from_bits(attempt.facts).any(Facts::ACCEPTED);
-    if known || !matches!(settlement.verdict, Verdict::Accepted { .. }) {
-        return Ok(());
-    }
-    record_on(tx, draft, attempt, settlement).await?;
-    if attempt.n < draft.row.attempts {
-        // It went out again meanwhile: the patient may have it twice.
-        draft.row.flags |= POSSIBLE_DUPLICATE;
-    }
-    if draft.row.phase != IN_FLIGHT && !is_closed(&draft.row) {
-        closed_as_sent(draft, tx.now);
-    }
-    Ok(())
-}
-
-/// Whether no other attempt has the provider's id. A look may have bound it to the wrong one of two equal texts: what is
-/// proved now counts all the same, without the id.
-pub(in crate::store) async fn ref_is_free_on(
-    tx: &Tx,
-    attempt: &attempt::Model,
-    reference: &str,
-) -> Result<bool, StoreError> {
-    let holder = attempt::Entity::find()
-        .filter(attempt::Column::PracticeId.eq(&attempt.practice_id))
-        .filter(attempt::Column::Provider.eq(attempt.provider))
-        .filter(attempt::Column::ProviderRef.eq(reference))
-        .one(&tx.db)
-        .await?;
-    let free = holder.is_none_or(|holder| (holder.delivery_id, holder.n) == (attempt.delivery_id, attempt.n));
-    if !free {
-        tracing::error!(delivery.id = %attempt.delivery_id, "a provider's id belongs to two attempts");
-    }
-    Ok(free)
-}
-
-/// Writes the verdict on the attempt and a line in the timeline.
-async fn record_on(
-    tx: &Tx,
-    draft: &mut Draft,
-    attempt: &attempt::Model,
-    settlement: &Settlement,
-) -> Result<(), StoreError> {
-    let mut row = attempt.clone().into_active_model();
-    row.ended_at = Set(Some(attempt.ended_at.unwrap_or(tx.now)));
-    let mut note = Note { attempt: settlement.attempt, ..Note::new(Author::system(), "") };
-    let (known, code) = match &settlement.verdict {
-        Verdict::Accepted { provider_ref, status, sms_segments } => {
-            note.status.clone_from(status);
-            note.detail = "The provider accepted it.";
-            if let Some(reference) = provider_ref
-                && ref_is_free_on(tx, attempt, reference).await?
-            {
-                draft.row.provider_ref.clone_from(reference);
-                row.provider_ref = Set(reference.clone());
-            }
-            if let Some(segments) = sms_segments.filter(|segments| *segments > 0) {
-                draft.row.sms_segments = segments;
-            }
-            draft.add(Facts::ACCEPTED, tx.now)?;
-            row.facts = Set(Facts::from_bits(attempt.facts).and(Facts::ACCEPTED).bits());
-            // A look that came first may have called it unknown or absent.
-            let late = matches!(attempt.verdict, Some(verdict::UNKNOWN | verdict::ABSENT));
-            (if late { verdict::RECONCILED } else { verdict::ACCEPTED }, "")
-        }
-        Verdict::Refused { code, .. } => {
-            note.detail = "The provider refused it.";
-            (verdict::NO, code.as_str())
-        }
-        Verdict::NotTaken { code, .. } => {
-            note.detail = "The provider could not take it; it is tried again.";
-            (verdict::NO, code.as_str())
-        }
-        Verdict::Misconfigured { code } => {
-            note.detail = "The provider refused the practice's account or sender; it is tried again.";
-            (verdict::NO, code.as_str())
-        }
-        Verdict::Unknown { code } => {
-            note.detail = "It was handed over, and no answer came: the provider is asked.";
-            (verdict::UNKNOWN, code.as_str())
-        }
-        Verdict::NotStarted => (verdict::NO, ""),
+/// An answer to a claim that was lost, or one that came before. It changes nothing, and is on record once.
+async fn late_on(tx: &Tx, draft: &mut Draft, attempts: &Attempts, settlement: &Settlement) -> Result<(), StoreError> {
+    let Some(attempt) = attempts.get((settlement.id.0, settlement.attempt)) else { return Ok(()) };
+    let (_, code, _) = outcome(&settlement.verdict);
+    let note = Note {
+        attempt: settlement.attempt,
+        code: code.to_owned(),
+        ..Note::new(Author::system(), "Its answer came when it had been given up for lost, and changes nothing.")
     };
-    if !code.is_empty() {
-        // Shown if it is too late for another try.
-        code.clone_into(&mut draft.row.failure_code);
+    if !evidence::is_on_record_on(tx, attempt, &note).await? {
+        draft.note(note, tx.now);
     }
-    code.clone_into(&mut note.code);
-    row.code = Set(code.to_owned());
-    // What callbacks or looks proved meanwhile is stronger than a verdict that knows less.
-    let proved = attempt.verdict == Some(verdict::RECONCILED) || attempt.facts != 0;
-    if !(proved && known == verdict::UNKNOWN) && (attempt.verdict.is_none() || known == verdict::RECONCILED) {
-        row.verdict = Set(Some(known));
-    } else if proved && attempt.verdict.is_none() {
-        row.verdict = Set(Some(verdict::RECONCILED));
-    }
-    row.update(&tx.db).await?;
-    draft.note(note, tx.now);
     Ok(())
 }

@@ -169,7 +169,7 @@ on_both! {
         cancel(t, &scope, id).await;
         t.advance(20);
         let doubt = t.store.doubts_due(&t.engine, 10).await.unwrap().remove(0);
-        let found = Look::Found { provider_ref: "SM1".into(), status: "sent".into(), code: String::new() };
+        let found = Look::Found { provider_ref: "SM1".into(), status: "sent".into(), code: String::new(), failure: None };
         t.store.doubt_settle(&t.engine, &doubt, found, Facts::SENT_TO_CARRIER, 0.0).await.unwrap();
         is_over(t, &scope, &claimed, DeliveryState::Sent).await;
     }

@@ -18,7 +18,7 @@ use super::{
 };
 
 fn found(status: &str) -> Look {
-    Look::Found { provider_ref: "SM1".into(), status: status.into(), code: String::new() }
+    Look::Found { provider_ref: "SM1".into(), status: status.into(), code: String::new(), failure: None }
 }
 
 async fn one_doubt(t: &TestStore) -> Doubt {
@@ -52,11 +52,27 @@ on_both! {
         assert_eq!(t.store.rescue(&t.engine, false).await.unwrap(), 0);
         let doubtful = delivery(t, &north, lost.id).await;
         assert_eq!((doubtful.state, doubtful.attempts), (DeliveryState::Unconfirmed, 1));
-        assert_eq!(doubtful.next_action_time, Some(t.now() + TimeDelta::seconds(15)));
+        let next = doubtful.next_action_time.unwrap() - t.now();
+        assert!(next >= TimeDelta::seconds(15) && next <= TimeDelta::seconds(18), "{next}");
         assert_eq!(t.number("SELECT count(*) FROM attempt WHERE verdict = 3 AND ended_at IS NOT NULL").await, 2);
+        t.advance(14);
         assert!(t.store.doubts_due(&t.engine, 10).await.unwrap().is_empty());
-        t.advance(15);
+        t.advance(4);
         assert_eq!(t.store.doubts_due(&t.engine, 10).await.unwrap().len(), 2);
+    }
+
+    async fn the_looks_after_a_rescue_count_from_the_latest_time_at_which_the_call_can_have_ended(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let lost = claimed(t, &scope, "r1", Channel::Sms).await;
+        t.advance(65);
+        t.store.rescue(&t.engine, false).await.unwrap();
+        let rescued = t.now();
+        t.advance(20);
+        let doubt = one_doubt(t).await;
+        assert_eq!((doubt.intent_at, doubt.ended_at), (rescued - TimeDelta::seconds(65), rescued));
+        look(t, &doubt, Look::Absent, Facts::NONE).await;
+        let next = delivery(t, &scope, lost.id).await.next_action_time;
+        assert_eq!(next, Some(rescued + TimeDelta::seconds(120)), "a list that lags by two minutes shows it then");
     }
 
     async fn the_only_process_takes_over_every_claim_at_once(t: &TestStore) {
@@ -111,8 +127,45 @@ on_both! {
         }
         assert!(claim(t, &scope, 10).await.is_empty());
         let page = t.store.deliveries_list(&scope, &Default::default(), (None, None), None, 1).await.unwrap();
-        assert_eq!((page.deliveries[0].state, page.deliveries[0].next_action_time), (DeliveryState::Unconfirmed, None));
+        // Every attempt proved absent: nothing of it left.
+        let failed = &page.deliveries[0];
+        assert_eq!((failed.state, failed.next_action_time, failed.attempts), (DeliveryState::Failed, None, 5));
+        assert_eq!(failed.failure.as_ref().map(|failure| failure.reason), Some(FailureReason::Internal));
+        assert_eq!(t.number("SELECT count(*) FROM delivery WHERE flags = 4").await, 1);
+        assert_eq!(t.number("SELECT count(*) FROM attempt WHERE verdict = 5").await, 5);
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
+    }
+
+    async fn a_quarantined_delivery_that_may_have_left_stays_unconfirmed(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        for (n, answer) in [Look::Several, Look::Contested, Look::Unreadable].into_iter().enumerate() {
+            let record = Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, &scope).await;
+            t.execute("UPDATE delivery SET crashes = 4").await;
+            claim_one(t, &scope).await;
+            t.advance(61);
+            t.store.rescue(&t.engine, false).await.unwrap();
+            for _ in 0..5 {
+                t.advance(8 * 3600);
+                for doubt in t.store.doubts_due(&t.engine, 10).await.unwrap() {
+                    look(t, &doubt, answer.clone(), Facts::NONE).await;
+                }
+            }
+            let closed = delivery(t, &scope, record.deliveries[0].id).await;
+            assert_eq!((closed.state, closed.next_action_time), (DeliveryState::Unconfirmed, None), "{answer:?}");
+        }
+        assert!(claim(t, &scope, 10).await.is_empty());
+    }
+
+    async fn a_quarantined_delivery_that_is_found_is_sent(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let record = Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
+        t.execute("UPDATE delivery SET crashes = 4").await;
+        claim_one(t, &scope).await;
+        t.advance(61);
+        t.store.rescue(&t.engine, false).await.unwrap();
+        t.advance(20);
+        look(t, &one_doubt(t).await, found("sent"), Facts::SENT_TO_CARRIER).await;
+        assert_eq!(delivery(t, &scope, record.deliveries[0].id).await.state, DeliveryState::Sent);
     }
 
     async fn a_doubt_has_all_that_the_look_needs(t: &TestStore) {
@@ -180,12 +233,19 @@ on_both! {
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         settle(t, &claimed, unknown()).await;
         t.advance(20);
-        let answer = Look::Found { provider_ref: "SM1".into(), status: "undelivered".into(), code: "30005".into() };
+        let answer = Look::Found {
+            provider_ref: "SM1".into(),
+            status: "undelivered".into(),
+            code: "30005".into(),
+            failure: Some(FailureReason::InvalidAddress),
+        };
         look(t, &one_doubt(t).await, answer, Facts::UNDELIVERED).await;
         let failed = delivery(t, &scope, claimed.id).await;
         let failure = failed.failure.unwrap();
         assert_eq!((failed.state, failure.provider_code.as_str()), (DeliveryState::Failed, "30005"));
-        assert_eq!((failure.reason, failure.fail_time), (FailureReason::Other, t.now()));
+        assert_eq!((failure.reason, failure.fail_time), (FailureReason::InvalidAddress, t.now()));
+        let next = Order::new("r2", &[Channel::Sms]).accept(t, &scope).await;
+        assert_eq!(next.deliveries[0].skip_reason, Some(SkipReason::AddressSuppressed));
     }
 
     async fn absent_once_is_asked_again_and_twice_is_sent_again(t: &TestStore) {

@@ -198,11 +198,16 @@ impl<'t> Walk<'t> {
                 (Channel::Email, _) => (Look::NoList, Facts::NONE),
                 (_, 0) => (Look::Unreadable, Facts::NONE),
                 (_, 1) => (Look::Several, Facts::NONE),
+                (_, 2) => (Look::Contested, Facts::NONE),
                 // Whoever asked has died.
-                (_, 2) => continue,
+                (_, 3) => continue,
                 _ if call.taken => {
-                    let found =
-                        Look::Found { provider_ref: call.provider_ref(), status: "sent".into(), code: String::new() };
+                    let found = Look::Found {
+                        provider_ref: call.provider_ref(),
+                        status: "sent".into(),
+                        code: String::new(),
+                        failure: None,
+                    };
                     (found, Facts::SENT_TO_CARRIER)
                 }
                 _ => (Look::Absent, Facts::NONE),

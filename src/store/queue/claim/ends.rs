@@ -4,12 +4,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Failing;
 use crate::{
-    domain::{Author, Channel, Facts, Failure, FailureReason, Provider, SkipReason},
+    domain::{Author, Channel, Ending, Facts, Failure, FailureReason, Provider, SkipReason},
     store::{
         StoreError,
         entity::inbox_item,
         image::{Draft, Note},
         notifications,
+        queue::tries,
         tx::Tx,
     },
 };
@@ -51,13 +52,13 @@ pub(super) fn last_start(channel: Channel, expires_at: DateTime<Utc>) -> DateTim
 /// A delivery that may not go. Before any try it is skipped. After tries that were all a definite no it failed; after one
 /// that may have arrived it stays unconfirmed, since "skipped" would claim that nothing left.
 pub(super) fn refuse(tx: &Tx, draft: &mut Draft, reason: SkipReason) {
-    let absent = draft.row.doubt_since.is_none();
-    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN) && !(absent && reason == SkipReason::Expired);
-    let (facts, detail) = match (doubt, draft.row.attempts, reason) {
-        (true, _, _) => (Facts::UNKNOWN_CLOSED, "Not sent again; whether the earlier attempt arrived is unknown."),
-        (false, 0, _) => (Facts::SKIPPED, "Checked again just before sending: not sent."),
-        (false, _, SkipReason::Expired) => (Facts::EXPIRED, "It was tried in vain until it was too late."),
-        (false, _, _) => (Facts::SKIPPED, "Checked again just before the next try: not sent."),
+    let ending = if reason == SkipReason::Expired { Ending::Expired } else { Ending::Skipped };
+    let facts = ending.fact(tries(&draft.row));
+    let detail = match (facts, draft.row.attempts) {
+        (Facts::UNKNOWN_CLOSED, _) => "Not sent again; whether the earlier attempt arrived is unknown.",
+        (Facts::EXPIRED, _) => "It was tried in vain until it was too late.",
+        (_, 0) => "Checked again just before sending: not sent.",
+        (_, _) => "Checked again just before the next try: not sent.",
     };
     draft.row.skip_reason = Some(reason.number());
     if facts == Facts::EXPIRED {
@@ -73,9 +74,9 @@ pub(super) fn refuse(tx: &Tx, draft: &mut Draft, reason: SkipReason) {
 /// Ends a delivery that is not tried again. After an unknown outcome it stays unconfirmed: "failed" would claim that nothing
 /// arrived.
 pub(super) fn give_up(tx: &Tx, draft: &mut Draft, reason: FailureReason) -> Result<(), StoreError> {
-    let doubt = draft.facts().any(Facts::UNKNOWN_OPEN) && draft.row.doubt_since.is_some();
-    draft.add(if doubt { Facts::UNKNOWN_CLOSED } else { Facts::GAVE_UP }, tx.now)?;
-    if !doubt {
+    let fact = Ending::GaveUp.fact(tries(&draft.row));
+    draft.add(fact, tx.now)?;
+    if fact == Facts::GAVE_UP {
         let code = draft.row.failure_code.clone();
         draft.fail(&Failure { reason, provider_code: code, fail_time: tx.now });
     }

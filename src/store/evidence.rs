@@ -1,0 +1,311 @@
+//! Evidence: whatever tells what became of an attempt. The provider's answer, its signed report, a look at its list and a
+//! question about one message all come in here. Facts are only added, so that the order in which they come does not matter;
+//! a repeat writes nothing. The schedule is not touched, but that a delivery which left is closed.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use uuid::Uuid;
+
+use super::{
+    StoreError,
+    attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived},
+    entity::{attempt, delivery_event},
+    health::{self, Sign},
+    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
+    queue::{closed_as_sent, drafts_on, suppress_on},
+    tx::Tx,
+};
+use crate::domain::{Author, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider};
+
+/// What came in about one attempt.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) attempt: i32,
+    /// The provider's id for the message; empty: it gave none.
+    pub(super) provider_ref: String,
+    pub(super) source: EvidenceSource,
+    pub(super) facts: Facts,
+    /// The provider's word and code; both may be empty.
+    pub(super) status: String,
+    pub(super) code: String,
+    /// Why it did not arrive, if it did not.
+    pub(super) failure: Option<FailureReason>,
+    pub(super) author: Author,
+    /// A sentence fit to show to staff.
+    pub(super) detail: &'static str,
+}
+
+/// How it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EvidenceSource {
+    /// The answer to the call itself.
+    Answer,
+    /// A report with the attempt's token.
+    Token,
+    /// The provider's list, or the message itself when asked for by its id.
+    Asked,
+}
+
+impl EvidenceSource {
+    /// Whether it proves which message the attempt made.
+    const fn proves(self) -> bool {
+        matches!(self, Self::Answer | Self::Token)
+    }
+
+    const fn known(self) -> Known {
+        match self {
+            Self::Answer => Known::Accepted,
+            Self::Token | Self::Asked => Known::Reconciled,
+        }
+    }
+}
+
+/// What a transaction found that an operator wants to hear of, once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) duplicates: Vec<Uuid>,
+    pub(super) contradictions: Vec<Uuid>,
+}
+
+/// Locks the deliveries, and those whose attempts hold one of `refs`: an id that a look gave to the wrong attempt can be
+/// taken from it. All are locked in the order of their ids. Should another come to hold one of the ids in the meantime, its
+/// uniqueness refuses the transaction, and whoever repeats it finds that holder here.
+pub(super) async fn lock_on(
+    tx: &Tx,
+    practice: &PracticeId,
+    deliveries: impl Iterator<Item = DeliveryId>,
+    refs: Vec<String>,
+) -> Result<(BTreeMap<Uuid, Draft>, Attempts), StoreError> {
+    let holders = holders_on(tx, practice, refs).await?;
+    let drafts = drafts_on(tx, deliveries.chain(holders.into_iter().map(DeliveryId))).await?;
+    let attempts = Attempts::load_on(tx, drafts.keys().copied()).await?;
+    Ok((drafts, attempts))
+}
+
+async fn holders_on(tx: &Tx, practice: &PracticeId, mut refs: Vec<String>) -> Result<Vec<Uuid>, StoreError> {
+    refs.retain(|reference| !reference.is_empty());
+    if refs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let providers = [Provider::Twilio, Provider::SendGrid, Provider::Fcm].map(|provider| provider as i16);
+    let holders = attempt::Entity::find()
+        .select_only()
+        .column(attempt::Column::DeliveryId)
+        .filter(attempt::Column::PracticeId.eq(practice.as_str()))
+        .filter(attempt::Column::Provider.is_in(providers))
+        .filter(attempt::Column::ProviderRef.is_in(refs))
+        // The index leaves out those without an id, and is used only by whoever says so.
+        .filter(attempt::Column::ProviderRef.ne(""))
+        .into_tuple()
+        .all(&tx.db)
+        .await?;
+    Ok(holders)
+}
+
+/// Adds what came in to its attempt and its delivery. False: it was all known.
+pub(super) async fn apply_on(
+    tx: &Tx,
+    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
+    id: DeliveryId,
+    evidence: &Evidence,
+    findings: &mut Findings,
+) -> Result<bool, StoreError> {
+    let key = (id.0, evidence.attempt);
+    let before = attempts.get(key).cloned().ok_or(StoreError::Corrupt("attempt"))?;
+    let line = line(&before, evidence);
+    if nothing_new(&before, attempts, evidence) && is_on_record_on(tx, &before, &line).await? {
+        return Ok(false);
+    }
+    bind(tx, (drafts, attempts), key, evidence, findings);
+    let draft = drafts.get_mut(&id.0).ok_or(StoreError::Corrupt("attempt"))?;
+    let row = attempts.get_mut(key).ok_or(StoreError::Corrupt("attempt"))?;
+    if contradicts(&before, evidence) {
+        findings.contradictions.push(id.0);
+    }
+    let proved = if evidence.source.proves() { Facts::PROVED } else { Facts::NONE };
+    row.facts = Facts::from_bits(row.facts).and(evidence.facts).and(proved).bits();
+    row.verdict = Known::after(known(row)?, evidence.source.known(), before.facts != 0).map(Known::number);
+    if row.verdict.is_some() {
+        row.ended_at.get_or_insert(tx.now);
+    }
+    draft.add(evidence.facts, tx.now)?;
+    explain(draft, evidence, tx.now);
+    draft.note(line, tx.now);
+    fold(draft, attempts, findings, tx.now);
+    if let Some(reason) = evidence.failure {
+        spread_on(tx, draft, &before, reason, &evidence.code).await?;
+    }
+    if draft.row.phase != IN_FLIGHT && draft.facts().left_us() {
+        closed_as_sent(draft, tx.now);
+    }
+    Ok(true)
+}
+
+/// One attempt made two messages: something on the way has sent the request twice.
+const SECOND_MESSAGE: &str = "The provider reports a second message of this attempt: the patient may have it twice.";
+
+fn line(attempt: &attempt::Model, evidence: &Evidence) -> Note {
+    let detail = if is_second(attempt, evidence) { SECOND_MESSAGE } else { evidence.detail };
+    Note {
+        status: evidence.status.clone(),
+        code: evidence.code.clone(),
+        attempt: evidence.attempt,
+        ..Note::new(evidence.author.clone(), detail)
+    }
+}
+
+fn is_second(attempt: &attempt::Model, evidence: &Evidence) -> bool {
+    let other = !evidence.provider_ref.is_empty() && attempt.provider_ref != evidence.provider_ref;
+    other && !attempt.provider_ref.is_empty() && evidence.source.proves() && is_proved(attempt)
+}
+
+/// Whether the facts, the proof and the id are known.
+fn nothing_new(attempt: &attempt::Model, attempts: &Attempts, evidence: &Evidence) -> bool {
+    let facts = Facts::from_bits(attempt.facts);
+    let known_facts = facts.and(evidence.facts) == facts;
+    let known_proof = !evidence.source.proves() || is_proved(attempt);
+    let binds = || {
+        let holder = attempts.holder(attempt.provider, &evidence.provider_ref).and_then(|key| attempts.get(key));
+        attempt.provider_ref != evidence.provider_ref && holder.is_none_or(|holder| !is_proved(holder))
+    };
+    let known_id = evidence.provider_ref.is_empty() || is_second(attempt, evidence) || !binds();
+    known_facts && known_proof && known_id
+}
+
+/// Whether the timeline has a line about the attempt with the provider's same words. Of a second message it must say so.
+pub(super) async fn is_on_record_on(tx: &Tx, attempt: &attempt::Model, line: &Note) -> Result<bool, StoreError> {
+    let mut query = delivery_event::Entity::find()
+        .select_only()
+        .column(delivery_event::Column::N)
+        .filter(delivery_event::Column::DeliveryId.eq(attempt.delivery_id))
+        .filter(delivery_event::Column::Attempt.eq(attempt.n))
+        .filter(delivery_event::Column::ProviderStatus.eq(&line.status))
+        .filter(delivery_event::Column::ProviderCode.eq(&line.code));
+    if line.detail == SECOND_MESSAGE {
+        query = query.filter(delivery_event::Column::Detail.eq(SECOND_MESSAGE));
+    }
+    Ok(query.limit(1).into_tuple::<i32>().one(&tx.db).await?.is_some())
+}
+
+/// Whether the provider says now what it denied before.
+fn contradicts(before: &attempt::Model, evidence: &Evidence) -> bool {
+    let (known, told) = (Facts::from_bits(before.facts), evidence.facts);
+    let denied = before.verdict == Some(Known::No.number()) && !known.left_us() && told.left_us();
+    let arrived = Facts::DELIVERED.and(Facts::READ);
+    let two_ends =
+        (known.any(Facts::UNDELIVERED) && told.any(arrived)) || (known.any(arrived) && told.any(Facts::UNDELIVERED));
+    denied || two_ends
+}
+
+/// Gives the attempt the provider's id. Proof takes it from an attempt that has it by a look at the list alone: two equal
+/// texts to one number may have been taken for each other. What that one's delivery shows cannot be taken back; it is named
+/// to the operator.
+fn bind(
+    tx: &Tx,
+    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
+    key: Key,
+    evidence: &Evidence,
+    findings: &mut Findings,
+) {
+    let Some(row) = attempts.get(key) else { return };
+    let (provider, wanted) = (row.provider, &evidence.provider_ref);
+    if wanted.is_empty() || row.provider_ref == *wanted {
+        return;
+    }
+    if is_second(row, evidence) {
+        findings.contradictions.push(key.0);
+        if let Some(draft) = drafts.get_mut(&key.0) {
+            draft.row.flags |= POSSIBLE_DUPLICATE;
+        }
+    }
+    if !row.provider_ref.is_empty() && (!evidence.source.proves() || is_proved(row)) {
+        return;
+    }
+    if let Some(holder) = attempts.holder(provider, wanted) {
+        findings.contradictions.push(key.0);
+        let taken = attempts.get(holder).is_some_and(is_proved) || !evidence.source.proves();
+        if taken {
+            return;
+        }
+        findings.contradictions.push(holder.0);
+        if let Some(loser) = attempts.get_mut(holder) {
+            loser.provider_ref.clear();
+            // What a look concluded does not hold any more.
+            loser.verdict = Some(Known::Unknown.number());
+        }
+        if let Some(loser) = drafts.get_mut(&holder.0) {
+            loser.row.poll_at = None;
+            let note = Note {
+                attempt: holder.1,
+                ..Note::new(Author::system(), "The message found for it was another's: whether it arrived is unknown.")
+            };
+            loser.note(note, tx.now);
+            show_ref(loser, attempts);
+        }
+    }
+    if let Some(row) = attempts.get_mut(key) {
+        row.provider_ref.clone_from(wanted);
+    }
+}
+
+/// The delivery shows the id of its latest attempt that has one.
+fn show_ref(draft: &mut Draft, attempts: &Attempts) {
+    let latest = attempts.of(draft.row.id).filter(|row| !row.provider_ref.is_empty()).last();
+    draft.row.provider_ref = latest.map(|row| row.provider_ref.clone()).unwrap_or_default();
+}
+
+/// Explains a failure. Of several explanations the one that tells most is kept, so that their order does not matter.
+fn explain(draft: &mut Draft, evidence: &Evidence, now: DateTime<Utc>) {
+    if let Some(reason) = evidence.failure {
+        let known = draft.row.failure_reason.and_then(FailureReason::from_number);
+        let rank = |reason: FailureReason, code: &str| (reason.number(), code.is_empty(), code.to_owned());
+        let better = known.is_none_or(|known| rank(reason, &evidence.code) < rank(known, &draft.row.failure_code));
+        if better {
+            let fail_time = draft.row.failure_time.unwrap_or(now);
+            draft.fail(&Failure { reason, provider_code: evidence.code.clone(), fail_time });
+        }
+    }
+    if draft.row.failure_reason.is_none() && draft.facts().left_us() {
+        // What stood in the way of a try does not explain what became of one that left.
+        draft.row.failure_code.clear();
+    }
+    draft.explain(&evidence.code, now);
+}
+
+/// What follows for the delivery from all of its attempts: which id it shows, and whether the patient may have it twice.
+pub(super) fn fold(draft: &mut Draft, attempts: &Attempts, findings: &mut Findings, now: DateTime<Utc>) {
+    show_ref(draft, attempts);
+    let rows = attempts.of(draft.row.id);
+    if rows.clone().filter(|row| may_have_arrived(row)).count() > 1 {
+        draft.row.flags |= POSSIBLE_DUPLICATE;
+    }
+    let proved = |row: &&attempt::Model| arrived(row);
+    let news = attempts.was(draft.row.id).filter(|row| arrived(row)).count() < 2;
+    if news && rows.clone().filter(proved).count() > 1 && !findings.duplicates.contains(&draft.row.id) {
+        findings.duplicates.push(draft.row.id);
+        let note = Note::new(Author::system(), "Two attempts reached the provider: the patient may have it twice.");
+        draft.note(note, now);
+    }
+}
+
+/// What a failure means beyond its delivery: the address is dead, or the account is refused.
+async fn spread_on(
+    tx: &Tx,
+    draft: &Draft,
+    attempt: &attempt::Model,
+    reason: FailureReason,
+    code: &str,
+) -> Result<(), StoreError> {
+    if reason.suppresses_address() {
+        // The attempt's own address: the patient may have another one by now.
+        let address = attempt.address_bi.clone();
+        suppress_on(tx, &attempt.practice_id, draft.row.channel, address, reason.number()).await?;
+    }
+    if reason == FailureReason::ProviderConfig {
+        let practice = attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"))?;
+        health::note_on(tx, &practice, draft.channel()?, &Sign::Refused(code.to_owned())).await?;
+    }
+    Ok(())
+}
