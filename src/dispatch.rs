@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -23,9 +22,9 @@ use crate::{
     clock::SharedClock,
     domain::Engine,
     providers::Providers,
-    store::{Handover, Leave, Settlement, Store},
+    store::{Handover, Leave, Store},
 };
-use claims::{Claims, Slot};
+use claims::Claims;
 pub use limits::SmsRate;
 use limits::{Gone, Limits};
 
@@ -126,13 +125,6 @@ pub struct Dispatch {
     stop: CancellationToken,
 }
 
-/// How an attempt ended, with the slot that it has until that is written.
-#[derive(Debug)]
-struct Ended {
-    settlement: Settlement,
-    slot: Slot,
-}
-
 impl Dispatch {
     /// Over `store`; no further claim begins once `stop` is cancelled.
     #[must_use]
@@ -151,16 +143,11 @@ impl Dispatch {
     /// Works until `stop`, then ends the calls under way and settles them.
     pub async fn run(self) {
         let tasks = TaskTracker::new();
-        let (ended, settlements) = mpsc::channel(self.settings.slots);
-        let settler = TaskTracker::new();
-        settler.spawn(settle::run(self.store.clone(), self.engine.clone(), settlements));
-        settler.spawn(self.clone().reconcile());
-        settler.spawn(self.clone().sweep());
-        settler.close();
-        Claims::run(&self, &tasks, ended).await;
+        tasks.spawn(self.clone().reconcile());
+        tasks.spawn(self.clone().sweep());
+        Claims::run(&self, &tasks).await;
         tasks.close();
         tasks.wait().await;
-        settler.wait().await;
     }
 
     fn limits(&self) -> MutexGuard<'_, Limits> {

@@ -20,6 +20,7 @@ mod image;
 mod lane;
 mod links;
 mod notifications;
+mod outcomes;
 mod page;
 mod parked;
 mod polls;
@@ -103,6 +104,7 @@ struct Inner {
     tasks: TaskTracker,
     asks: Lanes<notifications::Ask>,
     accepts: Lanes<notifications::Accept>,
+    outcomes: Lanes<outcomes::Outcome>,
     counters: counts::Counters,
     sms_regions: Arc<[String]>,
     lease: std::time::Duration,
@@ -129,6 +131,7 @@ impl Store {
             tasks: TaskTracker::new(),
             asks: Lanes::new(LANES),
             accepts: Lanes::new(lanes),
+            outcomes: Lanes::new(lanes),
             counters: counts::Counters::default(),
             sms_regions: settings.sms_regions.into(),
             lease: settings.lease,

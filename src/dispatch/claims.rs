@@ -19,12 +19,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Dispatch, Ended,
+    Dispatch,
     fairness::{Grant, Queue},
     stopwatch::Stopwatch,
 };
 use crate::{
-    domain::{Class, PracticeId},
+    domain::{Class, PracticeId, Verdict},
     store::{Asked, CLASSES, Claimed, StoreError, Taken, Turn, place},
     telemetry,
 };
@@ -38,9 +38,10 @@ const BELOW_EVERY: Duration = Duration::from_secs(5);
 
 /// A slot that a claimed delivery has until it is settled. Dropped, it is free, whatever became of its task.
 #[derive(Debug)]
-pub(super) struct Slot {
+struct Slot {
     practice: PracticeId,
     class: Class,
+    /// Its delivery is due again, as old as it was.
     given_back: bool,
     freed: mpsc::UnboundedSender<Freed>,
 }
@@ -50,13 +51,6 @@ struct Freed {
     practice: PracticeId,
     class: Class,
     given_back: bool,
-}
-
-impl Slot {
-    /// Its delivery is due again, as old as it was.
-    pub(super) fn give_back(&mut self) {
-        self.given_back = true;
-    }
 }
 
 impl Drop for Slot {
@@ -83,7 +77,6 @@ struct Sweep {
 pub(super) struct Claims<'a> {
     dispatch: &'a Dispatch,
     tasks: &'a TaskTracker,
-    ended: mpsc::Sender<Ended>,
     queue: Queue,
     /// Before this nothing is left that is due, practice by practice and class by class. Whatever is finished lies before it.
     marks: HashMap<PracticeId, [Option<DateTime<Utc>>; CLASSES]>,
@@ -100,12 +93,11 @@ pub(super) struct Claims<'a> {
 
 impl<'a> Claims<'a> {
     /// Claims until it is time to stop, then ends the claims under way: whoever they took is begun, and given back.
-    pub(super) async fn run(dispatch: &'a Dispatch, tasks: &'a TaskTracker, ended: mpsc::Sender<Ended>) {
+    pub(super) async fn run(dispatch: &'a Dispatch, tasks: &'a TaskTracker) {
         let (freed, mut slots) = mpsc::unbounded_channel();
         let mut claims = Self {
             dispatch,
             tasks,
-            ended,
             queue: Queue::new(dispatch.settings.slots),
             marks: HashMap::new(),
             below_last: Instant::now(),
@@ -267,14 +259,16 @@ impl<'a> Claims<'a> {
     fn begin(&self, grant: &Grant, watch: &Stopwatch, claimed: Vec<Claimed>) {
         for claimed in claimed {
             let (practice, class, freed) = (grant.practice.clone(), grant.class, self.freed.clone());
-            let slot = Slot { practice, class, given_back: false, freed };
-            let (dispatch, watch, ended) = (self.dispatch.clone(), watch.clone(), self.ended.clone());
+            let mut slot = Slot { practice, class, given_back: false, freed };
+            let (dispatch, watch) = (self.dispatch.clone(), watch.clone());
             self.tasks.spawn(async move {
                 failpoint!("F6");
                 let settlement = dispatch.attempt(claimed, watch).await;
                 failpoint!("F9");
-                // The settler outlives every attempt.
-                let _ = ended.send(Ended { settlement, slot }).await;
+                slot.given_back = settlement.verdict == Verdict::NotStarted;
+                dispatch.settle(settlement).await;
+                // The slot is free again only now.
+                drop(slot);
             });
         }
     }

@@ -177,9 +177,9 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_secs(15);
 impl Verdict {
     /// The provider's id for the message, if it gave one.
     #[must_use]
-    pub fn provider_ref(&self) -> Option<String> {
+    pub fn provider_ref(&self) -> Option<&str> {
         match self {
-            Self::Accepted { provider_ref, .. } => provider_ref.clone(),
+            Self::Accepted { provider_ref, .. } => provider_ref.as_deref(),
             _ => None,
         }
     }

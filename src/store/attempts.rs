@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
+use sea_orm::EntityTrait;
 use uuid::Uuid;
 
 use super::{StoreError, entity::attempt, queue::attempts_on, tx::Tx};
@@ -61,8 +61,8 @@ impl Attempts {
         let changed = self.0.into_values().filter(|(before, row)| before != row);
         let (giving, others): (Vec<_>, Vec<_>) =
             changed.partition(|(before, row)| !before.provider_ref.is_empty() && row.provider_ref.is_empty());
-        for (_, row) in giving.into_iter().chain(others) {
-            row.into_active_model().reset_all().update(&tx.db).await?;
+        for rows in [giving, others] {
+            tx.put_all(rows.into_iter().map(|(_, row)| row).collect()).await?;
         }
         Ok(())
     }

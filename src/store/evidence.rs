@@ -2,10 +2,10 @@
 //! question about one message all come in here. Facts are only added, so that the order in which they come does not matter;
 //! a repeat writes nothing. The schedule is not touched, but that a delivery which left is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{
@@ -13,11 +13,12 @@ use super::{
     attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived},
     entity::{attempt, delivery_event},
     health::{self, Sign},
-    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE},
+    image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
     queue::{closed_as_sent, drafts_on, suppress_on},
+    retry,
     tx::Tx,
 };
-use crate::domain::{Author, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider};
+use crate::domain::{Author, Channel, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider};
 
 /// What came in about one attempt.
 #[derive(Debug)]
@@ -69,33 +70,108 @@ pub(super) struct Findings {
     pub(super) contradictions: Vec<Uuid>,
 }
 
-/// Locks the deliveries, and those whose attempts hold one of `refs`: an id that a look gave to the wrong attempt can be
-/// taken from it. All are locked in the order of their ids. Should another come to hold one of the ids in the meantime, its
-/// uniqueness refuses the transaction, and whoever repeats it finds that holder here.
-pub(super) async fn lock_on(
-    tx: &Tx,
-    practice: &PracticeId,
-    deliveries: impl Iterator<Item = DeliveryId>,
-    refs: Vec<String>,
-) -> Result<(BTreeMap<Uuid, Draft>, Attempts), StoreError> {
-    let holders = holders_on(tx, practice, refs).await?;
-    let drafts = drafts_on(tx, deliveries.chain(holders.into_iter().map(DeliveryId))).await?;
-    let attempts = Attempts::load_on(tx, drafts.keys().copied()).await?;
-    Ok((drafts, attempts))
+/// Deliveries under lock, with their attempts, while evidence about them is heard in one transaction.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    pub(super) drafts: BTreeMap<Uuid, Draft>,
+    pub(super) attempts: Attempts,
+    pub(super) findings: Findings,
+    beyond: Beyond,
 }
 
-async fn holders_on(tx: &Tx, practice: &PracticeId, mut refs: Vec<String>) -> Result<Vec<Uuid>, StoreError> {
-    refs.retain(|reference| !reference.is_empty());
-    if refs.is_empty() {
+/// What was heard that reaches beyond a delivery, in the order in which rows are locked.
+#[derive(Debug, Default)]
+struct Beyond {
+    /// Practice, channel, address and reason.
+    dead: BTreeSet<(String, i16, Vec<u8>, i16)>,
+    signs: BTreeMap<(PracticeId, Channel), Sign>,
+}
+
+impl Hearing {
+    /// Locks the deliveries, and those whose attempts hold one of `refs`, each the provider's id of one practice: an id that a
+    /// look gave to the wrong attempt can be taken from it. All are locked in the order of their ids. Should another come to
+    /// hold one of the ids in the meantime, its uniqueness refuses the transaction, and whoever repeats it finds that holder
+    /// here.
+    pub(super) async fn open_on(
+        tx: &Tx,
+        deliveries: impl Iterator<Item = DeliveryId>,
+        refs: impl Iterator<Item = (&PracticeId, &str)>,
+    ) -> Result<Self, StoreError> {
+        let holders = holders_on(tx, refs).await?;
+        let drafts = drafts_on(tx, deliveries.chain(holders.into_iter().map(DeliveryId))).await?;
+        Self::of_on(tx, drafts).await
+    }
+
+    /// About deliveries that are locked already.
+    pub(super) async fn of_on(tx: &Tx, drafts: BTreeMap<Uuid, Draft>) -> Result<Self, StoreError> {
+        let attempts = Attempts::load_on(tx, drafts.keys().copied()).await?;
+        Ok(Self { drafts, attempts, findings: Findings::default(), beyond: Beyond::default() })
+    }
+
+    /// Ends the changes so far: what is heard next shows by itself.
+    pub(super) fn pause(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        self.drafts.values_mut().try_for_each(|draft| draft.tell(now))
+    }
+
+    /// Notes what an answer says of the practice's account.
+    pub(super) fn sign(&mut self, practice: &PracticeId, channel: Channel, sign: Sign) {
+        self.beyond.signs.insert((practice.clone(), channel), sign);
+    }
+
+    /// Notes what a failure means beyond its delivery: the address is dead, or the account is refused.
+    pub(super) fn spread(
+        &mut self,
+        attempt: &attempt::Model,
+        channel: Channel,
+        reason: FailureReason,
+        code: &str,
+    ) -> Result<(), StoreError> {
+        if reason.suppresses_address() {
+            // The attempt's own address: the patient may have another one by now.
+            let address = attempt.address_bi.clone();
+            self.beyond.dead.insert((attempt.practice_id.clone(), channel.number(), address, reason.number()));
+        }
+        if reason == FailureReason::ProviderConfig {
+            let practice = attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"))?;
+            self.sign(&practice, channel, Sign::Refused(code.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Writes all that changed, and the feed: the last thing of a transaction.
+    pub(super) async fn close_on(mut self, tx: &Tx) -> Result<Findings, StoreError> {
+        for id in self.drafts.keys().copied().collect::<Vec<_>>() {
+            retry::proved_on(tx, &mut self.drafts, id).await?;
+        }
+        for (practice, channel, address, reason) in self.beyond.dead {
+            suppress_on(tx, &practice, channel, address, reason).await?;
+        }
+        for ((practice, channel), sign) in &self.beyond.signs {
+            health::note_on(tx, practice, *channel, sign).await?;
+        }
+        self.attempts.save_on(tx).await?;
+        save_all_on(tx, self.drafts.into_values()).await?;
+        Ok(self.findings)
+    }
+}
+
+async fn holders_on(tx: &Tx, refs: impl Iterator<Item = (&PracticeId, &str)>) -> Result<Vec<Uuid>, StoreError> {
+    let mut named = BTreeMap::<&PracticeId, Vec<&str>>::new();
+    for (practice, reference) in refs.filter(|(_, reference)| !reference.is_empty()) {
+        named.entry(practice).or_default().push(reference);
+    }
+    if named.is_empty() {
         return Ok(Vec::new());
     }
+    let theirs = |(practice, refs): (&PracticeId, Vec<&str>)| {
+        attempt::Column::PracticeId.eq(practice.as_str()).and(attempt::Column::ProviderRef.is_in(refs))
+    };
     let providers = [Provider::Twilio, Provider::SendGrid, Provider::Fcm].map(|provider| provider as i16);
     let holders = attempt::Entity::find()
         .select_only()
         .column(attempt::Column::DeliveryId)
-        .filter(attempt::Column::PracticeId.eq(practice.as_str()))
+        .filter(named.into_iter().map(theirs).fold(Condition::any(), Condition::add))
         .filter(attempt::Column::Provider.is_in(providers))
-        .filter(attempt::Column::ProviderRef.is_in(refs))
         // The index leaves out those without an id, and is used only by whoever says so.
         .filter(attempt::Column::ProviderRef.ne(""))
         .into_tuple()
@@ -104,43 +180,71 @@ async fn holders_on(tx: &Tx, practice: &PracticeId, mut refs: Vec<String>) -> Re
     Ok(holders)
 }
 
-/// Adds what came in to its attempt and its delivery. False: it was all known.
-pub(super) async fn apply_on(
-    tx: &Tx,
-    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
-    id: DeliveryId,
-    evidence: &Evidence,
-    findings: &mut Findings,
-) -> Result<bool, StoreError> {
-    let key = (id.0, evidence.attempt);
-    let before = attempts.get(key).cloned().ok_or(StoreError::Corrupt("attempt"))?;
-    let line = line(&before, evidence);
-    if nothing_new(&before, attempts, evidence) && is_on_record_on(tx, &before, &line).await? {
-        return Ok(false);
+impl Hearing {
+    /// Adds what came in to its attempt and its delivery. False: it was all known.
+    pub(super) async fn apply_on(&mut self, tx: &Tx, id: DeliveryId, evidence: &Evidence) -> Result<bool, StoreError> {
+        let key = (id.0, evidence.attempt);
+        let before = self.attempts.get(key).cloned().ok_or(StoreError::Corrupt("attempt"))?;
+        let line = line(&before, evidence);
+        if nothing_new(&before, &self.attempts, evidence) && self.is_on_record_on(tx, &before, &line).await? {
+            return Ok(false);
+        }
+        bind(self, key, evidence, tx.now);
+        let draft = self.drafts.get_mut(&id.0).ok_or(StoreError::Corrupt("attempt"))?;
+        let row = self.attempts.get_mut(key).ok_or(StoreError::Corrupt("attempt"))?;
+        if contradicts(&before, evidence) {
+            self.findings.contradictions.push(id.0);
+        }
+        let proved = if evidence.source.proves() { Facts::PROVED } else { Facts::NONE };
+        row.facts = Facts::from_bits(row.facts).and(evidence.facts).and(proved).bits();
+        row.verdict = Known::after(known(row)?, evidence.source.known(), before.facts != 0).map(Known::number);
+        if row.verdict.is_some() {
+            row.ended_at.get_or_insert(tx.now);
+        }
+        draft.add(evidence.facts, tx.now)?;
+        explain(draft, evidence, tx.now);
+        draft.note(line, tx.now);
+        fold(draft, &self.attempts, &mut self.findings, tx.now);
+        if draft.row.phase != IN_FLIGHT && draft.facts().left_us() {
+            closed_as_sent(draft, tx.now);
+        }
+        if let Some(reason) = evidence.failure {
+            let channel = draft.channel()?;
+            self.spread(&before, channel, reason, &evidence.code)?;
+        }
+        Ok(true)
     }
-    bind(tx, (drafts, attempts), key, evidence, findings);
-    let draft = drafts.get_mut(&id.0).ok_or(StoreError::Corrupt("attempt"))?;
-    let row = attempts.get_mut(key).ok_or(StoreError::Corrupt("attempt"))?;
-    if contradicts(&before, evidence) {
-        findings.contradictions.push(id.0);
+
+    /// Whether the timeline has a line about the attempt with the provider's same words. Of a second message it must say so.
+    pub(super) async fn is_on_record_on(
+        &self,
+        tx: &Tx,
+        attempt: &attempt::Model,
+        line: &Note,
+    ) -> Result<bool, StoreError> {
+        // What was heard just before is not written yet.
+        let heard = self.drafts.get(&attempt.delivery_id).is_some_and(|draft| {
+            let same = |event: &delivery_event::Model| {
+                let words = event.provider_status == line.status && event.provider_code == line.code;
+                event.attempt == attempt.n && words && (line.detail != SECOND_MESSAGE || event.detail == line.detail)
+            };
+            draft.news().any(same)
+        });
+        if heard {
+            return Ok(true);
+        }
+        let mut query = delivery_event::Entity::find()
+            .select_only()
+            .column(delivery_event::Column::N)
+            .filter(delivery_event::Column::DeliveryId.eq(attempt.delivery_id))
+            .filter(delivery_event::Column::Attempt.eq(attempt.n))
+            .filter(delivery_event::Column::ProviderStatus.eq(&line.status))
+            .filter(delivery_event::Column::ProviderCode.eq(&line.code));
+        if line.detail == SECOND_MESSAGE {
+            query = query.filter(delivery_event::Column::Detail.eq(SECOND_MESSAGE));
+        }
+        Ok(query.limit(1).into_tuple::<i32>().one(&tx.db).await?.is_some())
     }
-    let proved = if evidence.source.proves() { Facts::PROVED } else { Facts::NONE };
-    row.facts = Facts::from_bits(row.facts).and(evidence.facts).and(proved).bits();
-    row.verdict = Known::after(known(row)?, evidence.source.known(), before.facts != 0).map(Known::number);
-    if row.verdict.is_some() {
-        row.ended_at.get_or_insert(tx.now);
-    }
-    draft.add(evidence.facts, tx.now)?;
-    explain(draft, evidence, tx.now);
-    draft.note(line, tx.now);
-    fold(draft, attempts, findings, tx.now);
-    if let Some(reason) = evidence.failure {
-        spread_on(tx, draft, &before, reason, &evidence.code).await?;
-    }
-    if draft.row.phase != IN_FLIGHT && draft.facts().left_us() {
-        closed_as_sent(draft, tx.now);
-    }
-    Ok(true)
 }
 
 /// One attempt made two messages: something on the way has sent the request twice.
@@ -174,21 +278,6 @@ fn nothing_new(attempt: &attempt::Model, attempts: &Attempts, evidence: &Evidenc
     known_facts && known_proof && known_id
 }
 
-/// Whether the timeline has a line about the attempt with the provider's same words. Of a second message it must say so.
-pub(super) async fn is_on_record_on(tx: &Tx, attempt: &attempt::Model, line: &Note) -> Result<bool, StoreError> {
-    let mut query = delivery_event::Entity::find()
-        .select_only()
-        .column(delivery_event::Column::N)
-        .filter(delivery_event::Column::DeliveryId.eq(attempt.delivery_id))
-        .filter(delivery_event::Column::Attempt.eq(attempt.n))
-        .filter(delivery_event::Column::ProviderStatus.eq(&line.status))
-        .filter(delivery_event::Column::ProviderCode.eq(&line.code));
-    if line.detail == SECOND_MESSAGE {
-        query = query.filter(delivery_event::Column::Detail.eq(SECOND_MESSAGE));
-    }
-    Ok(query.limit(1).into_tuple::<i32>().one(&tx.db).await?.is_some())
-}
-
 /// Whether the provider says now what it denied before.
 fn contradicts(before: &attempt::Model, evidence: &Evidence) -> bool {
     let (known, told) = (Facts::from_bits(before.facts), evidence.facts);
@@ -202,13 +291,8 @@ fn contradicts(before: &attempt::Model, evidence: &Evidence) -> bool {
 /// Gives the attempt the provider's id. Proof takes it from an attempt that has it by a look at the list alone: two equal
 /// texts to one number may have been taken for each other. What that one's delivery shows cannot be taken back; it is named
 /// to the operator.
-fn bind(
-    tx: &Tx,
-    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
-    key: Key,
-    evidence: &Evidence,
-    findings: &mut Findings,
-) {
+fn bind(hearing: &mut Hearing, key: Key, evidence: &Evidence, now: DateTime<Utc>) {
+    let Hearing { drafts, attempts, findings, .. } = hearing;
     let Some(row) = attempts.get(key) else { return };
     let (provider, wanted) = (row.provider, &evidence.provider_ref);
     if wanted.is_empty() || row.provider_ref == *wanted {
@@ -241,7 +325,7 @@ fn bind(
                 attempt: holder.1,
                 ..Note::new(Author::system(), "The message found for it was another's: whether it arrived is unknown.")
             };
-            loser.note(note, tx.now);
+            loser.note(note, now);
             show_ref(loser, attempts);
         }
     }
@@ -288,24 +372,4 @@ pub(super) fn fold(draft: &mut Draft, attempts: &Attempts, findings: &mut Findin
         let note = Note::new(Author::system(), "Two attempts reached the provider: the patient may have it twice.");
         draft.note(note, now);
     }
-}
-
-/// What a failure means beyond its delivery: the address is dead, or the account is refused.
-async fn spread_on(
-    tx: &Tx,
-    draft: &Draft,
-    attempt: &attempt::Model,
-    reason: FailureReason,
-    code: &str,
-) -> Result<(), StoreError> {
-    if reason.suppresses_address() {
-        // The attempt's own address: the patient may have another one by now.
-        let address = attempt.address_bi.clone();
-        suppress_on(tx, &attempt.practice_id, draft.row.channel, address, reason.number()).await?;
-    }
-    if reason == FailureReason::ProviderConfig {
-        let practice = attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"))?;
-        health::note_on(tx, &practice, draft.channel()?, &Sign::Refused(code.to_owned())).await?;
-    }
-    Ok(())
 }

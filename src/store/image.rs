@@ -41,11 +41,14 @@ pub(super) struct Draft {
     before: delivery::Model,
     pub(super) row: delivery::Model,
     events: Vec<delivery_event::Model>,
+    /// The changes that are complete, and the row and the number of events as of the last of them.
+    changes: Vec<Change>,
+    told: Option<(delivery::Model, usize)>,
 }
 
 impl Draft {
     pub(super) fn of(row: delivery::Model) -> Self {
-        Self { before: row.clone(), row, events: Vec::new() }
+        Self { before: row.clone(), row, events: Vec::new(), changes: Vec::new(), told: None }
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -107,29 +110,46 @@ impl Draft {
         self.events.push(line(&self.row, self.row.events, event, now));
     }
 
-    /// Counts the change, if the API shows a difference: then, and only then, the revision grows.
-    fn seal(&mut self, now: DateTime<Utc>) -> Result<Option<Change>, StoreError> {
-        let before = to_delivery(&self.before)?;
-        let changed = to_delivery(&self.row)? != before;
-        if changed {
-            self.row.revision += 1;
-            self.row.update_time = now;
+    /// Lines of the timeline that are not written yet.
+    pub(super) fn news(&self) -> impl Iterator<Item = &delivery_event::Model> {
+        self.events.iter()
+    }
+
+    /// Ends a change: what follows in the same transaction is another, which watches see by itself.
+    pub(super) fn tell(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let (last, told) = self.told.as_ref().map_or((&self.before, 0), |(row, told)| (row, *told));
+        if *last == self.row && told == self.events.len() {
+            return Ok(());
         }
-        for event in &mut self.events {
+        let change = change(last, &mut self.row, now)?;
+        self.changes.extend(change);
+        for event in self.events.iter_mut().skip(told) {
             event.state = self.row.state;
         }
-        let closed = i64::from(self.before.phase != CLOSED && self.row.phase == CLOSED);
-        if !changed && closed == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Change {
-            practice: self.row.practice_id.parse().map_err(|_| corrupt())?,
-            image: if changed { Some(to_delivery(&self.row)?) } else { None },
-            previous_state: Some(before.state),
-            class: self.row.class,
-            opened: -closed,
-        }))
+        self.told = Some((self.row.clone(), self.events.len()));
+        Ok(())
     }
+}
+
+/// Counts a change, if the API shows a difference: then, and only then, the revision grows.
+fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>) -> Result<Option<Change>, StoreError> {
+    let before = to_delivery(last)?;
+    let changed = to_delivery(row)? != before;
+    if changed {
+        row.revision += 1;
+        row.update_time = now;
+    }
+    let closed = i64::from(last.phase != CLOSED && row.phase == CLOSED);
+    if !changed && closed == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Change {
+        practice: row.practice_id.parse().map_err(|_| corrupt())?,
+        image: if changed { Some(to_delivery(row)?) } else { None },
+        previous_state: Some(before.state),
+        class: row.class,
+        opened: -closed,
+    }))
 }
 
 /// Writes drafts and appends their changes to the feed: the last thing of a transaction.
@@ -142,7 +162,8 @@ pub(super) async fn save_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>
 pub(super) async fn write_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>) -> Result<Vec<Change>, StoreError> {
     let (mut rows, mut events, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for mut draft in drafts {
-        changes.extend(draft.seal(tx.now)?);
+        draft.tell(tx.now)?;
+        changes.append(&mut draft.changes);
         if draft.row != draft.before {
             rows.push(draft.row);
         }

@@ -14,11 +14,9 @@ use sea_orm::{
 use super::{
     Store, StoreError,
     entity::{attempt, delivery},
-    evidence::{self, Evidence, EvidenceSource, Findings},
-    image::save_all_on,
+    evidence::{Evidence, EvidenceSource, Findings, Hearing},
     receipts,
     reconcile::legible,
-    retry,
     tx::Tx,
 };
 use crate::domain::{Account, Author, Channel, DeliveryId, Engine, Facts, FailureReason, PracticeId, next_poll};
@@ -108,17 +106,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn poll_settle(&self, _: &Engine, poll: &Poll, answer: Answer) -> Result<(), StoreError> {
-        let (practice, id, attempt) = (poll.practice.clone(), poll.id, poll.attempt);
+        let (id, attempt) = (poll.id, poll.attempt);
         let provider_ref = poll.provider_ref.clone();
         let findings = self
             .write(move |tx| {
                 Box::pin(async move {
-                    let mut findings = Findings::default();
-                    let (mut drafts, mut attempts) =
-                        evidence::lock_on(tx, &practice, std::iter::once(id), Vec::new()).await?;
+                    let mut hearing = Hearing::open_on(tx, std::iter::once(id), std::iter::empty()).await?;
                     // The id may have passed to another attempt while the provider was asked.
-                    if attempts.get((id.0, attempt)).is_none_or(|row| row.provider_ref != provider_ref) {
-                        return Ok(findings);
+                    if hearing.attempts.get((id.0, attempt)).is_none_or(|row| row.provider_ref != provider_ref) {
+                        return Ok(Findings::default());
                     }
                     let evidence = Evidence {
                         attempt,
@@ -131,13 +127,8 @@ impl Store {
                         code: answer.code,
                         failure: answer.failure,
                     };
-                    let known = (&mut drafts, &mut attempts);
-                    if evidence::apply_on(tx, known, id, &evidence, &mut findings).await? {
-                        attempts.save_on(tx).await?;
-                        retry::proved_on(tx, &mut drafts, id.0).await?;
-                        save_all_on(tx, drafts.into_values()).await?;
-                    }
-                    Ok(findings)
+                    hearing.apply_on(tx, id, &evidence).await?;
+                    hearing.close_on(tx).await
                 })
             })
             .await?;

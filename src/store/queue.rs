@@ -27,7 +27,7 @@ use crate::{
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
 pub use due::{Asked, CLASSES, place};
-pub(super) use settle::suppress_on;
+pub(super) use settle::{settle_on, suppress_on};
 
 /// Where a message goes.
 #[derive(Clone, Debug)]

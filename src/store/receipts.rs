@@ -1,16 +1,15 @@
 //! What providers report by signed callback, applied by the token of the attempt. A report that comes before our own reply
 //! counts all the same, since the token was committed with the intent.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{
-    Store, StoreError,
+    StoreError,
     entity::attempt,
-    evidence::{self, Evidence, EvidenceSource, Findings},
-    image::save_all_on,
-    retry,
+    evidence::{Evidence, EvidenceSource, Hearing},
+    tx::Tx,
 };
 use crate::domain::{DeliveryId, Facts, FailureReason, Scope};
 
@@ -53,57 +52,42 @@ pub enum Applied {
     UnknownToken,
 }
 
-impl Store {
-    /// Applies a receipt.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses; nothing is applied then, and the provider must repeat it.
-    pub async fn receipt_apply(&self, scope: &Scope, receipt: Receipt) -> Result<Applied, StoreError> {
-        let scope = scope.clone();
-        let (applied, findings) = self
-            .write(move |tx| {
-                Box::pin(async move {
-                    let mut findings = Findings::default();
-                    let seen = attempt::Entity::find()
-                        .filter(attempt::Column::Token.eq(receipt.token.to_vec()))
-                        .filter(attempt::Column::PracticeId.eq(scope.practice().as_str()))
-                        .one(&tx.db)
-                        .await?;
-                    let Some(seen) = seen else { return Ok((Applied::UnknownToken, findings)) };
-                    // The delivery is locked before its attempts are read for good: every writer takes them in that order.
-                    let id = DeliveryId(seen.delivery_id);
-                    let refs = vec![receipt.provider_ref.clone()];
-                    let (mut drafts, mut attempts) =
-                        evidence::lock_on(tx, scope.practice(), std::iter::once(id), refs).await?;
-                    // An attempt that was never begun gives way to another of its number, which has a token of its own.
-                    if attempts.get((id.0, seen.n)).is_none_or(|attempt| attempt.token != receipt.token) {
-                        return Ok((Applied::UnknownToken, findings));
-                    }
-                    let evidence = Evidence {
-                        attempt: seen.n,
-                        detail: detail(receipt.facts),
-                        author: scope.author().clone(),
-                        source: EvidenceSource::Token,
-                        provider_ref: receipt.provider_ref,
-                        facts: receipt.facts,
-                        status: receipt.status,
-                        code: receipt.code,
-                        failure: receipt.failure,
-                    };
-                    let known = (&mut drafts, &mut attempts);
-                    if !evidence::apply_on(tx, known, id, &evidence, &mut findings).await? {
-                        return Ok((Applied::Repeat, findings));
-                    }
-                    attempts.save_on(tx).await?;
-                    retry::proved_on(tx, &mut drafts, id.0).await?;
-                    save_all_on(tx, drafts.into_values()).await?;
-                    Ok((Applied::New, findings))
-                })
-            })
-            .await?;
-        self.tell(&findings);
-        Ok(applied)
+/// The attempts that the tokens of some receipts name, each with its delivery. Both are read again under lock.
+pub(super) async fn named_on(tx: &Tx, tokens: Vec<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, attempt::Model>, StoreError> {
+    if tokens.is_empty() {
+        return Ok(BTreeMap::new());
     }
+    let rows = attempt::Entity::find().filter(attempt::Column::Token.is_in(tokens)).all(&tx.db).await?;
+    Ok(rows.into_iter().map(|row| (row.token.clone(), row)).collect())
+}
+
+/// Applies a receipt to the attempt that its token names.
+pub(super) async fn report_on(
+    tx: &Tx,
+    hearing: &mut Hearing,
+    (scope, receipt): (&Scope, &Receipt),
+    named: Option<&attempt::Model>,
+) -> Result<Applied, StoreError> {
+    let Some(named) = named.filter(|row| row.practice_id == scope.practice().as_str()) else {
+        return Ok(Applied::UnknownToken);
+    };
+    // An attempt that was never begun gives way to another of its number, which has a token of its own.
+    if hearing.attempts.get((named.delivery_id, named.n)).is_none_or(|attempt| attempt.token != receipt.token) {
+        return Ok(Applied::UnknownToken);
+    }
+    let evidence = Evidence {
+        attempt: named.n,
+        detail: detail(receipt.facts),
+        author: scope.author().clone(),
+        source: EvidenceSource::Token,
+        provider_ref: receipt.provider_ref.clone(),
+        facts: receipt.facts,
+        status: receipt.status.clone(),
+        code: receipt.code.clone(),
+        failure: receipt.failure,
+    };
+    let news = hearing.apply_on(tx, DeliveryId(named.delivery_id), &evidence).await?;
+    Ok(if news { Applied::New } else { Applied::Repeat })
 }
 
 /// What a report means, for staff.

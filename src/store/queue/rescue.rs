@@ -1,5 +1,6 @@
 //! Rescue: deliveries whose worker is gone are taken over, and what may have left is looked into.
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockBehavior, LockType},
@@ -11,10 +12,10 @@ use crate::{
     domain::{Author, DeliveryId, Engine, Facts, Known, first_look},
     store::{
         Store, StoreError,
-        attempts::{Attempts, known},
+        attempts::known,
         entity::delivery,
-        evidence::{self, Findings},
-        image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING, save_all_on},
+        evidence::{self, Findings, Hearing},
+        image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING},
         tx::Tx,
     },
 };
@@ -28,7 +29,7 @@ const PAGE: u64 = 200;
 const WORKER_GONE: &str = "worker gone";
 
 /// What a rescue did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rescued {
     count: usize,
     quarantined: Vec<Uuid>,
@@ -63,54 +64,53 @@ async fn rescue_page_on(tx: &Tx, all: bool) -> Result<Rescued, StoreError> {
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .all(&tx.db)
         .await?;
-    let mut attempts = Attempts::load_on(tx, rows.iter().map(|row| row.id)).await?;
-    let mut rescued = Rescued::default();
-    let mut drafts = Vec::with_capacity(rows.len());
-    for row in rows {
-        let mut draft = Draft::of(row);
-        rescue_on(tx, &mut draft, &mut attempts, &mut rescued)?;
-        rescued.count += 1;
-        drafts.push(draft);
+    let mut hearing = Hearing::of_on(tx, rows.into_iter().map(|row| (row.id, Draft::of(row))).collect()).await?;
+    let count = hearing.drafts.len();
+    let mut quarantined = Vec::new();
+    for id in hearing.drafts.keys().copied().collect::<Vec<_>>() {
+        if rescue_one(&mut hearing, id, tx.now)? {
+            quarantined.push(id);
+        }
     }
-    attempts.save_on(tx).await?;
-    save_all_on(tx, drafts).await?;
-    Ok(rescued)
+    Ok(Rescued { count, quarantined, findings: hearing.close_on(tx).await? })
 }
 
-fn rescue_on(tx: &Tx, draft: &mut Draft, attempts: &mut Attempts, rescued: &mut Rescued) -> Result<(), StoreError> {
-    let id = draft.row.id;
+/// Takes one over. True if it is not tried again.
+fn rescue_one(hearing: &mut Hearing, id: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let Hearing { drafts, attempts, findings, .. } = hearing;
+    let draft = drafts.get_mut(&id).ok_or(StoreError::Corrupt("delivery"))?;
     // Whoever had it may still say how it ended, and has no say any more in what is done next.
     draft.row.epoch += 1;
     draft.release();
     if let Some(row) = attempts.get_mut((id, draft.row.attempts)).filter(|row| row.verdict.is_none()) {
         row.verdict = Known::after(known(row)?, Known::Unknown, row.facts != 0).map(Known::number);
-        row.ended_at = Some(tx.now);
+        row.ended_at = Some(now);
         row.code = WORKER_GONE.into();
     }
-    evidence::fold(draft, attempts, &mut rescued.findings, tx.now);
+    evidence::fold(draft, attempts, findings, now);
     if draft.facts().left_us() {
-        closed_as_sent(draft, tx.now);
-        return Ok(());
+        closed_as_sent(draft, now);
+        return Ok(false);
     }
     draft.row.crashes += 1;
-    draft.add(Facts::UNKNOWN_OPEN, tx.now)?;
+    draft.add(Facts::UNKNOWN_OPEN, now)?;
     draft.row.phase = RECONCILING;
     draft.row.looks = 0;
     draft.row.absences = 0;
     // The call may have been made until now: counted from its beginning, the looks would come before the provider lists it.
-    draft.row.doubt_since = Some(tx.now);
-    draft.row.not_before = hastened!(tx.now, first_look(tx.now, spread(DeliveryId(id))));
-    if draft.row.crashes >= MOST_CRASHES {
+    draft.row.doubt_since = Some(now);
+    draft.row.not_before = hastened!(now, first_look(now, spread(DeliveryId(id))));
+    let quarantined = draft.row.crashes >= MOST_CRASHES;
+    if quarantined {
         draft.row.flags |= QUARANTINED;
-        rescued.quarantined.push(id);
     }
     let note = Note {
         attempt: draft.row.attempts,
         code: WORKER_GONE.into(),
         ..Note::new(Author::system(), "The server stopped in mid-attempt: the provider is asked.")
     };
-    draft.note(note, tx.now);
-    Ok(())
+    draft.note(note, now);
+    Ok(quarantined)
 }
 
 /// A number in 0..1 of the delivery's own, so that those rescued together are not looked for all at once.

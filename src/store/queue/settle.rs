@@ -1,80 +1,28 @@
-//! Settlements: how attempts ended, written in one transaction a batch.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! How an attempt that we made ended: its verdict, and what follows for the delivery.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
-use uuid::Uuid;
 
 use super::{Settlement, closed_as_sent};
 use crate::{
-    domain::{Author, Engine, Facts, FailureReason, Known, Next, PracticeId, Standing, Verdict},
+    domain::{Author, Facts, Known, Next, Standing, Verdict},
     store::{
-        Store, StoreError,
+        StoreError,
         attempts::{Attempts, known},
-        entity::recipient_gate,
-        evidence::{self, Evidence, EvidenceSource, Findings},
+        entity::{attempt, recipient_gate},
+        evidence::{self, Evidence, EvidenceSource, Hearing},
         grounds,
-        health::{self, Sign},
-        image::{Draft, IN_FLIGHT, Note, RECONCILING, WAITING, save_all_on},
-        retry, stop,
+        health::Sign,
+        image::{Draft, IN_FLIGHT, Note, RECONCILING, WAITING},
+        stop,
         tx::Tx,
     },
 };
-
-impl Store {
-    /// Writes how attempts of one practice ended, in one transaction.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses; nothing is settled then.
-    pub async fn settle(&self, _: &Engine, practice: &PracticeId, ended: Vec<Settlement>) -> Result<(), StoreError> {
-        let practice = practice.clone();
-        let findings = self
-            .write(move |tx| {
-                Box::pin(async move {
-                    let mut findings = Findings::default();
-                    let ids = ended.iter().map(|settlement| settlement.id);
-                    let refs = ended.iter().filter_map(|settlement| settlement.verdict.provider_ref()).collect();
-                    let (mut drafts, mut attempts) = evidence::lock_on(tx, &practice, ids, refs).await?;
-                    let mut signs = BTreeMap::new();
-                    let mut dead = BTreeSet::new();
-                    for settlement in &ended {
-                        let Some(draft) = drafts.get(&settlement.id.0) else { continue };
-                        if let Some(sign) = sign(&settlement.verdict) {
-                            signs.insert(draft.channel()?, sign);
-                        }
-                        let attempt = attempts.get((settlement.id.0, settlement.attempt));
-                        if let (Verdict::Refused { reason, .. }, Some(attempt)) = (&settlement.verdict, attempt)
-                            && reason.suppresses_address()
-                        {
-                            // The attempt's own address: the patient may have another one by now.
-                            dead.insert((draft.row.channel, attempt.address_bi.clone(), reason.number()));
-                        }
-                        settle_on(tx, (&mut drafts, &mut attempts), settlement, &mut findings).await?;
-                        retry::proved_on(tx, &mut drafts, settlement.id.0).await?;
-                    }
-                    for (channel, address, reason) in dead {
-                        suppress_on(tx, practice.as_str(), channel, address, reason).await?;
-                    }
-                    for (channel, sign) in &signs {
-                        health::note_on(tx, &practice, *channel, sign).await?;
-                    }
-                    attempts.save_on(tx).await?;
-                    save_all_on(tx, drafts.into_values()).await?;
-                    Ok(findings)
-                })
-            })
-            .await?;
-        self.tell(&findings);
-        Ok(())
-    }
-}
 
 fn sign(verdict: &Verdict) -> Option<Sign> {
     match verdict {
         Verdict::Accepted { .. } => Some(Sign::Well),
         Verdict::Misconfigured { code } => Some(Sign::Refused(code.clone())),
-        Verdict::Refused { reason: FailureReason::ProviderConfig, code } => Some(Sign::Refused(code.clone())),
         _ => None,
     }
 }
@@ -102,14 +50,15 @@ pub(in crate::store) async fn suppress_on(
     Ok(())
 }
 
-async fn settle_on(
+/// Writes how an attempt ended.
+pub(in crate::store) async fn settle_on(
     tx: &Tx,
-    (drafts, attempts): (&mut BTreeMap<Uuid, Draft>, &mut Attempts),
+    hearing: &mut Hearing,
     settlement: &Settlement,
-    findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let key = (settlement.id.0, settlement.attempt);
-    let Some(draft) = drafts.get_mut(&key.0).filter(|_| attempts.get(key).is_some()) else { return Ok(()) };
+    let Some(attempt) = hearing.attempts.get(key).cloned() else { return Ok(()) };
+    let Some(draft) = hearing.drafts.get_mut(&key.0) else { return Ok(()) };
     // The fence guards the schedule, not the truth: a claim that was lost still brings evidence.
     let ours = draft.row.epoch == settlement.epoch && draft.row.phase == IN_FLIGHT;
     if settlement.verdict == Verdict::NotStarted {
@@ -118,22 +67,29 @@ async fn settle_on(
             draft.row.phase = WAITING;
             draft.release();
             stop::ends_instead(draft, tx.now)?;
-            attempts.delete_on(tx, key).await?;
+            hearing.attempts.delete_on(tx, key).await?;
         }
         return Ok(());
     }
-    if let Some(acceptance) = acceptance(settlement) {
-        if let Some(segments) = settlement.verdict.sms_segments() {
-            draft.row.sms_segments = segments;
-        }
-        evidence::apply_on(tx, (drafts, attempts), settlement.id, &acceptance, findings).await?;
-    } else if ours {
-        record(draft, attempts, settlement, findings, tx.now)?;
-    } else {
-        return late_on(tx, draft, attempts, settlement).await;
+    if let Some(segments) = settlement.verdict.sms_segments() {
+        draft.row.sms_segments = segments;
     }
-    match drafts.get_mut(&key.0) {
-        Some(draft) if ours => schedule(draft, attempts, settlement, tx.now),
+    let channel = draft.channel()?;
+    if let Some(sign) = sign(&settlement.verdict) {
+        hearing.sign(&settlement.practice, channel, sign);
+    }
+    if let Verdict::Refused { reason, code } = &settlement.verdict {
+        hearing.spread(&attempt, channel, *reason, code)?;
+    }
+    if let Some(acceptance) = acceptance(settlement) {
+        hearing.apply_on(tx, settlement.id, &acceptance).await?;
+    } else if ours {
+        record(hearing, settlement, tx.now)?;
+    } else {
+        return late_on(tx, hearing, &attempt, settlement).await;
+    }
+    match hearing.drafts.get_mut(&key.0) {
+        Some(draft) if ours => schedule(draft, &hearing.attempts, settlement, tx.now),
         _ => Ok(()),
     }
 }
@@ -170,13 +126,9 @@ fn outcome(verdict: &Verdict) -> (Known, &str, &'static str) {
 }
 
 /// Writes how our attempt ended that was not accepted, and a line in the timeline.
-fn record(
-    draft: &mut Draft,
-    attempts: &mut Attempts,
-    settlement: &Settlement,
-    findings: &mut Findings,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+fn record(hearing: &mut Hearing, settlement: &Settlement, now: DateTime<Utc>) -> Result<(), StoreError> {
+    let Hearing { drafts, attempts, findings, .. } = hearing;
+    let Some(draft) = drafts.get_mut(&settlement.id.0) else { return Ok(()) };
     let (news, code, detail) = outcome(&settlement.verdict);
     let Some(row) = attempts.get_mut((settlement.id.0, settlement.attempt)) else { return Ok(()) };
     let proved = row.facts != 0;
@@ -244,15 +196,21 @@ fn schedule(
 }
 
 /// An answer to a claim that was lost, or one that came before. It changes nothing, and is on record once.
-async fn late_on(tx: &Tx, draft: &mut Draft, attempts: &Attempts, settlement: &Settlement) -> Result<(), StoreError> {
-    let Some(attempt) = attempts.get((settlement.id.0, settlement.attempt)) else { return Ok(()) };
+async fn late_on(
+    tx: &Tx,
+    hearing: &mut Hearing,
+    attempt: &attempt::Model,
+    settlement: &Settlement,
+) -> Result<(), StoreError> {
     let (_, code, _) = outcome(&settlement.verdict);
     let note = Note {
         attempt: settlement.attempt,
         code: code.to_owned(),
         ..Note::new(Author::system(), "Its answer came when it had been given up for lost, and changes nothing.")
     };
-    if !evidence::is_on_record_on(tx, attempt, &note).await? {
+    if !hearing.is_on_record_on(tx, attempt, &note).await?
+        && let Some(draft) = hearing.drafts.get_mut(&settlement.id.0)
+    {
         draft.note(note, tx.now);
     }
     Ok(())

@@ -9,10 +9,9 @@ use crate::{
     store::{
         Store, StoreError,
         attempts::Attempts,
-        evidence::{self, Evidence, EvidenceSource, Findings},
-        image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING, save_all_on},
+        evidence::{Evidence, EvidenceSource, Findings, Hearing},
+        image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING},
         queue::tries,
-        retry,
     },
 };
 
@@ -33,36 +32,29 @@ impl Store {
         let findings = self
             .write(move |tx| {
                 Box::pin(async move {
-                    let mut findings = Findings::default();
-                    let refs = match &look {
-                        Look::Found { provider_ref, .. } => vec![provider_ref.clone()],
-                        _ => Vec::new(),
+                    let seen = match &look {
+                        Look::Found { provider_ref, .. } => Some((&practice, provider_ref.as_str())),
+                        _ => None,
                     };
-                    let (mut drafts, mut attempts) =
-                        evidence::lock_on(tx, &practice, std::iter::once(id), refs).await?;
-                    let Some(draft) = drafts.get_mut(&id.0).filter(|_| attempts.get((id.0, n)).is_some()) else {
-                        return Ok(findings);
+                    let mut hearing = Hearing::open_on(tx, std::iter::once(id), seen.into_iter()).await?;
+                    let there = hearing.attempts.get((id.0, n)).is_some();
+                    let Some(draft) = hearing.drafts.get_mut(&id.0).filter(|_| there) else {
+                        return Ok(Findings::default());
                     };
                     // A callback may have settled it while the provider was asked.
                     if draft.row.phase != RECONCILING || draft.row.attempts != n || draft.row.looks != inquiry.looks {
-                        return Ok(findings);
+                        return Ok(Findings::default());
                     }
                     // What was found may have turned out to be another's in the meantime.
-                    let look = if is_anothers(&look, &attempts, (id.0, n)) { Look::Contested } else { look };
+                    let look = if is_anothers(&look, &hearing.attempts, (id.0, n)) { Look::Contested } else { look };
                     draft.row.absences = inquiry.absences_after(&look);
                     draft.row.looks += 1;
                     draft.release();
                     match found(&look, facts, n) {
-                        Some(evidence) => {
-                            let known = (&mut drafts, &mut attempts);
-                            evidence::apply_on(tx, known, id, &evidence, &mut findings).await?;
-                        }
-                        None => settle(draft, &mut attempts, inquiry.after(&look, random), tx.now)?,
+                        Some(evidence) => drop(hearing.apply_on(tx, id, &evidence).await?),
+                        None => settle(draft, &mut hearing.attempts, inquiry.after(&look, random), tx.now)?,
                     }
-                    attempts.save_on(tx).await?;
-                    retry::proved_on(tx, &mut drafts, id.0).await?;
-                    save_all_on(tx, drafts.into_values()).await?;
-                    Ok(findings)
+                    hearing.close_on(tx).await
                 })
             })
             .await?;

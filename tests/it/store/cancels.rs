@@ -10,7 +10,7 @@ use heedwell::{
 use super::{
     given::{
         NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, last_line, look_twice, practices_due,
-        ready_practice, receipt, report, settle, settlement, unknown,
+        ready_practice, receipt, report, settle, settle_all, settlement, unknown,
     },
     *,
 };
@@ -288,7 +288,7 @@ on_both! {
             // What was claimed first is not tried a second time.
             assert!(claim(t, &scope, 10).await.is_empty());
             let ended = claimed.iter().map(|claimed| settlement(claimed, busy())).collect();
-            t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+            settle_all(t, ended).await;
             t.advance(3_600);
             assert!(claim(t, &scope, 10).await.is_empty());
             assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);

@@ -10,7 +10,10 @@ use heedwell::{
 };
 
 use super::{
-    given::{NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, ready_practice, settle, settlement},
+    given::{
+        NORTH, Order, SOUTH, accepted, changes, claim, claim_one, delivery, ready_practice, settle, settle_all,
+        settlement,
+    },
     *,
 };
 
@@ -116,7 +119,7 @@ on_both! {
                         .iter()
                         .map(|claimed| settlement(claimed, accepted(&claimed.id.to_string())))
                         .collect();
-                    t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+                    settle_all(t, ended).await;
                 }
             }
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
 use heedwell::{
     crypto::new_id,
     domain::{
@@ -264,7 +265,14 @@ pub(super) fn settlement(claimed: &Claimed, verdict: Verdict) -> Settlement {
 }
 
 pub(super) async fn settle(t: &TestStore, claimed: &Claimed, verdict: Verdict) {
-    t.store.settle(&t.engine, &claimed.practice, vec![settlement(claimed, verdict)]).await.unwrap();
+    t.store.settle(&t.engine, settlement(claimed, verdict)).await.unwrap();
+}
+
+/// Settles all at once.
+pub(super) async fn settle_all(t: &TestStore, ended: Vec<Settlement>) {
+    for settled in join_all(ended.into_iter().map(|one| t.store.settle(&t.engine, one))).await {
+        settled.unwrap();
+    }
 }
 
 pub(super) fn accepted(provider_ref: &str) -> Verdict {

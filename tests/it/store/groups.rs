@@ -1,13 +1,18 @@
 //! Group commit: callers who come together share a transaction, and nobody pays for another.
 
-use futures::{FutureExt, future::join_all};
+use std::collections::BTreeMap;
+
+use futures::{
+    FutureExt,
+    future::{join_all, join5},
+};
 use heedwell::{
-    domain::{Channel, DeliveryId, DeliveryState, Kind, NotificationId, Patient, SkipReason},
-    store::{Accepted, NewNotification, StoreError},
+    domain::{Channel, DeliveryId, DeliveryState, Facts, Kind, NotificationId, Patient, SkipReason},
+    store::{Accepted, Applied, NewNotification, StoreError},
 };
 
 use super::{
-    given::{NORTH, Order, SOUTH, changes, claim, delivery, patient, ready_practice},
+    given::{NORTH, Order, SOUTH, accepted, changes, claim, delivery, patient, ready_practice, receipt, settlement},
     *,
 };
 
@@ -143,5 +148,73 @@ on_both! {
         let skipped = delivery(t, &scope, later.deliveries[0].id).await;
         assert_eq!((skipped.state, skipped.skip_reason), (DeliveryState::Skipped, Some(SkipReason::PatientInactive)));
         assert_eq!(t.number("SELECT count(*) FROM inbox_item").await, 1);
+    }
+
+    async fn outcomes_at_once_share_a_transaction_and_each_shows_by_itself(t: &TestStore) {
+        let (north, south) = (ready_practice(t, NORTH).await, ready_practice(t, SOUTH).await);
+        let mut all = Vec::new();
+        for scope in [&north, &south] {
+            for n in 0..20 {
+                Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, scope).await;
+            }
+            all.extend(claim(t, scope, 20).await.into_iter().map(|claimed| (scope, claimed)));
+        }
+        assert_eq!(all.len(), 40);
+        let heads = [t.store.feed_head(&north).await.unwrap(), t.store.feed_head(&south).await.unwrap()];
+        let mut hints = t.store.wake().listen();
+        // The end of the call, and three reports with a repeat, all at once.
+        let heard = all.iter().map(async |(scope, claimed)| {
+            let report = async |facts| t.store.receipt_apply(scope, receipt(claimed, facts)).await.unwrap();
+            let end = settlement(claimed, accepted(&claimed.callback_token()));
+            let ended = async { t.store.settle(&t.engine, end).await.unwrap() };
+            let (sent, delivered) = (Facts::SENT_TO_CARRIER, Facts::DELIVERED);
+            join5(ended, report(sent), report(delivered), report(delivered), report(Facts::READ)).await
+        });
+        for ((), sent, delivered, again, read) in join_all(heard).await {
+            assert_eq!([sent, delivered, again, read], [Applied::New, Applied::New, Applied::Repeat, Applied::New]);
+        }
+        let mut transactions = 0;
+        while let Some(Some(_)) = hints.any().now_or_never() {
+            transactions += 1;
+        }
+        assert!(transactions <= 40, "{transactions} transactions for 200 outcomes");
+        for (scope, head) in [&north, &south].into_iter().zip(heads) {
+            let mut seen = BTreeMap::<DeliveryId, Vec<(i64, DeliveryState)>>::new();
+            for change in changes(t, scope, head).await {
+                seen.entry(change.id).or_default().push((change.revision, change.state));
+            }
+            assert_eq!(seen.len(), 20);
+            for steps in seen.into_values() {
+                assert_eq!(steps[..2], [(2, DeliveryState::Sent), (3, DeliveryState::Delivered)], "{steps:?}");
+                assert!(steps.iter().zip(2..).all(|((revision, _), dense)| *revision == dense), "{steps:?}");
+            }
+        }
+        assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
+    }
+
+    async fn an_outcome_that_cannot_be_written_takes_no_other_with_it(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mut odd = None;
+        for n in 0..10 {
+            let reference = if n == 4 { "odd" } else { "" }.to_owned();
+            let order = Order { reference, ..Order::new(&format!("r{n}"), &[Channel::Sms]) };
+            let record = order.accept(t, &scope).await;
+            odd = odd.or((n == 4).then(|| record.deliveries[0].id));
+        }
+        let all = claim(t, &scope, 10).await;
+        t.execute("UPDATE delivery SET channel = 99 WHERE reference = 'odd'").await;
+        let ended = all.iter().map(|claimed| settlement(claimed, accepted(&claimed.id.to_string())));
+        let done = join_all(ended.map(|one| t.store.settle(&t.engine, one))).await;
+        for (claimed, done) in all.iter().zip(done) {
+            match done {
+                Err(StoreError::Corrupt(_)) => assert_eq!(Some(claimed.id), odd),
+                done => {
+                    done.unwrap();
+                    assert_ne!(Some(claimed.id), odd);
+                }
+            }
+        }
+        assert_eq!(changes(t, &scope, 10).await.len(), 9);
+        t.execute(&format!("UPDATE delivery SET channel = {} WHERE reference = 'odd'", Channel::Sms.number())).await;
     }
 }

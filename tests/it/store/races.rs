@@ -21,7 +21,8 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 
 use super::{
     given::{
-        NORTH, Order, accepted, claim, claim_as, delivery, patient, phone, ready_practice, receipt, settlement, unknown,
+        NORTH, Order, accepted, claim, claim_as, delivery, patient, phone, ready_practice, receipt, settle_all,
+        settlement, unknown,
     },
     *,
 };
@@ -116,7 +117,7 @@ on_both! {
                     })
                     .collect();
                 calls.lock().unwrap().extend(claimed);
-                t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+                settle_all(t, ended).await;
             }
         };
         let report = async |facts: Facts| {
@@ -211,7 +212,7 @@ on_both! {
                 });
                 let ended = ended.collect();
                 calls.lock().unwrap().extend(claimed);
-                t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+                settle_all(t, ended).await;
             }
             working.fetch_sub(1, Ordering::Relaxed);
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{
     given::{
         NORTH, Order, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice, settle,
-        settlement, unknown,
+        settle_all, settlement, unknown,
     },
     *,
 };
@@ -223,8 +223,7 @@ on_both! {
             Settlement { attempt: 7, ..settlement(&claimed, accepted("SM1")) },
             Settlement { id: DeliveryId(uuid::Uuid::nil()), ..settlement(&claimed, accepted("SM2")) },
         ];
-        t.store.settle(&t.engine, scope.practice(), wrong.to_vec()).await.unwrap();
-        t.store.settle(&t.engine, scope.practice(), Vec::new()).await.unwrap();
+        settle_all(t, wrong.to_vec()).await;
         assert_eq!(delivery(t, &scope, claimed.id).await.state, DeliveryState::Pending);
     }
 
@@ -246,7 +245,7 @@ on_both! {
                 _ => settlement(claimed, Verdict::NotStarted),
             })
             .collect();
-        t.store.settle(&t.engine, scope.practice(), ended).await.unwrap();
+        settle_all(t, ended).await;
         let news = changes(t, &scope, 50).await;
         assert_eq!(news.len(), 40);
         for (state, count) in [
