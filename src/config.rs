@@ -121,9 +121,10 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
     if faults.is_empty() { Ok(hastened(config)) } else { Err(faults) }
 }
 
-/// With the times that a chaos run gave, in a build that knows them.
+/// With the times and numbers that a chaos run gave, in a build that knows them.
 fn hastened(mut config: Config) -> Config {
     config.store.lease = dialled!("lease", config.store.lease);
+    config.dispatch.slots = counted!("slots", config.dispatch.slots);
     config.dispatch.start_limit = dialled!("start", config.dispatch.start_limit);
     config.dispatch.look_poll = dialled!("look_poll", config.dispatch.look_poll);
     config.providers.connect_timeout = dialled!("connect", config.providers.connect_timeout);

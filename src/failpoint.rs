@@ -68,6 +68,20 @@ macro_rules! dialled {
     }};
 }
 
+/// How many of something, or how many a test wants instead.
+macro_rules! counted {
+    ($name:literal, $count:expr) => {{
+        #[cfg(feature = "failpoints")]
+        {
+            $crate::failpoint::counted($name, $count)
+        }
+        #[cfg(not(feature = "failpoints"))]
+        {
+            $count
+        }
+    }};
+}
+
 /// A moment, or an earlier one if a test had the time until then divided.
 macro_rules! hastened {
     ($now:expr, $moment:expr) => {{
@@ -83,7 +97,7 @@ macro_rules! hastened {
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use points::{dialled, during, hastened, reach, reach_now};
+pub(crate) use points::{counted, dialled, during, hastened, reach, reach_now};
 
 #[cfg(feature = "failpoints")]
 mod points {
@@ -157,7 +171,7 @@ mod points {
         future.await
     }
 
-    /// `HEEDWELL_TEST_TIMES`: names and milliseconds, as in `lease=3000 rescue=250`.
+    /// `HEEDWELL_TEST_TIMES`: names and milliseconds, as in `lease=3000 rescue=250`; `slots` and `looks` are plain numbers.
     static TIMES: LazyLock<Vec<(String, u32)>> = LazyLock::new(|| {
         let text = std::env::var("HEEDWELL_TEST_TIMES").unwrap_or_default();
         let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
@@ -170,6 +184,10 @@ mod points {
 
     pub(crate) fn dialled(name: &str, time: Duration) -> Duration {
         dial(name).map_or(time, |milliseconds| Duration::from_millis(milliseconds.into()))
+    }
+
+    pub(crate) fn counted(name: &str, count: usize) -> usize {
+        dial(name).and_then(|other| usize::try_from(other).ok()).unwrap_or(count)
     }
 
     /// `looks` divides how long it takes until an unknown outcome is looked into.
