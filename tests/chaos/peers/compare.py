@@ -1,5 +1,6 @@
 """Kills Heedwell and other job queues alike and counts what each loses, leaves stuck and sends twice. The seed chooses how
-long after its start each process is killed, the same for all. Every job is one text to the same sink. Prints one JSON line a run, then a table."""
+long each process works before it is killed, the same for all. Every job is one text to the same sink. Prints one JSON line a
+run, then a table."""
 
 import argparse
 import json
@@ -89,6 +90,8 @@ class Run:
         self._sandbox = Sandbox("sandbox", folder, "--carrier-delay-ms=20")
         self._error: BaseException | None = None
         self._about: dict[str, Any] = {"told": {"contender": name, **asdict(plan)}, "kills": [], "fell": 0, "callers": None}
+        # What else the machine does: processes that wanted to run in the last minute, before we started any.
+        self._about["load"] = round(os.getloadavg()[0], 1)
 
     def play(self) -> dict[str, Any]:
         """The run, and what the judge says of it."""

@@ -55,6 +55,7 @@ def judge(folder: Path) -> dict[str, Any]:
         # N4: from the first call to the last text that came for the first time; and until the last caller had its answer.
         "seconds_run": round(max(first.values(), default=about["began"]) - about["began"], 1),
         "seconds_callers": about["callers"],
+        "load_before": about["load"],
         "seconds_watched": round(about["ended"] - about["last_kill"], 1),
     }
 
