@@ -80,6 +80,7 @@ pub struct App {
     pub http_addr: SocketAddr,
     store: Store,
     engine: Engine,
+    watch: Watch,
     health: grpc::Health,
     readiness: http::Readiness,
     drain: Duration,
@@ -115,10 +116,11 @@ impl App {
 
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
+        let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let services = grpc::Services {
             verifier: Arc::new(verifier),
             notify: Notify::new(store.clone(), clock.clone(), fingerprints.clone(), tokens.clone(), &public_url),
-            watch: Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone()),
+            watch: watch.clone(),
             directory: Directory::new(store.clone(), Pages::new(fingerprints.clone(), tokens.clone())),
             preferences: Preferences::new(store.clone(), public_url.clone()),
         };
@@ -142,17 +144,37 @@ impl App {
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
         tasks.spawn(duties::run(store.clone(), engine.clone(), work.clone()));
+        tasks.spawn(store.clone().hints(calls.planned.clone()));
+        tasks.spawn(watch.clone().follow(engine.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));
         tasks.spawn(sidecar.serve(http_listener, calls.clone()));
         tasks.close();
         health.serving().await;
-        Ok(Self { grpc_addr, http_addr, store, engine, health, readiness, drain: config.drain, work, calls, tasks })
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            store,
+            engine,
+            watch,
+            health,
+            readiness,
+            drain: config.drain,
+            work,
+            calls,
+            tasks,
+        })
     }
 
     /// The store and the server's own key, for looking at what became of things in a demo.
     #[must_use]
     pub const fn store(&self) -> (&Store, &Engine) {
         (&self.store, &self.engine)
+    }
+
+    /// The watches, for counting them.
+    #[must_use]
+    pub const fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Stops: no more work is taken, load balancers are given time to notice, streams end as planned, calls under way end or

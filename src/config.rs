@@ -253,7 +253,8 @@ fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults
         faults.add("HEEDWELL_SMS_REGIONS", "must be ISO 3166 codes joined by commas, for example US,CA");
     }
     // A call may begin 15 s after its claim and take 30 s; a lease that ends before would be taken over in mid-call.
-    store::Settings { database_url, migrate, sms_regions, lease: Duration::from_secs(60) }
+    let lease = Duration::from_secs(60);
+    store::Settings { database_url, migrate, sms_regions, lease, connections: 16, hints: true }
 }
 
 fn sms_rate(env: &Env, faults: &mut Faults) -> SmsRate {

@@ -15,6 +15,7 @@ mod feed;
 mod forget;
 mod grounds;
 mod health;
+mod hints;
 mod idem;
 mod image;
 mod lane;
@@ -76,6 +77,10 @@ pub struct Settings {
     pub sms_regions: Vec<String>,
     /// How long a claim holds before others may take the delivery over.
     pub lease: std::time::Duration,
+    /// Connections to PostgreSQL at most, besides the two of `hints`.
+    pub connections: u32,
+    /// Whether replicas tell each other of changes at once. Without it they look.
+    pub hints: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -117,7 +122,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`], which says what to mend.
     pub async fn open(settings: Settings, keys: KeyFile, time: Time, wake: Wake) -> Result<Self, OpenError> {
-        let connections = dialect::connect(&settings.database_url).await?;
+        let connections = dialect::connect(&settings).await?;
         let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
         bring_up_to_date(&connections, migrate).await?;
         check_key(&connections, &keys, &time).await?;

@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     domain::Role,
+    ports::Connection,
     service::{
         Error,
         notify::Notify,
-        watch::{Step, Steps, Watch},
+        watch::{Request as Wanted, Step, Steps, Watch},
     },
 };
 
@@ -108,7 +109,8 @@ impl NotifyService for Handlers {
         // The portal's backend stands for all its patients, so that the limit of one subject is not its own.
         let exempt = auth::actor(&request)?.holds(Role::Portal);
         let deadline = deadline::of(&request);
-        let wanted = convert::delivery::watch(request.into_inner(), deadline)?;
+        let cut = request.extensions().get::<Connection>().map(|connection| connection.cut().clone());
+        let wanted = Wanted { cut, ..convert::delivery::watch(request.into_inner(), deadline)? };
         Ok(Response::new(self.watch.start(scope, exempt, wanted).await?.map(answer)))
     }
 
@@ -121,5 +123,5 @@ impl NotifyService for Handlers {
 }
 
 fn answer(step: Result<Step, Error>) -> Result<WatchDeliveriesResponse, Status> {
-    Ok(convert::delivery::step(step?))
+    Ok(convert::delivery::step(&step?))
 }

@@ -3,17 +3,22 @@
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
     TransactionOptions,
     sea_query::Expr,
-    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+    sqlx::{
+        postgres::PgConnectOptions,
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
 };
 
+use super::Settings;
 use crate::clock::SharedClock;
 
 /// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
@@ -75,8 +80,26 @@ pub(super) struct Connections {
     pub(super) write: DatabaseConnection,
     pub(super) read: DatabaseConnection,
     pub(super) dialect: Dialect,
+    /// How replicas reach each other; unset where there can be no other.
+    pub(super) hints: Option<HintOptions>,
     /// Held for as long as the process uses the SQLite file.
     pub(super) _lock: Option<File>,
+}
+
+/// How to open connections for hints.
+pub(super) struct HintOptions(PgConnectOptions);
+
+impl HintOptions {
+    pub(super) const fn get(&self) -> &PgConnectOptions {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for HintOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // They hold the password.
+        f.write_str("HintOptions")
+    }
 }
 
 /// Which database.
@@ -160,10 +183,10 @@ impl Time {
     }
 }
 
-pub(super) async fn connect(url: &str) -> Result<Connections, OpenError> {
-    match Dialect::of(url)? {
-        Dialect::Sqlite => sqlite(url).await,
-        Dialect::Postgres => postgres(url).await,
+pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenError> {
+    match Dialect::of(&settings.database_url)? {
+        Dialect::Sqlite => sqlite(&settings.database_url).await,
+        Dialect::Postgres => postgres(settings).await,
     }
 }
 
@@ -194,8 +217,8 @@ async fn sqlite(url: &str) -> Result<Connections, OpenError> {
         });
         Database::connect(options).await.map_err(OpenError::Unreachable)
     };
-    let connections =
-        Connections { write: open(1).await?, read: open(4).await?, dialect: Dialect::Sqlite, _lock: Some(lock) };
+    let (write, read) = (open(1).await?, open(4).await?);
+    let connections = Connections { write, read, dialect: Dialect::Sqlite, hints: None, _lock: Some(lock) };
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
     expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
     expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
@@ -217,8 +240,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-async fn postgres(url: &str) -> Result<Connections, OpenError> {
-    let mut options = options(url, 16);
+async fn postgres(settings: &Settings) -> Result<Connections, OpenError> {
+    let mut options = options(&settings.database_url, settings.connections);
     options.map_sqlx_postgres_opts(|postgres| {
         postgres.application_name("heedwell").options([
             ("lock_timeout", "1000"),
@@ -232,7 +255,16 @@ async fn postgres(url: &str) -> Result<Connections, OpenError> {
     for name in ["fsync", "full_page_writes", "synchronous_commit"] {
         expect(&write, &format!("SHOW {name}"), name, "on").await?;
     }
-    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, _lock: None })
+    let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
+    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, hints, _lock: None })
+}
+
+/// A hint is worth nothing after a crash, so that nobody waits for the disk on its behalf.
+fn hint_options(url: &str) -> Result<HintOptions, OpenError> {
+    let options: PgConnectOptions =
+        url.parse().map_err(|error| OpenError::Unreachable(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))))?;
+    let options = options.application_name("heedwell hints");
+    Ok(HintOptions(options.options([("synchronous_commit", "off"), ("statement_timeout", "5000")])))
 }
 
 async fn expect(

@@ -17,6 +17,8 @@ mod kinds;
 mod links;
 mod mails;
 mod ports;
+mod readers;
+mod replicas;
 mod retries;
 mod schedule;
 mod settings;

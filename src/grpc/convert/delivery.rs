@@ -54,7 +54,7 @@ pub(crate) fn watch(request: proto::WatchDeliveriesRequest, deadline: Option<Ins
     let allowed = TimeDelta::seconds(5)..=TimeDelta::seconds(60);
     let heartbeat = check.length("heartbeat_interval", request.heartbeat_interval, allowed, "must be 5 to 60 s");
     let heartbeat = heartbeat.and_then(|heartbeat| heartbeat.to_std().ok()).unwrap_or(HEARTBEAT);
-    check.finish(start.map(|start| Request { filter, start, heartbeat, deadline }))
+    check.finish(start.map(|start| Request { filter, start, heartbeat, deadline, cut: None }))
 }
 
 fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {
@@ -102,17 +102,18 @@ pub(crate) fn page(page: ListPage) -> proto::ListDeliveriesResponse {
 }
 
 /// A step of a watch.
-pub(crate) fn step(step: Step) -> proto::WatchDeliveriesResponse {
+pub(crate) fn step(step: &Step) -> proto::WatchDeliveriesResponse {
     proto::WatchDeliveriesResponse {
-        cursor: step.cursor,
-        changes: step.changes.into_iter().map(change).collect(),
+        cursor: step.cursor.clone(),
+        changes: step.changes().map(change).collect(),
         server_time: Some(timestamp(step.server_time)),
     }
 }
 
-fn change(change: DeliveryChange) -> proto::DeliveryChange {
+fn change(change: &DeliveryChange) -> proto::DeliveryChange {
     proto::DeliveryChange {
-        delivery: Some(shown(change.delivery)),
+        // Other watches share it.
+        delivery: Some(shown(change.delivery.clone())),
         previous_state: change.previous_state.map_or(0, |state| state.number().into()),
     }
 }

@@ -14,12 +14,12 @@ use super::{
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
 
-async fn send_all(t: &TestApp, items: Vec<BatchItem>) -> Result<Vec<BatchResult>, Status> {
+pub(super) async fn send_all(t: &TestApp, items: Vec<BatchItem>) -> Result<Vec<BatchResult>, Status> {
     let request = BatchSendNotificationsRequest { practice_id: ACME.into(), items };
     Ok(t.sender().batch_send_notifications(request).await?.into_inner().results)
 }
 
-fn item(key: &str, input: NotificationInput) -> BatchItem {
+pub(super) fn item(key: &str, input: NotificationInput) -> BatchItem {
     BatchItem { request_id: key.into(), notification: Some(input) }
 }
 

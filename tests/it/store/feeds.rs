@@ -29,7 +29,7 @@ async fn tail(t: &TestStore, scope: &Scope, wanted: usize) -> Vec<(i64, uuid::Uu
             assert_eq!(page.position, position + i64::try_from(page.changes.len()).unwrap(), "a gap, or out of order");
             position = page.position;
             if !page.full && seen.len() < wanted {
-                listener.practice(scope.practice()).await;
+                listener.changed().await;
             }
         }
     };

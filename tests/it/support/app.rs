@@ -92,7 +92,7 @@ impl TestApp {
         let signing_key = config::local_key(&config.data_dir);
         let app = App::start(config, self.time()).await.unwrap();
         let (key, _) = LocalKey::load_or_create(&signing_key).unwrap();
-        let channel = Channel::from_shared(format!("http://{}", app.grpc_addr)).unwrap().connect().await.unwrap();
+        let channel = connect(&app).await;
         self.running = Some(Running { app, key, channel });
     }
 
@@ -101,6 +101,20 @@ impl TestApp {
         self.stop().await;
         self.tune = Box::new(tune);
         self.start().await;
+    }
+
+    /// Starts a further server on the same database.
+    pub(crate) async fn replica(&self, tune: impl FnOnce(&mut Config)) -> Replica {
+        let mut config = config::read(&self.env(), true).unwrap();
+        tune(&mut config);
+        let app = App::start(config, self.time()).await.unwrap();
+        let channel = connect(&app).await;
+        Replica { app, channel }
+    }
+
+    /// The server that [`TestApp::start`] started.
+    pub(crate) fn app(&self) -> &App {
+        &self.running().app
     }
 
     /// Stops the server; the stand-ins and the clock go on.
@@ -213,6 +227,17 @@ async fn close(raw: DatabaseConnection) {
     raw.close().await.unwrap();
 }
 
+/// A connection to a server of this process.
+pub(crate) async fn connect(app: &App) -> Channel {
+    Channel::from_shared(format!("http://{}", app.grpc_addr)).unwrap().connect().await.unwrap()
+}
+
+/// A further server on the same database.
+pub(crate) struct Replica {
+    pub(crate) app: App,
+    pub(crate) channel: Channel,
+}
+
 /// What a server on `home` is told.
 pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     let mut env = Env::default();
@@ -303,14 +328,16 @@ pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(&mut TestApp)) 
     t.end().await;
 }
 
-/// Writes each test of a whole server: for both databases, or with `sqlite:` before them for one, where the database
-/// makes no difference.
+/// Writes each test of a whole server: for both databases, or with the name of one before them: `sqlite:` where the
+/// database makes no difference, `postgres:` where there must be several servers.
 macro_rules! on_a_server {
-    (sqlite: $(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(
+    (sqlite: $($tests:tt)+) => { $crate::support::app::on_a_server!(@Sqlite $($tests)+); };
+    (postgres: $($tests:tt)+) => { $crate::support::app::on_a_server!(@Postgres $($tests)+); };
+    (@$backend:ident $(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             async fn test($t: &mut $crate::support::app::TestApp) $body
-            $crate::support::app::run($crate::support::Backend::Sqlite, test).await;
+            $crate::support::app::run($crate::support::Backend::$backend, test).await;
         }
     )+};
     ($(async fn $name:ident($t:ident: &mut TestApp) $body:block)+) => {$(

@@ -69,6 +69,8 @@ impl Home {
             migrate: true,
             sms_regions: vec!["US".into()],
             lease: Duration::from_secs(60),
+            connections: 16,
+            hints: true,
         }
     }
 

@@ -1,9 +1,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use chrono::DateTime;
 
 use super::*;
-use crate::domain::{DeliveryId, FailureReason, SkipReason};
+use crate::{
+    domain::{DeliveryId, FailureReason, SkipReason},
+    store::FeedPage,
+};
 
 const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
@@ -154,6 +159,10 @@ fn numbers_of_the_domain_are_those_of_the_contract() {
 #[test]
 fn a_step_is_shown_with_its_cursor() {
     let change = DeliveryChange { delivery: delivery(), previous_state: None };
-    let step = step(Step { cursor: "c".into(), changes: vec![change], server_time: DateTime::UNIX_EPOCH });
-    assert_eq!((step.cursor.as_str(), step.changes.len(), step.changes[0].previous_state), ("c", 1, 0));
+    let other = DeliveryChange { previous_state: Some(DeliveryState::Pending), ..change.clone() };
+    let page = Arc::new(FeedPage { changes: vec![other, change], position: 2, full: false, gap: false });
+    let of = |shown| step(&Step { cursor: "c".into(), server_time: DateTime::UNIX_EPOCH, shown });
+    let shown = of(Some((page, vec![1])));
+    assert_eq!((shown.cursor.as_str(), shown.changes.len(), shown.changes[0].previous_state), ("c", 1, 0));
+    assert!(of(None).changes.is_empty());
 }
