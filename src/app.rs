@@ -18,7 +18,7 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, pages::Pages,
+        admission::Admission, callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, pages::Pages,
         preferences::Preferences, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
@@ -119,7 +119,14 @@ impl App {
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let services = grpc::Services {
             verifier: Arc::new(verifier),
-            notify: Notify::new(store.clone(), clock.clone(), fingerprints.clone(), tokens.clone(), &public_url),
+            notify: Notify::new(
+                store.clone(),
+                Admission::new(config.admission),
+                clock.clone(),
+                fingerprints.clone(),
+                tokens.clone(),
+                &public_url,
+            ),
             watch: watch.clone(),
             directory: Directory::new(store.clone(), Pages::new(fingerprints.clone(), tokens.clone())),
             preferences: Preferences::new(store.clone(), public_url.clone()),

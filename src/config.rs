@@ -13,8 +13,15 @@ use std::{
 use url::Url;
 
 use crate::{
-    auth, auth::JwksSource, dispatch, dispatch::SmsRate, http, ports, ports::Tls, providers, service::watch, store,
-    telemetry,
+    auth,
+    auth::JwksSource,
+    dispatch,
+    dispatch::SmsRate,
+    http, ports,
+    ports::Tls,
+    providers,
+    service::{admission, watch},
+    store, telemetry,
 };
 
 pub use env::Env;
@@ -53,6 +60,8 @@ pub struct Config {
     pub providers: providers::Settings,
     /// Sending; its public address is filled in once it is known.
     pub dispatch: dispatch::Settings,
+    /// What is taken on.
+    pub admission: admission::Settings,
     /// Watches.
     pub watch: watch::Settings,
     /// Logs.
@@ -62,7 +71,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 19] = [
+pub const VARIABLES: [&str; 20] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -79,6 +88,7 @@ pub const VARIABLES: [&str; 19] = [
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
+    "HEEDWELL_MAX_OPEN_DELIVERIES",
     "HEEDWELL_DRAIN_SECONDS",
     "HEEDWELL_LOG_FORMAT",
     "RUST_LOG",
@@ -111,6 +121,11 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         dispatch: dispatch::Settings {
             sms_rate: sms_rate(env, &mut faults),
             ..dispatch::Settings::new(public_url.clone().unwrap_or_default())
+        },
+        admission: admission::Settings {
+            open_deliveries: env
+                .number("HEEDWELL_MAX_OPEN_DELIVERIES", 1..=1_000_000_000, 1_000_000, &mut faults)
+                .cast_signed(),
         },
         watch: watch::Settings::default(),
         telemetry: telemetry_settings(env, &mut faults),

@@ -1,6 +1,7 @@
 //! The use cases, for gRPC and HTTP alike. They know no transport: what comes in is of the domain, what goes out is too, and
 //! what goes wrong is [`Error`].
 
+pub mod admission;
 pub mod callbacks;
 pub mod directory;
 mod error;

@@ -46,7 +46,7 @@ pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};
 pub use directory::{PatientPage, PatientQuery};
 pub use error::StoreError;
-pub use feed::{FeedBounds, FeedPage};
+pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
 pub use links::{LinkState, NewLink};

@@ -96,6 +96,14 @@ numbered! {
     }
 }
 
+impl Class {
+    /// The class of a notification to one patient.
+    #[must_use]
+    pub const fn of_one(urgent: bool) -> Self {
+        if urgent { Self::Urgent } else { Self::Normal }
+    }
+}
+
 impl FailureReason {
     /// A sentence fit to show to staff.
     #[must_use]

@@ -144,7 +144,7 @@ impl From<StoreError> for Error {
             StoreError::StateForbids { state, message } => Self::StateForbids { state, message, name: String::new() },
             StoreError::Busy(_) => Self::StoreUnavailable(Some(error)),
             StoreError::Overloaded => {
-                Self::RateLimited { retry_after: Duration::from_secs(1), limit: "writes waiting" }
+                Self::RateLimited { retry_after: Duration::from_secs(1), limit: "writes_waiting" }
             }
             StoreError::Corrupt(_) | StoreError::Internal(_) | StoreError::Abandoned => Self::Internal(Box::new(error)),
         }

@@ -11,9 +11,10 @@ use crate::{
     clock::SharedClock,
     crypto::{FingerprintKey, Purpose, TokenKey},
     domain::{
-        ChannelSet, Delivery, DeliveryFilter, DeliveryId, NotificationId, PatientId, Payload, Phi, Priority, Scope,
+        ChannelSet, Class, Delivery, DeliveryFilter, DeliveryId, NotificationId, PatientId, Payload, Phi, Priority,
+        Scope,
     },
-    service::{Error, pages::Pages},
+    service::{Error, admission::Admission, pages::Pages},
     store::{
         Accepted, Basis, Cancelled, DeliveryPage, Keyset, NewRetry, NotificationDetail, NotificationRecord, Retried,
         Store, StoreError,
@@ -118,6 +119,7 @@ pub struct ListPage {
 #[derive(Clone, Debug)]
 pub struct Notify {
     store: Store,
+    admission: Admission,
     clock: SharedClock,
     fingerprints: FingerprintKey,
     tokens: TokenKey,
@@ -130,19 +132,20 @@ impl Notify {
     #[must_use]
     pub fn new(
         store: Store,
+        admission: Admission,
         clock: SharedClock,
         fingerprints: FingerprintKey,
         tokens: TokenKey,
         public_url: &str,
     ) -> Self {
         let pages = Pages::new(fingerprints.clone(), tokens.clone());
-        Self { store, clock, fingerprints, tokens, pages, public_url: public_url.into() }
+        Self { store, admission, clock, fingerprints, tokens, pages, public_url: public_url.into() }
     }
 
     /// Accepts one notification. A repeat of the same request yields what the first one made, as it is now.
     ///
     /// # Errors
-    /// `FIELD_INVALID`, `NOT_FOUND` (patient), `REQUEST_ID_REUSED`.
+    /// `FIELD_INVALID`, `NOT_FOUND` (patient), `REQUEST_ID_REUSED`, `RATE_LIMITED`.
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
         failpoint!("F1");
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
@@ -155,7 +158,10 @@ impl Notify {
                 }
                 Basis::Other(id) => return Err(Error::request_id_reused("notification", id)),
                 Basis::NoPatient => return Err(Error::not_found("patient", &order.patient)),
-                Basis::Grounds(grounds) => *grounds,
+                Basis::Grounds { grounds, open } => {
+                    self.admission.backlog(open, Class::of_one(order.priority == Priority::Urgent))?;
+                    *grounds
+                }
             };
         let new = self.prepare(order, grounds, fingerprint).await?;
         let accepted = self.store.notification_accept(scope, new).await?;

@@ -14,9 +14,10 @@ use super::{
     Store, StoreError,
     entity::{feed, feed_head},
     image,
+    queue::{CLASSES, place},
     tx::Tx,
 };
-use crate::domain::{Delivery, DeliveryChange, DeliveryState, PracticeId, Scope};
+use crate::domain::{Class, Delivery, DeliveryChange, DeliveryState, PracticeId, Scope};
 
 const DELIVERIES: i16 = 1;
 
@@ -43,6 +44,19 @@ pub struct FeedPage {
     pub full: bool,
     /// Changes after the position asked for are forgotten already.
     pub gap: bool,
+}
+
+/// How many deliveries of a practice are open, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenDeliveries([i64; CLASSES]);
+
+impl OpenDeliveries {
+    /// How many of them go before the next one of `class`: however much there is that can wait, it keeps nobody out whose
+    /// turn is earlier.
+    #[must_use]
+    pub fn before_the_next(self, class: Class) -> i64 {
+        self.0.iter().take(place(class) + 1).sum()
+    }
 }
 
 /// The positions between which a cursor may lie.
@@ -104,6 +118,12 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
     let head = tx.db.query_one(&update).await?.ok_or(StoreError::NotFound("practice"))?;
     let newest: i64 = head.try_get_by_index(0)?;
     Ok(newest - count)
+}
+
+/// How much of a practice is open, by the counters that its transactions keep.
+pub(super) async fn open_on(db: &impl ConnectionTrait, practice: &str) -> Result<OpenDeliveries, StoreError> {
+    let head = feed_head::Entity::find_by_id(practice).one(db).await?.ok_or(StoreError::NotFound("practice"))?;
+    Ok(OpenDeliveries([head.open0, head.open1, head.open2]))
 }
 
 impl Store {

@@ -16,6 +16,7 @@ mod identity;
 mod kinds;
 mod links;
 mod mails;
+mod overload;
 mod ports;
 mod readers;
 mod replicas;

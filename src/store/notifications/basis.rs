@@ -8,7 +8,7 @@ use std::{
 use crate::{
     domain::{NotificationId, PatientId, PracticeId, Scope},
     store::{
-        GroundsRow, Store, StoreError,
+        GroundsRow, OpenDeliveries, Store, StoreError, feed,
         idem::{self, Prior},
         lane::Job,
         vault::PracticeKeys,
@@ -22,8 +22,13 @@ pub enum Basis {
     Same(NotificationId),
     /// The key made this before, by another request.
     Other(NotificationId),
-    /// The key is new, and this is known of the patient.
-    Grounds(Box<GroundsRow>),
+    /// The key is new.
+    Grounds {
+        /// What is known of the patient.
+        grounds: Box<GroundsRow>,
+        /// How much of the practice is open.
+        open: OpenDeliveries,
+    },
     /// The key is new, and the practice has no such patient.
     NoPatient,
 }
@@ -90,12 +95,17 @@ async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Bas
     let known: HashMap<String, _> = known.into_iter().map(|row| (row.request_id.clone(), row)).collect();
     let new = asks.iter().filter(|(_, ask)| !known.contains_key(&ask.request_id));
     let patients: Vec<String> = new.map(|(_, ask)| ask.patient.as_str().to_owned()).collect();
-    let grounds = if patients.is_empty() { BTreeMap::new() } else { store.grounds_of(&first.keys, patients).await? };
+    let (open, grounds) = if patients.is_empty() {
+        (OpenDeliveries::default(), BTreeMap::new())
+    } else {
+        let open = feed::open_on(store.read(), first.practice.as_str()).await?;
+        (open, store.grounds_of(&first.keys, patients).await?)
+    };
     let basis = |ask: &Ask| match idem::judge(known.get(&ask.request_id), &ask.fingerprint) {
         Prior::Same(id) => Basis::Same(NotificationId(id)),
         Prior::Other(id) => Basis::Other(NotificationId(id)),
         Prior::None => match grounds.get(ask.patient.as_str()) {
-            Some(row) => Basis::Grounds(Box::new(row.clone())),
+            Some(row) => Basis::Grounds { grounds: Box::new(row.clone()), open },
             None => Basis::NoPatient,
         },
     };

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 
 use super::{NewDelivery, NewNotification, sealed};
 use crate::{
-    domain::{Channel, ChannelSet, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason, Source},
+    domain::{
+        Channel, ChannelSet, Class, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason, Source,
+    },
     store::{
         StoreError,
         entity::{delivery, inbox_item, notification},
@@ -80,7 +82,7 @@ pub(super) fn delivery_row(
         source_kind,
         source_id,
         kind: new.kind.number(),
-        class: i16::from(!new.urgent),
+        class: Class::of_one(new.urgent).number(),
         address_bi: grounds::address_index(keys, delivery.channel, &new.patient),
         address_hint: new.patient.address_hint(delivery.channel),
         reference: new.reference.clone(),

@@ -209,7 +209,7 @@ pub(super) async fn known(
     match t.store.notification_basis(scope, request_id, &fingerprint, &"maria".parse().unwrap()).await.unwrap() {
         Basis::Same(id) => Some(Ok(id)),
         Basis::Other(id) => Some(Err(id)),
-        Basis::Grounds(_) => None,
+        Basis::Grounds { .. } => None,
         Basis::NoPatient => panic!("maria is there"),
     }
 }
