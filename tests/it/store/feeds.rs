@@ -1,13 +1,20 @@
 //! The feed: dense, in the order of the commits, and readable from any position that is still kept.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use futures::future::{join, join_all};
 use heedwell::{
     domain::{Channel, DeliveryState, Scope},
-    store::FeedBounds,
+    store::{Accepted, FeedBounds, Settings, Store, Time},
+    wake::Wake,
 };
+use sea_orm::{ConnectionTrait, Statement};
+use uuid::Uuid;
 
 use super::{
     given::{
@@ -16,6 +23,7 @@ use super::{
     },
     *,
 };
+use crate::support::{Backend, run};
 
 /// Reads until `wanted` changes were seen, from `position` on, as a watch does. Each step looks anew after a hint.
 async fn tail(t: &TestStore, scope: &Scope, wanted: usize) -> Vec<(i64, uuid::Uuid, i64)> {
@@ -35,6 +43,115 @@ async fn tail(t: &TestStore, scope: &Scope, wanted: usize) -> Vec<(i64, uuid::Uu
     };
     tokio::time::timeout(Duration::from_secs(60), all_seen).await.unwrap();
     seen
+}
+
+/// Writers at the same time, and what each writes.
+const WRITERS: usize = 8;
+const EACH: usize = 25;
+
+/// Holds every transaction that wrote to `table` open for up to 20 ms: what it wrote has its numbers, and cannot be seen yet.
+async fn hold_commits(t: &TestStore, table: &str) {
+    t.execute(
+        "CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_sleep(random() * 0.02); RETURN NULL; END'",
+    )
+    .await;
+    t.execute(&format!(
+        "CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION hold()"
+    ))
+    .await;
+}
+
+/// Follows a feed by its numbers while `writing` goes on, and once more when that has ended.
+async fn follow(read: impl AsyncFn(i64) -> Vec<(i64, Uuid)>, writing: impl Future<Output = Vec<Uuid>>) -> Followed {
+    let (over, mut position, mut seen) = (Cell::new(false), 0, BTreeSet::new());
+    let reading = async {
+        loop {
+            let last = over.get();
+            let page = read(position).await;
+            if last && page.is_empty() {
+                return;
+            }
+            for (number, id) in page {
+                position = number;
+                seen.insert(id);
+            }
+        }
+    };
+    let writing = async {
+        let written = writing.await;
+        over.set(true);
+        written
+    };
+    let ((), written) = join(reading, writing).await;
+    let missed = written.iter().filter(|id| !seen.contains(*id)).count();
+    Followed { written: written.len(), missed }
+}
+
+#[derive(Debug)]
+struct Followed {
+    written: usize,
+    missed: usize,
+}
+
+/// The check on the check: with numbers from a sequence, the same reader misses what the same writers write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_misses_changes_of_a_feed_with_serial_numbers_and_none_of_ours() {
+    run(Backend::Postgres, async |t| {
+        t.execute("CREATE TABLE serial_feed (seq bigserial PRIMARY KEY, entity_id uuid NOT NULL)").await;
+        hold_commits(t, "serial_feed").await;
+        let write = async |_| {
+            let (raw, mut written) = (t.home.raw().await, Vec::new());
+            for _ in 0..EACH {
+                let id = Uuid::now_v7();
+                raw.execute_unprepared(&format!("INSERT INTO serial_feed (entity_id) VALUES ('{id}')")).await.unwrap();
+                written.push(id);
+            }
+            raw.close().await.unwrap();
+            written
+        };
+        let read = async |after: i64| {
+            let query = format!("SELECT seq, entity_id FROM serial_feed WHERE seq > {after} ORDER BY seq LIMIT 256");
+            let query = Statement::from_string(t.raw.get_database_backend(), query);
+            let rows = t.raw.query_all_raw(query).await.unwrap();
+            rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()
+        };
+        let writing = async { join_all((0..WRITERS).map(write)).await.concat() };
+        let serial = follow(read, writing).await;
+        t.execute("DROP TABLE serial_feed").await;
+
+        let scope = ready_practice(t, NORTH).await;
+        hold_commits(t, "feed").await;
+        // Each as if it were a server of its own: in one, those of a practice would queue up before they number anything.
+        let write = async |writer: usize| {
+            let settings = Settings { connections: 2, hints: false, ..t.home.settings() };
+            let time = Time::Injected(t.clock.clone());
+            let store = Store::open(settings, t.home.keys(), time, Wake::default()).await.unwrap();
+            let mut written = Vec::new();
+            for n in 0..EACH {
+                let new = Order::new(&format!("w{writer}-{n}"), &[Channel::Sms]).prepare(t, &scope).await;
+                let accepted = store.notification_accept(&scope, new).await.unwrap();
+                let Accepted::New(record) = accepted else { panic!("new") };
+                written.extend(record.deliveries.iter().map(|delivery| delivery.id.0));
+            }
+            store.close().await;
+            written
+        };
+        let read = async |after: i64| {
+            let page = t.store.feed_read_after(&scope, after, 256).await.unwrap();
+            (after + 1..).zip(page.changes.iter().map(|change| change.delivery.id.0)).collect()
+        };
+        let writing = async { join_all((0..WRITERS).map(write)).await.concat() };
+        let ours = follow(read, writing).await;
+        t.execute("DROP TRIGGER hold ON feed").await;
+        t.execute("DROP FUNCTION hold").await;
+
+        assert_eq!((serial.written, ours.written), (WRITERS * EACH, WRITERS * EACH));
+        assert!(serial.missed > 0, "the reader would not notice: {serial:?}");
+        assert_eq!(ours.missed, 0);
+    })
+    .await;
 }
 
 on_both! {
@@ -106,7 +223,6 @@ on_both! {
     async fn a_tailing_reader_sees_every_change_of_many_writers_in_order(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         ready_practice(t, SOUTH).await;
-        const WRITERS: usize = 8;
         const EACH: usize = 12;
         let write = async |writer: usize| {
             for n in 0..EACH {
