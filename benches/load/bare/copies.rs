@@ -1,0 +1,335 @@
+//! The rows of a notification, written as fast as the database takes them: copies of one that the product wrote, with new
+//! keys, a statement a table. Nothing is sent to the database but the keys, which is less than anybody could do with.
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use uuid::Uuid;
+
+use crate::product::{PRACTICES, practice};
+
+/// What differs from copy to copy.
+#[derive(Clone, Copy)]
+enum Key {
+    Notification,
+    Delivery,
+    RequestId,
+    Seq,
+    Practice,
+    Token,
+    ProviderRef,
+}
+
+use Key::{Delivery, Notification, Practice, ProviderRef, RequestId, Seq, Token};
+
+type Table = (&'static str, &'static [(&'static str, Key)]);
+
+/// What an accept writes, and which of its columns are keys.
+const ACCEPT: [Table; 6] = [
+    ("idem", &[("request_id", RequestId), ("resource_id", Notification), ("practice_id", Practice)]),
+    ("notification", &[("id", Notification), ("request_id", RequestId), ("practice_id", Practice)]),
+    ("delivery", &[("id", Delivery), ("source_id", Notification), ("practice_id", Practice)]),
+    ("content", &[("delivery_id", Delivery), ("practice_id", Practice)]),
+    ("delivery_event", &[("delivery_id", Delivery), ("practice_id", Practice)]),
+    ("feed", &[("entity_id", Delivery), ("seq", Seq), ("practice_id", Practice)]),
+];
+/// What sending adds.
+const ATTEMPT: Table = (
+    "attempt",
+    &[("delivery_id", Delivery), ("token", Token), ("provider_ref", ProviderRef), ("practice_id", Practice)],
+);
+
+const HEAD: &str = "UPDATE feed_head SET seq = seq + $1, open1 = open1 + $1 WHERE practice_id = $2 RETURNING seq - $1";
+
+/// A connection with every safeguard on.
+pub(super) enum Database {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Database {
+    async fn open(url: &str) -> Self {
+        if url.starts_with("postgres") {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            for setting in ["SHOW fsync", "SHOW synchronous_commit"] {
+                let value: String = sqlx::query_scalar(setting).fetch_one(&mut connection).await.unwrap();
+                assert_eq!(value, "on", "{setting}");
+            }
+            return Self::Postgres(connection);
+        }
+        let options: SqliteConnectOptions = url.parse().unwrap();
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
+    }
+
+    async fn run(&mut self, statement: String) {
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement));
+        match self {
+            Self::Postgres(db) => drop(statement.execute(db).await.unwrap()),
+            Self::Sqlite(db) => drop(statement.execute(db).await.unwrap()),
+        }
+    }
+
+    /// The statement that copies those rows of `table` that `model` names, once for each row of `from`.
+    async fn copy(
+        &mut self,
+        (table, keys): Table,
+        value: impl Fn(Key) -> &'static str,
+        from: &str,
+        model: &str,
+    ) -> String {
+        let columns = self.columns(table).await;
+        let values = columns.iter().map(|column| match keys.iter().find(|(name, _)| name == column) {
+            Some((_, key)) => value(*key).to_owned(),
+            None => format!("t.{column}"),
+        });
+        let (values, columns) = (values.collect::<Vec<_>>().join(", "), columns.join(", "));
+        format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {from}, (SELECT * FROM {table} {model}) t")
+    }
+
+    async fn columns(&mut self, table: &str) -> Vec<String> {
+        const POSTGRES: &str = "SELECT column_name::text FROM information_schema.columns \
+            WHERE table_schema = 'public' AND table_name = $1 ORDER BY ordinal_position";
+        const SQLITE: &str = "SELECT name FROM pragma_table_info($1)";
+        match self {
+            Self::Postgres(db) => {
+                let rows = sqlx::query(POSTGRES).bind(table).fetch_all(db).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+            Self::Sqlite(db) => {
+                let rows = sqlx::query(SQLITE).bind(table).fetch_all(db).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+        }
+    }
+}
+
+/// Accepts for one practice.
+pub(super) struct Writer {
+    database: Database,
+    practice: String,
+    statements: Vec<String>,
+}
+
+impl Writer {
+    pub(super) async fn open(url: &str, number: usize) -> Self {
+        let mut database = Database::open(url).await;
+        let (value, from): (fn(Key) -> &'static str, _) = match database {
+            Database::Postgres(_) => (of_arrays, "unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY u(n, d, o)"),
+            Database::Sqlite(_) => (of_json, "json_each($1) u"),
+        };
+        let mut statements = Vec::new();
+        for table in ACCEPT {
+            statements.push(database.copy(table, value, from, "LIMIT 1").await);
+        }
+        Self { database, practice: practice(number), statements }
+    }
+
+    /// Commits the rows of so many notifications.
+    pub(super) async fn commit(&mut self, count: usize) {
+        let ids = || std::iter::repeat_with(Uuid::now_v7).take(count).collect::<Vec<_>>();
+        let (notifications, deliveries) = (ids(), ids());
+        let count = i64::try_from(count).unwrap();
+        let (feed, others) = self.statements.split_last().unwrap();
+        match &mut self.database {
+            Database::Postgres(db) => {
+                let insert = |statement: &String, seq: i64| {
+                    sqlx::query(AssertSqlSafe(statement.clone()))
+                        .bind(notifications.clone())
+                        .bind(deliveries.clone())
+                        .bind(seq)
+                        .bind(self.practice.clone())
+                };
+                let mut tx = db.begin().await.unwrap();
+                for statement in others {
+                    insert(statement, 0).execute(&mut *tx).await.unwrap();
+                }
+                let head = sqlx::query_scalar(HEAD).bind(count).bind(&self.practice);
+                let seq = head.fetch_one(&mut *tx).await.unwrap();
+                insert(feed, seq).execute(&mut *tx).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+            Database::Sqlite(db) => {
+                let pairs = notifications.iter().zip(&deliveries).map(|(n, d)| [hex(*n), hex(*d)]);
+                let keys = serde_json::to_string(&pairs.collect::<Vec<_>>()).unwrap();
+                let insert = |statement: &String, seq: i64| {
+                    let insert = sqlx::query(AssertSqlSafe(statement.clone()));
+                    insert.bind(keys.clone()).bind(0).bind(seq).bind(self.practice.clone())
+                };
+                let mut tx = db.begin_with("BEGIN IMMEDIATE").await.unwrap();
+                for statement in others {
+                    insert(statement, 0).execute(&mut *tx).await.unwrap();
+                }
+                let head = sqlx::query_scalar(HEAD).bind(count).bind(&self.practice);
+                let seq = head.fetch_one(&mut *tx).await.unwrap();
+                insert(feed, seq).execute(&mut *tx).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        }
+    }
+
+    /// Takes up to so many that wait.
+    pub(super) async fn claim(&mut self, count: usize) -> Vec<Uuid> {
+        let count = i64::try_from(count).unwrap();
+        let claim = |lock| {
+            AssertSqlSafe(format!(
+                "UPDATE delivery SET phase = 1, epoch = epoch + 1 WHERE id IN (SELECT id FROM delivery \
+                 WHERE practice_id = $1 AND phase = 0 AND class = 1 ORDER BY \
+                 CASE WHEN parked_until > not_before THEN parked_until ELSE not_before END LIMIT $2{lock}) RETURNING id"
+            ))
+        };
+        match &mut self.database {
+            Database::Postgres(db) => {
+                let claim = sqlx::query_scalar(claim(" FOR UPDATE SKIP LOCKED")).bind(&self.practice).bind(count);
+                claim.fetch_all(db).await.unwrap()
+            }
+            Database::Sqlite(db) => {
+                let claim = sqlx::query_scalar(claim("")).bind(&self.practice).bind(count);
+                claim.fetch_all(db).await.unwrap()
+            }
+        }
+    }
+
+    /// Marks these as sent.
+    pub(super) async fn settle(&mut self, sent: &[Uuid]) {
+        match &mut self.database {
+            Database::Postgres(db) => {
+                const SETTLE: &str = "UPDATE delivery SET phase = 3, facts = 3 WHERE id = ANY($1)";
+                sqlx::query(SETTLE).bind(sent).execute(db).await.unwrap();
+            }
+            Database::Sqlite(db) => {
+                const SETTLE: &str = "UPDATE delivery SET phase = 3, facts = 3 \
+                    WHERE id IN (SELECT unhex(value) FROM json_each($1))";
+                let ids = sent.iter().map(|id| hex(*id)).collect::<Vec<_>>();
+                sqlx::query(SETTLE).bind(serde_json::to_string(&ids).unwrap()).execute(db).await.unwrap();
+            }
+        }
+    }
+}
+
+fn hex(id: Uuid) -> String {
+    id.simple().to_string()
+}
+
+const fn of_arrays(key: Key) -> &'static str {
+    match key {
+        Notification => "u.n",
+        Delivery => "u.d",
+        RequestId => "u.n::text",
+        Seq => "u.o + $3",
+        Practice => "$4",
+        Token | ProviderRef => "NULL",
+    }
+}
+
+const fn of_json(key: Key) -> &'static str {
+    match key {
+        Notification => "unhex(u.value ->> 0)",
+        Delivery => "unhex(u.value ->> 1)",
+        RequestId => "u.value ->> 0",
+        Seq => "u.key + 1 + $3",
+        Practice => "$4",
+        Token | ProviderRef => "NULL",
+    }
+}
+
+/// Copies what is finished.
+pub(crate) struct Finished {
+    database: Database,
+    model: String,
+    /// Where the ids begin: they go by time, as the product's do.
+    base: u128,
+}
+
+impl Finished {
+    pub(crate) async fn open(url: &str) -> Self {
+        const MODEL: &str = "SELECT id FROM delivery WHERE phase = 3 LIMIT 1";
+        let mut database = Database::open(url).await;
+        let id: Uuid = match &mut database {
+            Database::Postgres(db) => sqlx::query_scalar(MODEL).fetch_one(db).await.unwrap(),
+            Database::Sqlite(db) => sqlx::query_scalar(MODEL).fetch_one(db).await.unwrap(),
+        };
+        let model = match database {
+            Database::Postgres(_) => format!("'{id}'::uuid"),
+            Database::Sqlite(_) => format!("x'{}'", hex(id)),
+        };
+        Self { database, model, base: id.as_u128() >> 80 }
+    }
+
+    /// Adds those of that range.
+    pub(crate) async fn add(&mut self, range: std::ops::Range<usize>) {
+        let (from, model) = (self.keys(&range), self.model.clone());
+        self.database.run("BEGIN".into()).await;
+        for table in ACCEPT.into_iter().chain([ATTEMPT]) {
+            let model = match table.0 {
+                "delivery" => format!("WHERE id = {model}"),
+                "delivery_event" | "attempt" | "content" => format!("WHERE delivery_id = {model}"),
+                _ => "LIMIT 1".into(),
+            };
+            let copy = self.database.copy(table, of_row, &from, &model).await;
+            self.database.run(copy).await;
+        }
+        self.database.run("COMMIT".into()).await;
+    }
+
+    /// Brings the heads of the feeds to where they would be, and the statistics up to date.
+    pub(crate) async fn tidy(&mut self) {
+        let heads = "UPDATE feed_head SET seq = (SELECT max(seq) FROM feed WHERE practice_id = feed_head.practice_id)";
+        self.database.run(heads.into()).await;
+        let tidy: &[&str] = match self.database {
+            Database::Postgres(_) => &["VACUUM ANALYZE", "CHECKPOINT"],
+            Database::Sqlite(_) => &["PRAGMA wal_checkpoint(TRUNCATE)"],
+        };
+        for statement in tidy {
+            self.database.run((*statement).to_owned()).await;
+        }
+    }
+
+    fn keys(&self, range: &std::ops::Range<usize>) -> String {
+        let (first, last, base) = (range.start, range.end - 1, self.base);
+        match self.database {
+            Database::Postgres(_) => {
+                let id = |odd| {
+                    format!(
+                        "(lpad(to_hex({base} + o / 10), 12, '0') || '70008' || lpad(to_hex(o * 2 + {odd}), 15, '0'))::uuid"
+                    )
+                };
+                format!(
+                    "(SELECT {} n, {} d, o::text r, o / {PRACTICES} + 100 s, 'practice-' || o % {PRACTICES} p, \
+                     decode(lpad(to_hex(o), 32, '0'), 'hex') k, 'SM' || lpad(to_hex(o), 32, '0') x \
+                     FROM generate_series({first}::bigint, {last}) o) u",
+                    id(0),
+                    id(1)
+                )
+            }
+            Database::Sqlite(_) => {
+                let id = |odd| format!("unhex(printf('%012x70008%015x', {base} + o / 10, o * 2 + {odd}))");
+                format!(
+                    "(WITH RECURSIVE s(o) AS (VALUES({first}) UNION ALL SELECT o + 1 FROM s WHERE o < {last}) \
+                     SELECT {} n, {} d, CAST(o AS TEXT) r, o / {PRACTICES} + 100 s, 'practice-' || (o % {PRACTICES}) p, \
+                     unhex(printf('%032x', o)) k, printf('SM%032x', o) x FROM s) u",
+                    id(0),
+                    id(1)
+                )
+            }
+        }
+    }
+}
+
+const fn of_row(key: Key) -> &'static str {
+    match key {
+        Notification => "u.n",
+        Delivery => "u.d",
+        RequestId => "u.r",
+        Seq => "u.s",
+        Practice => "u.p",
+        Token => "u.k",
+        ProviderRef => "u.x",
+    }
+}

@@ -1,0 +1,79 @@
+//! How fast this is, beside what the same machine could do at best. Each program starts what it needs (servers in processes of
+//! their own, a PostgreSQL to throw away, providers), and measures ceiling and product in turn, since only a ratio within one
+//! run says anything: machines differ, and are noisy.
+//!
+//! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
+//!
+//! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
+//! * `drain [--over http|smtp] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
+//! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
+//! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
+//! * `claims [--rows 10000000]`: beside so many finished deliveries, and without any.
+//! * `memory`: a server that does nothing.
+//! * `streams [--watchers 1000] [--events 500]`: changes to all watchers of a practice, beside bare tonic doing that; and how
+//!   soon a change is seen.
+//!
+//! `HEEDWELL_BIN` names another build of the server to be measured instead. A run counts only if no message was lost or doubled,
+//! and no more than a tenth of the machine worked for others.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program that prints figures, and ends where it cannot go on"
+)]
+
+mod accept;
+mod bare;
+mod claims;
+mod database;
+mod drain;
+mod e2e;
+mod figures;
+mod latency;
+mod machine;
+mod memory;
+mod product;
+mod sinks;
+mod streams;
+
+use std::env;
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Arguments(Vec<String>);
+
+impl Arguments {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().skip_while(|argument| *argument != name).nth(1).map(String::as_str)
+    }
+
+    pub(crate) fn number(&self, name: &str, default: usize) -> usize {
+        self.text(name).map_or(default, |text| text.parse().unwrap())
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<database::Kind> {
+        match self.text("--database") {
+            Some("sqlite") => vec![database::Kind::Sqlite],
+            Some("postgres") => vec![database::Kind::Postgres],
+            _ => vec![database::Kind::Sqlite, database::Kind::Postgres],
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    // Without one reqwest panics.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let arguments = Arguments(env::args().skip(1).collect());
+    match arguments.0.first().map(String::as_str) {
+        Some("accept") => accept::run(&arguments).await,
+        Some("claims") => claims::run(&arguments).await,
+        Some("drain") => drain::run(&arguments).await,
+        Some("e2e") => e2e::run(&arguments).await,
+        Some("latency") => latency::run(&arguments).await,
+        Some("memory") => memory::run(&arguments).await,
+        Some("streams") => streams::run(&arguments).await,
+        Some("bare") => bare::run(&arguments).await,
+        _ => println!("accept, claims, drain, e2e, latency, memory or streams? See the head of benches/load/main.rs."),
+    }
+}

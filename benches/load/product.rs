@@ -1,0 +1,322 @@
+//! The server in a process of its own, with practices and patients in it, and its callers.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use heedwell::grpc::proto::{
+    self, directory_service_client::DirectoryServiceClient, email_settings, notification_input::Payload,
+    notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient, sms_settings,
+};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+use uuid::Uuid;
+
+use crate::{
+    figures::Figures,
+    machine::{Process, free_port, listening},
+};
+
+/// So many, as more than one lane shall be in use.
+pub(crate) const PRACTICES: usize = 4;
+const PATIENTS: usize = 250;
+/// Calls that one connection has under way: servers limit them.
+const CALLS: usize = 32;
+/// Watches on one connection, as servers limit them too.
+const WATCHES: usize = 100;
+const SYSTEM: i32 = 9;
+
+/// Where mail and texts go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Providers {
+    pub(crate) http: SocketAddr,
+    pub(crate) smtp: SocketAddr,
+}
+
+/// A running server.
+pub(crate) struct Product {
+    process: Process,
+    addr: SocketAddr,
+    token: String,
+}
+
+impl Product {
+    pub(crate) async fn start(folder: &Path, database: &str, providers: Providers) -> Self {
+        let (addr, http) = (free_port(), free_port());
+        let mut command = binary();
+        command
+            .args(["serve", "--migrate"])
+            .env("HEEDWELL_DATA_DIR", folder)
+            .env("HEEDWELL_DATABASE_URL", database)
+            .env("HEEDWELL_GRPC_ADDR", addr.to_string())
+            .env("HEEDWELL_HTTP_ADDR", http.to_string())
+            .env("HEEDWELL_TWILIO_URL", format!("http://{}", providers.http))
+            .env("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on")
+            .env("HEEDWELL_SMS_RATE", "unlimited")
+            .env("RUST_LOG", "warn");
+        let process = Process::start(&mut command);
+        listening(addr).await;
+        Self { process, addr, token: token(folder) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) async fn callers(&self, count: usize) -> Callers {
+        Callers::connect(self.addr, &self.token, count).await
+    }
+
+    /// Practices with patients, whose notices go over `channel`.
+    pub(crate) async fn furnish(&self, channel: proto::Channel, providers: Providers) {
+        let connection = connect(self.addr).await;
+        for number in 0..PRACTICES {
+            let put = proto::PutPracticeRequest { practice_id: practice(number), practice: Some(a_practice()) };
+            let mut directory = DirectoryServiceClient::new(connection.clone());
+            directory.put_practice(self.request(put)).await.unwrap();
+            let patients = (0..PATIENTS).map(a_patient).collect();
+            let put = proto::BatchPutPatientsRequest { practice_id: practice(number), patients };
+            directory.batch_put_patients(self.request(put)).await.unwrap();
+            let update = proto::UpdatePracticeSettingsRequest {
+                practice_id: practice(number),
+                settings: Some(settings(channel, providers)),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: ["sms", "email", "kind_channels"].map(str::to_owned).into(),
+                }),
+            };
+            let mut preferences = PreferencesServiceClient::new(connection.clone());
+            preferences.update_practice_settings(self.request(update)).await.unwrap();
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        request(&self.token, message)
+    }
+}
+
+/// The server's binary, or that of another build to be held against it.
+fn binary() -> Command {
+    let other = std::env::var_os("HEEDWELL_BIN");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_heedwell").into()));
+    command.env_remove("HEEDWELL_BIN");
+    command
+}
+
+fn token(folder: &Path) -> String {
+    let output = binary()
+        .args(["token", "--ttl", "1d", "--practice", "*", "--role", "operator"])
+        .args(["directory", "practice_admin", "sender", "staff", "portal"].iter().flat_map(|role| ["--role", role]))
+        .env("HEEDWELL_DATA_DIR", folder)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+pub(crate) fn practice(number: usize) -> String {
+    format!("practice-{}", number % PRACTICES)
+}
+
+fn a_practice() -> proto::Practice {
+    proto::Practice {
+        legal_name: "Bench".into(),
+        display_name: "Bench".into(),
+        time_zone: "America/New_York".into(),
+        ..Default::default()
+    }
+}
+
+fn a_patient(number: usize) -> proto::Patient {
+    proto::Patient {
+        patient_id: format!("patient-{number}"),
+        first_name: "Pat".into(),
+        mobile_phone: format!("+1202555{:04}", 2000 + number),
+        email: format!("pat-{number}@example.test"),
+        ..Default::default()
+    }
+}
+
+fn settings(channel: proto::Channel, providers: Providers) -> proto::PracticeSettings {
+    let sms = proto::SmsSettings {
+        account_sid: "AC00000000000000000000000000000001".into(),
+        auth_token: "bench".into(),
+        sender: Some(sms_settings::Sender::FromNumber("+12025550199".into())),
+        ..Default::default()
+    };
+    let smtp = proto::SmtpSettings {
+        host: providers.smtp.ip().to_string(),
+        port: providers.smtp.port().into(),
+        security: proto::smtp_settings::Security::Starttls.into(),
+        ..Default::default()
+    };
+    let email = proto::EmailSettings {
+        provider: Some(email_settings::Provider::Smtp(smtp)),
+        from_address: "bench@example.test".into(),
+        ..Default::default()
+    };
+    let kind = proto::KindChannels { kind: SYSTEM, channels: vec![channel.into()], offered_channels: Vec::new() };
+    proto::PracticeSettings { sms: Some(sms), email: Some(email), kind_channels: vec![kind], ..Default::default() }
+}
+
+async fn connections(addr: SocketAddr, count: usize) -> Arc<[Channel]> {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        connections.push(connect(addr).await);
+    }
+    connections.into()
+}
+
+async fn connect(addr: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap()
+}
+
+fn request<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let bearer = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    request
+}
+
+/// Those who call a server, heedwell or bare, on as many connections as they need.
+#[derive(Clone)]
+pub(crate) struct Callers {
+    addr: SocketAddr,
+    connections: Arc<[Channel]>,
+    token: Arc<str>,
+    count: usize,
+    practices: usize,
+    /// Numbers what is sent, so that practices and patients have their turn.
+    sent: Arc<AtomicUsize>,
+}
+
+impl Callers {
+    pub(crate) async fn connect(addr: SocketAddr, token: &str, count: usize) -> Self {
+        let connections = connections(addr, count.div_ceil(CALLS)).await;
+        Self { addr, connections, token: token.into(), count, practices: PRACTICES, sent: Arc::default() }
+    }
+
+    /// They all send for one and the same.
+    pub(crate) fn of_one_practice(self) -> Self {
+        Self { practices: 1, ..self }
+    }
+
+    /// The same with enough connections for so many watches.
+    pub(crate) async fn with_room_for(&self, watches: usize) -> Self {
+        Self { connections: connections(self.addr, watches.div_ceil(WATCHES)).await, ..self.clone() }
+    }
+
+    /// All of them send one after another for so long; `due`: what is sent leaves then, not at once.
+    pub(crate) async fn send_for(&self, time: Duration, due: Option<SystemTime>) -> Figures {
+        let start = Instant::now();
+        let waits = self.each(|caller| async move {
+            let mut waits = Vec::new();
+            while start.elapsed() < time {
+                waits.push(caller.send(due).await);
+            }
+            waits
+        });
+        let waits = waits.await;
+        Figures { count: waits.len(), time: start.elapsed(), waits, ..Default::default() }
+    }
+
+    /// So many are sent in all.
+    pub(crate) async fn send_all(&self, count: usize, due: Option<SystemTime>) {
+        let left = Arc::new(AtomicUsize::new(count));
+        let take = |left: &AtomicUsize| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
+        let none = self.each(|caller| {
+            let left = Arc::clone(&left);
+            async move {
+                while take(&left) {
+                    caller.send(due).await;
+                }
+                Vec::new()
+            }
+        });
+        none.await;
+    }
+
+    async fn each<F>(&self, work: impl Fn(Self) -> F) -> Vec<Duration>
+    where
+        F: Future<Output = Vec<Duration>> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        for number in 0..self.count {
+            let place = number / CALLS;
+            tasks.spawn(work(Self { connections: self.connections[place..=place].into(), ..self.clone() }));
+        }
+        tasks.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// Sends one and says how long the answer took.
+    pub(crate) async fn send(&self, due: Option<SystemTime>) -> Duration {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
+        let mut client = NotifyServiceClient::new(self.connections[0].clone());
+        client
+            .send_notification(request(&self.token, order(number % self.practices, number / self.practices, due)))
+            .await
+            .unwrap();
+        start.elapsed()
+    }
+}
+
+impl Callers {
+    /// Asks for the first page of a list and says how long it took.
+    pub(crate) async fn list(&self) -> Duration {
+        let start = Instant::now();
+        let list = proto::ListDeliveriesRequest { practice_id: practice(0), ..Default::default() };
+        let mut client = NotifyServiceClient::new(self.connections[0].clone());
+        client.list_deliveries(request(&self.token, list)).await.unwrap();
+        start.elapsed()
+    }
+}
+
+/// A change of the first practice is what a watcher waits for.
+pub(crate) struct Watcher(Streaming<proto::WatchDeliveriesResponse>);
+
+impl Watcher {
+    /// Returns once it watches.
+    pub(crate) async fn start(callers: &Callers, number: usize) -> Self {
+        let connection = callers.connections[number % callers.connections.len()].clone();
+        let watch = proto::WatchDeliveriesRequest { practice_id: practice(0), ..Default::default() };
+        let mut client = NotifyServiceClient::new(connection);
+        let mut stream = client.watch_deliveries(request(&callers.token, watch)).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().unwrap().changes.is_empty());
+        Self(stream)
+    }
+
+    /// Waits for changes, and says how many came.
+    pub(crate) async fn next(&mut self) -> usize {
+        loop {
+            let changes = self.0.message().await.unwrap().unwrap().changes.len();
+            if changes > 0 {
+                return changes;
+            }
+        }
+    }
+}
+
+fn order(of: usize, number: usize, due: Option<SystemTime>) -> proto::SendNotificationRequest {
+    let notice = proto::SystemDetails { title: "Notice".into(), body: "A notice.".into(), security: false };
+    let notification = proto::NotificationInput {
+        patient_id: format!("patient-{}", number % PATIENTS),
+        payload: Some(Payload::System(notice)),
+        reference: format!("reference-{number}"),
+        schedule_time: due.map(Into::into),
+        ..Default::default()
+    };
+    proto::SendNotificationRequest {
+        practice_id: practice(of),
+        request_id: Uuid::now_v7().simple().to_string(),
+        notification: Some(notification),
+    }
+}
