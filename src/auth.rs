@@ -5,9 +5,10 @@ mod claims;
 mod issue;
 mod jwks;
 mod keyring;
+mod known;
 mod signature;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 
@@ -15,6 +16,7 @@ use self::{
     claims::{Claims, Terms},
     jwks::Key,
     keyring::Keyring,
+    known::{Known, Name, Proof},
 };
 pub use self::{
     issue::{LocalKey, LocalKeyError, NewToken},
@@ -69,6 +71,7 @@ pub enum TokenError {
 #[derive(Debug)]
 pub struct Verifier {
     keyring: Keyring,
+    known: Known,
     issuer: String,
     audience: String,
     leeway: Duration,
@@ -95,7 +98,7 @@ impl Verifier {
         let local = local.map(|(key, _)| key.verification_key());
         let keyring = Keyring::new(settings.jwks, local).await?;
         let Settings { issuer, audience, leeway, .. } = settings;
-        Ok(Self { keyring, issuer, audience, leeway, clock })
+        Ok(Self { keyring, known: Known::default(), issuer, audience, leeway, clock })
     }
 
     /// The bearer of `token`, which is what follows `Bearer ` in the header.
@@ -107,17 +110,33 @@ impl Verifier {
             tracing::debug!(reason = refusal, "token refused");
             TokenError::Invalid
         };
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(refused("length"));
+        }
+        let name = Name::of(token);
+        if let Some(proof) = self.known.get(name) {
+            let key = self.keyring.find(proof.kid.as_deref(), proof.key.algorithm).await?;
+            // A set that was loaded meanwhile may have another key of that name, or none.
+            if key.is_some_and(|key| Arc::ptr_eq(&key, &proof.key)) {
+                return proof.claims.actor(&self.terms()).map_err(refused);
+            }
+        }
         let header = header(token).map_err(refused)?;
         let key = self.keyring.find(header.kid.as_deref(), header.alg).await?;
         let key = key.ok_or("unknown key").map_err(refused)?;
-        self.actor(token, &key).map_err(refused)
+        let claims = Arc::new(self.claims(token, &key).map_err(refused)?);
+        self.known.keep(name, Proof { key, kid: header.kid, claims: Arc::clone(&claims) });
+        claims.actor(&self.terms()).map_err(refused)
     }
 
-    fn actor(&self, token: &str, key: &Key) -> Result<Actor, Refusal> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation(key.algorithm))
-            .map_err(|error| word(error.kind()))?
-            .claims;
-        claims.actor(&Terms { issuer: &self.issuer, leeway: self.leeway, now: self.clock.now() })
+    /// What a token says whose signature is good.
+    fn claims(&self, token: &str, key: &Key) -> Result<Claims, Refusal> {
+        let decoded = jsonwebtoken::decode(token, &key.decoding, &self.validation(key.algorithm));
+        Ok(decoded.map_err(|error| word(error.kind()))?.claims)
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { issuer: &self.issuer, leeway: self.leeway, now: self.clock.now() }
     }
 
     /// One algorithm, that of the key: the crate refuses every token if two families are listed. Time and issuer are left
@@ -133,9 +152,6 @@ impl Verifier {
 
 /// The header, once it is sure that the token may be looked into at all.
 fn header(token: &str) -> Result<Header, Refusal> {
-    if token.len() > MAX_TOKEN_LEN {
-        return Err("length");
-    }
     let header = jsonwebtoken::decode_header(token).map_err(|_| "header")?;
     // Extensions that must be understood; we know none (RFC 7515, 4.1.11), and the crate does not look.
     if header.crit.is_some() {

@@ -37,7 +37,7 @@ pub(super) struct Terms<'a> {
 
 impl Claims {
     /// The bearer. The token ends at `exp` and the leeway, for the call that brings it and for the streams it opens.
-    pub(super) fn actor(self, terms: &Terms<'_>) -> Result<Actor, Refusal> {
+    pub(super) fn actor(&self, terms: &Terms<'_>) -> Result<Actor, Refusal> {
         if self.iss != terms.issuer {
             return Err("issuer");
         }
@@ -52,14 +52,14 @@ impl Claims {
         if !(1..=MAX_NAME_LEN).contains(&self.sub.chars().count()) || self.sub.contains(char::is_control) {
             return Err("subject");
         }
-        let name = self.name.unwrap_or_default();
+        let name = self.name.as_deref().unwrap_or_default();
         Ok(Actor {
-            subject: self.sub,
+            subject: self.sub.clone(),
             display_name: name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME_LEN).collect(),
             practices: practices(&self.practices),
             roles: self.roles.iter().filter_map(|role| Role::from_name(role)).collect::<BTreeSet<_>>(),
             // An id that no patient can have binds role `patient` to nobody, as none does.
-            patient: self.patient_id.and_then(|id| id.parse().ok()),
+            patient: self.patient_id.as_ref().and_then(|id| id.parse().ok()),
             expire_time,
         })
     }
