@@ -196,6 +196,8 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(Duration::from_secs(5))
+        // To ask each time would double the round trips. Whoever has one that broke meanwhile is told, and tries again.
+        .test_before_acquire_if_idle_for(Duration::from_secs(1))
         .sqlx_logging(false)
         .record_stmt_in_spans(false);
     options
