@@ -25,7 +25,7 @@ pub async fn run(store: Store, engine: Engine, stop: CancellationToken) {
     let duties = async {
         tokio::join!(
             every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
-            every("parked", RETRY_EVERY, || parked::run_once(&store, &engine)),
+            every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, || forget::run_once(&store, &engine)),
         );
     };

@@ -5,7 +5,12 @@
 #[cfg(all(any(feature = "failpoints", feature = "mutants"), not(debug_assertions)))]
 compile_error!("failpoints and mutants are for test builds: no release may have them");
 
-/// A point on the road of a message, F1 (the request is read) to F14, that is passed; or one in the midst of a future.
+/// A point that is passed; or one in the midst of a future. On the road of a message they are, each just after what it names:
+/// F1 the request is read; F2 its rows are inserted, not committed; F3 committed, not answered; (F4 is kept for a page of a
+/// broadcast;) F5 claimed, not committed; F6 committed, no call begun; F7 connected; F8 the request is written, no answer yet;
+/// F9 answered, not settled; F10 deliveries are changed, but not the feed; F11 any COMMIT, before its hint; F12 a parked report is taken;
+/// F13 a report is applied, not answered; F14 what stops messages is committed, not answered. `gates` is between the locks of
+/// gates and their last reading.
 macro_rules! failpoint {
     ($point:literal) => {{
         #[cfg(feature = "failpoints")]
@@ -50,6 +55,20 @@ macro_rules! mutant {
         #[cfg(not(feature = "mutants"))]
         {
             false
+        }
+    }};
+}
+
+/// A turn among few that the process has to wait for, if it was told to have the bug of that name.
+macro_rules! mutant_turn {
+    ($name:literal) => {{
+        #[cfg(feature = "mutants")]
+        {
+            $crate::failpoint::turn($name).await
+        }
+        #[cfg(not(feature = "mutants"))]
+        {
+            None::<()>
         }
     }};
 }
@@ -117,7 +136,8 @@ mod points {
     const MIDST: Duration = Duration::from_millis(30);
     const LOOK: Duration = Duration::from_millis(10);
 
-    /// `HEEDWELL_TEST_FAILPOINT`: a point, the how-manieth passage, and a barrier's file; without one the process dies.
+    /// `HEEDWELL_TEST_FAILPOINT`: a point, the how-manieth passage (0: each), and a barrier's file; without one the process
+    /// dies.
     struct Order {
         point: String,
         nth: usize,
@@ -136,10 +156,13 @@ mod points {
     /// Dies here, or yields the barrier to wait at, if this is the passage that was ordered.
     fn barrier(point: &str) -> Option<&'static Path> {
         let order = ORDER.as_ref().filter(|order| order.point == point)?;
-        if PASSED.fetch_add(1, Ordering::SeqCst) + 1 != order.nth {
+        if order.nth != 0 && PASSED.fetch_add(1, Ordering::SeqCst) + 1 != order.nth {
             return None;
         }
         let Some(barrier) = order.barrier.as_deref() else { std::process::abort() };
+        if !barrier.exists() {
+            return None;
+        }
         // Whoever made the barrier sees by this that somebody waits at it, and lets go by taking it away.
         let _ = std::fs::write(barrier.with_extension("reached"), "");
         Some(barrier)
@@ -202,4 +225,11 @@ pub(crate) fn is_planted(name: &str) -> bool {
     use std::sync::LazyLock;
     static PLANTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("HEEDWELL_TEST_MUTANT").ok());
     PLANTED.as_deref() == Some(name)
+}
+
+/// A turn among few, for whoever took more than can be begun at once.
+#[cfg(feature = "mutants")]
+pub(crate) async fn turn(name: &str) -> Option<tokio::sync::SemaphorePermit<'static>> {
+    static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+    if is_planted(name) { TURNS.acquire().await.ok() } else { None }
 }

@@ -98,7 +98,7 @@ impl<'a> Claims<'a> {
         let mut claims = Self {
             dispatch,
             tasks,
-            queue: Queue::new(dispatch.settings.slots),
+            queue: Queue::new(if mutant!("prefetched") { 700 } else { dispatch.settings.slots }),
             marks: HashMap::new(),
             below_last: Instant::now(),
             hints: BTreeSet::new(),
@@ -195,7 +195,7 @@ impl<'a> Claims<'a> {
 
     /// Begins to walk over all practices, unless that is being done.
     fn sweep(&mut self) {
-        if self.sweep.is_none() {
+        if self.sweep.is_none() && !mutant!("hints only") {
             let below = self.below_last.elapsed() >= BELOW_EVERY;
             if below {
                 self.below_last = Instant::now();
@@ -262,6 +262,7 @@ impl<'a> Claims<'a> {
             let mut slot = Slot { practice, class, given_back: false, freed };
             let (dispatch, watch) = (self.dispatch.clone(), watch.clone());
             self.tasks.spawn(async move {
+                let _turn = mutant_turn!("prefetched");
                 failpoint!("F6");
                 let settlement = dispatch.attempt(claimed, watch).await;
                 failpoint!("F9");

@@ -181,7 +181,8 @@ async fn content(smtp: &mut AsyncSmtpConnection, mail: &Mail, stage: &mut Stage)
         *stage = Stage::Dot;
         None
     };
-    let reply = smtp.message_iter(iter::once(mail.bytes.as_slice()).chain(iter::from_fn(&mut dot))).await;
+    let sent = smtp.message_iter(iter::once(mail.bytes.as_slice()).chain(iter::from_fn(&mut dot)));
+    let reply = failpoint!("F8", sent).await;
     expect(*stage, reply, |reply| reply.has_code(250))
 }
 

@@ -70,10 +70,12 @@ impl Directory {
     /// `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn patients_put(&self, scope: &Scope, patients: Vec<Patient>) -> Result<(i32, i32), Error> {
         // Two writers may bring the same new patient at the same moment: the second then finds it there.
-        match self.store.patients_put(scope, patients.clone()).await {
-            Err(StoreError::Conflict { .. }) => Ok(self.store.patients_put(scope, patients).await?),
-            done => Ok(done?),
-        }
+        let put = match self.store.patients_put(scope, patients.clone()).await {
+            Err(StoreError::Conflict { .. }) => self.store.patients_put(scope, patients).await,
+            put => put,
+        };
+        failpoint!("F14");
+        Ok(put?)
     }
 
     /// Reads a patient.

@@ -310,6 +310,7 @@ impl Run {
         }
         let page = match self.watch.pages.after(&self.scope, self.position).await? {
             Some(page) if !page.gap => page,
+            None if mutant!("serial feed") => return Ok(false),
             // The reader was so slow that changes were forgotten before it came to them.
             Some(_) | None => {
                 let bounds = self.watch.store.feed_bounds(&self.scope).await?;
@@ -318,7 +319,15 @@ impl Run {
         };
         self.position = page.position;
         let changes = page.changes.iter().enumerate();
-        let shown: Vec<_> = changes.filter_map(|(place, change)| self.shows(change).then_some(place)).collect();
+        let mut shown: Vec<_> = changes.filter_map(|(place, change)| self.shows(change).then_some(place)).collect();
+        if mutant!("coalesced") {
+            let id = |place: usize| page.changes.get(place).map(|change| change.delivery.id);
+            let all = shown.clone();
+            shown.retain(|place| !all.iter().any(|later| later > place && id(*later) == id(*place)));
+        }
+        if mutant!("early checkpoint") && !shown.is_empty() {
+            self.send(None).await?;
+        }
         if shown.is_empty() {
             return Ok(false);
         }

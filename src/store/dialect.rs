@@ -250,12 +250,13 @@ async fn postgres(settings: &Settings) -> Result<Connections, OpenError> {
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "5000"),
             ("default_transaction_isolation", "read committed"),
-            ("synchronous_commit", "on"),
+            ("synchronous_commit", if mutant!("commit in memory") { "off" } else { "on" }),
         ])
     });
     let write = Database::connect(options).await.map_err(OpenError::Unreachable)?;
     for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-        expect(&write, &format!("SHOW {name}"), name, "on").await?;
+        let in_memory = name == "synchronous_commit" && mutant!("commit in memory");
+        expect(&write, &format!("SHOW {name}"), name, if in_memory { "off" } else { "on" }).await?;
     }
     let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
     Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, hints, _lock: None })

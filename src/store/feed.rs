@@ -115,7 +115,12 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
         .and_where(Expr::col(feed_head::Column::PracticeId).eq(practice.as_str()))
         .returning(Query::returning().column(feed_head::Column::Seq))
         .to_owned();
-    let head = tx.db.query_one(&update).await?.ok_or(StoreError::NotFound("practice"))?;
+    #[cfg(feature = "mutants")]
+    let head =
+        if mutant!("serial feed") { tx.aside.query_one(&update).await? } else { tx.db.query_one(&update).await? };
+    #[cfg(not(feature = "mutants"))]
+    let head = tx.db.query_one(&update).await?;
+    let head = head.ok_or(StoreError::NotFound("practice"))?;
     let newest: i64 = head.try_get_by_index(0)?;
     Ok(newest - count)
 }
@@ -187,7 +192,7 @@ impl Store {
             .await?;
         let full = rows.len() as u64 == limit;
         // The numbers are dense, so that a first one further on means that rows went while the reader was slow.
-        let gap = rows.first().is_some_and(|row| row.seq != position + 1);
+        let gap = rows.first().is_some_and(|row| row.seq != position + 1) && !mutant!("serial feed");
         let position = rows.last().map_or(position, |row| row.seq);
         let corrupt = || StoreError::Corrupt("feed");
         let changes = rows.into_iter().filter(|row| row.stream == DELIVERIES).map(|row| {

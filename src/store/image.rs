@@ -65,8 +65,9 @@ impl Draft {
 
     /// Adds facts; the state follows from them and from nothing else.
     pub(super) fn add(&mut self, facts: Facts, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let state = if mutant!("last write wins") { facts } else { self.facts().and(facts) };
         let facts = self.facts().and(facts);
-        let state = shown(self.channel()?, facts);
+        let state = shown(self.channel()?, state);
         self.row.facts = facts.bits();
         self.row.state = state.number();
         if facts.left_us() && self.row.send_time.is_none() {
@@ -155,6 +156,7 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
 /// Writes drafts and appends their changes to the feed: the last thing of a transaction.
 pub(super) async fn save_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft>) -> Result<(), StoreError> {
     let changes = write_all_on(tx, drafts).await?;
+    failpoint!("F10");
     feed::append_on(tx, changes).await
 }
 

@@ -114,7 +114,7 @@ impl Store {
                     received_at: Set(tx.now),
                     applied_at: Set(None),
                     tries: Set(0),
-                    try_at: Set(Some(tx.now + FIRST_PAUSE)),
+                    try_at: Set(Some(hastened!(tx.now, tx.now + FIRST_PAUSE))),
                 };
                 // Its twin may be on its way at the same time.
                 let key = [callback_inbox::Column::Provider, callback_inbox::Column::DedupeKey];
@@ -156,6 +156,7 @@ impl Store {
         let keys = self.keys(&practice).await?;
         let body: Body = keys.open(BODY, &row.dedupe_key, &row.body_ct)?;
         let scope = engine.scope(practice, Author::provider(provider.name()));
+        failpoint!("F12");
         if self.receipt_apply(&scope, body.into()).await? == Applied::UnknownToken {
             return Ok(());
         }
@@ -204,7 +205,7 @@ async fn take_on(tx: &Tx, limit: u64) -> Result<(Vec<callback_inbox::Model>, u64
         }
         let mut update = row.clone().into_active_model();
         update.tries = Set(row.tries + 1);
-        update.try_at = Set(Some(next_try(&row, tx.now)));
+        update.try_at = Set(Some(hastened!(tx.now, next_try(&row, tx.now))));
         update.update(&tx.db).await?;
         rows.push(row);
     }

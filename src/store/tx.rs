@@ -24,6 +24,9 @@ pub(super) struct Tx {
     pub(super) now: DateTime<Utc>,
     pub(super) dialect: Dialect,
     touched: Mutex<BTreeSet<PracticeId>>,
+    /// Outside of the transaction, for a planted bug.
+    #[cfg(feature = "mutants")]
+    pub(super) aside: sea_orm::DatabaseConnection,
 }
 
 impl Tx {
@@ -88,10 +91,18 @@ impl Store {
             let dialect = inner.connections.dialect;
             let db = inner.connections.write.begin_with_options(dialect.transaction()).await?;
             let now = dialect.now(&db, &inner.time).await?;
-            let tx = Tx { db, now, dialect, touched: Mutex::default() };
+            let tx = Tx {
+                db,
+                now,
+                dialect,
+                touched: Mutex::default(),
+                #[cfg(feature = "mutants")]
+                aside: inner.connections.write.clone(),
+            };
             // An error drops the transaction, which rolls it back.
             let value = work(&tx).await?;
             tx.db.commit().await?;
+            failpoint!("F11");
             for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 inner.wake.practice(&practice);
             }

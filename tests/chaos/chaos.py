@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,13 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc  # noqa: E402
 import oracle  # noqa: E402
-from clients import Clients  # noqa: E402
+from clients import CLIENTS, Clients  # noqa: E402
 from journal import Journal, entries  # noqa: E402
 from messages import PATIENTS  # noqa: E402
-from profiles import PROFILES, Action, Profile, actions, jobs  # noqa: E402
+from mutants import MUTANTS, SHORT, Mutant  # noqa: E402
+from profiles import POINTS, PROFILES, TIMES, Action, Profile, actions, jobs, points  # noqa: E402
+from reports import Parker, Reporter  # noqa: E402
+from stops import Stopper, race  # noqa: E402
 from support.contract import ROOT, notify, types  # noqa: E402
 from support.waiting import until  # noqa: E402
 from watchers import Lister, Watcher, filters, list_all, passes, replay, shown  # noqa: E402
@@ -31,6 +35,10 @@ from world import World  # noqa: E402
 OPEN = (types.DELIVERY_STATE_PENDING, types.DELIVERY_STATE_UNCONFIRMED)
 # So many notifications are read one by one at the end, and so many cursors are tried out.
 _READS, _PROBES, _PROBE = 2_000, 24, 150
+# A point that nobody reaches within so many seconds is not where it should be.
+_REACHED = 60
+# Sends for each death at a point: more are permitted than that many only when it is reached late.
+_SENDS_FOR_A_DEATH = 100
 
 
 class Run:
@@ -42,10 +50,13 @@ class Run:
         self._chance = random.Random(f"{seed} plan")
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._points: dict[str, int] = {}
+        self._unreached: list[str] = []
+        self._began = 0.0
 
     def play(self) -> dict[str, Any]:
         """The run, and what the oracle says of it."""
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         world = World(self.folder, self.profile, self.database, self.seed, self._settings)
         try:
             self._act(world)
@@ -63,6 +74,8 @@ class Run:
             "counts": self._counts,
             "seconds": {name: round(seconds, 1) for name, seconds in self._seconds.items()},
             "leaks": leaks[:5],
+            "points": self._points,
+            "unreached": self._unreached,
             **({"mutant": self._settings["HEEDWELL_TEST_MUTANT"]} if "HEEDWELL_TEST_MUTANT" in self._settings else {}),
         }
         (self.folder / "run.json").write_text(json.dumps(about))
@@ -75,18 +88,34 @@ class Run:
         first = world.practice.cursor()
         kept = filters(self.profile.watchers, random.Random(f"{self.seed} filters"))
         watchers = [Watcher(world, watches, number, it, first, self.seed) for number, it in enumerate(kept)]
-        lister = Lister(world, reads, self.seed)
+        # What is read is written down, and a long run would write little else.
+        lister = Lister(world, reads, self.seed, max(0.3, self.profile.sends / 10_000))
         plan = actions(self.profile, len(world.servers), world.cluster is not None, self._chance)
-        work = list(jobs(self.profile, PATIENTS, self._chance))
+        deaths = self.profile.points * len(POINTS)
+        profile = self.profile.sized(sends=self.profile.sends + _SENDS_FOR_A_DEATH * deaths)
+        work = list(jobs(profile, PATIENTS, self._chance))
         clients = Clients(world, sends, work, self.seed)
+        stops, reports = (Journal(self.folder / f"{name}.jsonl") for name in ("stops", "reports"))
+        reporter = Reporter(world, reports)
+        others: list[Any] = []
+        if self.profile.stops:
+            others.append(Stopper(world, clients, stops, self.seed))
+        if self.profile.parks:
+            others.append(Parker(world, clients, reporter, reports, self.seed))
         try:
             started = time.monotonic()
-            self._misfortunes(world, events, clients, plan, len(work))
-            clients.join(300)
+            if deaths:
+                self._deaths(world, events, clients)
+            if self.profile.races and world.cluster is not None:
+                race(world, clients, stops, reporter, self.profile.races, self.seed)
+            self._misfortunes(world, events, clients, plan, clients.given + self.profile.sends)
+            clients.join(300 + self.profile.sends / 10)
             world.revive()
+            for other in others:
+                other.stop()
             quiet = time.monotonic()
             self._seconds["sends and misfortunes"] = quiet - started
-            self._settle(world, stub)
+            self._settle(world, stub, [it for other in others for it in getattr(other, "parked", ())])
             self._seconds["until nothing is stuck"] = time.monotonic() - quiet
             listed = self._catch_up(world, stub, watchers)
         finally:
@@ -96,12 +125,24 @@ class Run:
         self._read(world, stub, first, listed, kept, watches)
 
     def _misfortunes(self, world: World, events: Journal, clients: Clients, plan: list[Action], sends: int) -> None:
-        given = 0
+        given = clients.given
+        pace = max(CLIENTS, (sends - given) // (len(plan) + 1))
         later: list[threading.Thread] = []
+        if self.profile.burst:
+            clients.permit(sends - given)
+            given = sends
+            until("the burst is due", 300, lambda: time.time() > world.burst_time, pause=0.01)
         for turn, action in enumerate(plan, 1):
-            share = sends * turn // (len(plan) + 1)
+            if time.monotonic() - self._began > self.profile.longest:
+                sends = given
+                break
+            if action.what == "hold":
+                world.prepare_hold(action.replica)
+            share = max(given, sends * turn // (len(plan) + 1))
             clients.permit(share - given)
             given = share
+            # Misfortunes come along with the sends, and not all of them before.
+            until("sends keep pace", 300, lambda: clients.backlog() <= pace)
             if len(world.servers) == 1:
                 # Else it would be killed before it has done anything.
                 world.await_server(0)
@@ -115,14 +156,52 @@ class Run:
                 thread.join()
             else:
                 later.append(thread)
-        clients.permit(sends - given)
         for thread in later:
             thread.join()
+        clients.permit(sends - given)
         events.write(what="quiet")
         self._counts["sends"] = sends
+        clients.drop_rest()
 
-    def _settle(self, world: World, stub: Any) -> None:
-        """Waits until nothing is open; what then still is, the oracle calls stuck."""
+    def _deaths(self, world: World, events: Journal, clients: Clients) -> None:
+        """Has processes die at points, one after the other, each at the next one as soon as it lives again."""
+        left = points(self.profile, self._chance)
+        armed: dict[int, str] = {}
+        since: dict[int, float] = {}
+        while left or armed:
+            if time.monotonic() - self._began > self.profile.longest:
+                left.clear()
+            for number, server in enumerate(world.servers):
+                if number in armed and time.monotonic() - since[number] > _REACHED:
+                    self._unreached.append(armed.pop(number))
+                if number in armed and not server.alive:
+                    code = server.ended()
+                    assert code == -signal.SIGABRT, f"{armed[number]}: ended with {code}\n{server.tail()}"
+                    self._died_at(events, number, armed.pop(number))
+                if number not in armed and left:
+                    armed[number], since[number] = left.pop(), time.monotonic()
+                    world.arm(number, armed[number])
+                elif number not in armed and not server.alive:
+                    world.arm(number, "")
+            # Slowly, so that the queue stays short and the next points are reached soon.
+            if clients.backlog() < 4:
+                clients.permit(1)
+            time.sleep(0.05)
+        for number in range(len(world.servers)):
+            world.arm(number, "")
+
+    def _died_at(self, events: Journal, number: int, point: str) -> None:
+        events.write(what="kill", replica=number, point=point)
+        self._counts["kill"] = self._counts.get("kill", 0) + 1
+        name = point.partition(" ")[0]
+        self._points[name] = self._points.get(name, 0) + 1
+
+    def _settle(self, world: World, stub: Any, parked: list[str]) -> None:
+        """Waits until nothing is open, and nothing reported that is not known; what then still is, the oracle calls stuck."""
+        sent = notify.DeliveryFilter(states=[types.DELIVERY_STATE_SENT])
+
+        def nothing_parked() -> bool:
+            return not [it for it in list_all(world, stub, filter=sent) if it["patient"] in parked]
 
         def nothing_open() -> bool:
             found = list_all(world, stub, filter=notify.DeliveryFilter(states=OPEN))
@@ -130,6 +209,8 @@ class Run:
 
         try:
             until("nothing is open", self.profile.quiet_limit, nothing_open, pause=0.2)
+            if parked:
+                until("no report is parked", 90, nothing_parked, pause=0.2)
         except AssertionError:
             return
         # Callbacks may still be under way.
@@ -158,7 +239,8 @@ class Run:
         for delivery in listed:
             final.write(listed=delivery)
         changes = {(it["id"], it["rev"]): it for it in self._changes()}
-        reference = replay(world, stub, {}, first, None)
+        # Should a checkpoint come too early, what is behind it is read all the same.
+        reference = replay(world, stub, {}, first, sum(it["rev"] for it in listed), checkpoints=3)
         final.write(reference=reference)
         final.write(fates=world.fates())
         accepted = sorted({it["ok"] for it in entries(self.folder / "sends.jsonl") if "ok" in it})
@@ -220,6 +302,8 @@ def befall(world: World, action: Action) -> None:
                     world.servers[number].pause()
                     time.sleep(action.length)
                     world.servers[number].resume()
+        case "hold":
+            world.hold(number, action.length)
         case "cut" | "freeze" | "isolate":
             link = (world.database_links if action.what == "isolate" else world.server_links)[number]
             link.freeze() if action.what == "freeze" else link.cut()
@@ -234,35 +318,59 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def run(profile: Profile, database: str, seed: int, settings: dict[str, str], keep: Path | None) -> dict[str, Any]:
-    """One run; its journals stay where `keep` says, or wherever it found a violation."""
+def run(
+    profile: Profile, database: str, seed: int, settings: dict[str, str], keep: Path | None, planted: bool = False
+) -> dict[str, Any]:
+    """One run; its journals stay where `keep` says, or wherever it found a violation that nobody planted."""
     folder = Path(tempfile.mkdtemp(prefix=f"hw-{profile.name}-{database}-", dir=keep))
     try:
         verdict = Run(profile, database, seed, folder, settings).play()
     except BaseException:
         print(f"the journals and logs of this run are in {folder}", file=sys.stderr)
         raise
-    if verdict["violations"]:
+    if verdict["violations"] and not planted:
         print(f"the journals and logs of this run are in {folder}", file=sys.stderr)
     elif keep is None:
         subprocess.run(["rm", "-rf", folder], check=True)
     return verdict
 
 
+def hunt(mutant: Mutant, seed: int, keep: Path | None) -> bool:
+    """One run with a planted bug, which the oracle must find. Whether it did."""
+    profile = PROFILES[mutant.profile].sized(**mutant.changes)
+    verdict = run(profile, mutant.database, seed, {"HEEDWELL_TEST_MUTANT": mutant.name}, keep, planted=True)
+    caught = [kind for kind in mutant.caught_by if verdict[kind]]
+    print(json.dumps({**verdict, "caught_by": caught}), flush=True)
+    if not caught:
+        print(f"the bug {mutant.name!r} was not caught: {mutant.caught_by} are all 0", file=sys.stderr)
+    return bool(caught)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/chaos/run", description=__doc__)
-    parser.add_argument("--profile", action="append", choices=sorted(PROFILES), help="may be repeated; default: all but stops")
+    parser.add_argument("--profile", action="append", choices=sorted(PROFILES), help="may be repeated; default: a short run of most")
+    parser.add_argument("--mutant", action="append", choices=[*MUTANTS, "all"], help="a planted bug instead; may be repeated")
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sends", type=int, help="how many notifications; default: a short run")
     parser.add_argument("--kills", type=int, help="how many kill -9; default: a short run")
+    parser.add_argument("--points", type=int, help="how many deaths at each failpoint; profile points only")
+    parser.add_argument("--races", type=int, help="how many stops during a claim; profile races only")
+    parser.add_argument("--pace", type=float, help="the longest pause before a misfortune, in seconds")
+    parser.add_argument("--minutes", type=float, help="ends a run after that long, with what it has done by then")
+    parser.add_argument("--times", choices=sorted(TIMES), help="how far the server's times are shortened; default: gentle")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="repeats the plan of an earlier run")
     parser.add_argument("--keep", type=Path, help="keeps the journals and logs of every run below this folder")
     chosen = parser.parse_args()
     databases = ("sqlite", "postgres") if chosen.database == "both" else (chosen.database,)
     print(f"seed {chosen.seed}", file=sys.stderr, flush=True)
+    profiles = chosen.profile or ([] if chosen.mutant else ["truthful", "faulty", "callbacks", "watch", "points"])
+    mutants = chosen.mutant or ([] if chosen.profile else SHORT)
     bad = False
-    for name in chosen.profile or ["truthful", "faulty", "callbacks", "watch"]:
-        profile = PROFILES[name].sized(chosen.sends, chosen.kills)
+    for name in profiles:
+        sizes = {it: getattr(chosen, it) for it in ("sends", "kills", "points", "races", "pace")}
+        times = TIMES[chosen.times] if chosen.times else None
+        longest = chosen.minutes * 60 if chosen.minutes else None
+        profile = PROFILES[name].sized(**sizes, times=times, longest=longest)
         # Side by side, as most of the time is waiting.
         with ThreadPoolExecutor(len(databases)) as pool:
             runs = [pool.submit(run, profile, database, chosen.seed, {}, chosen.keep) for database in databases]
@@ -270,6 +378,8 @@ def main() -> int:
                 verdict = future.result()
                 bad = bad or bool(verdict["violations"])
                 print(json.dumps(verdict), flush=True)
+    for name in MUTANTS if "all" in mutants else mutants:
+        bad = not hunt(MUTANTS[name], chosen.seed, chosen.keep) or bad
     return int(bad)
 
 

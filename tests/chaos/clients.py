@@ -12,8 +12,8 @@ import grpc
 from journal import Journal
 from messages import patient_id, start
 from profiles import Job
-from support.contract import notify, types
-from world import World
+from support.contract import directory, directory_service_pb2_grpc, notify, types
+from world import World, patient
 
 CLIENTS = 8
 # The published policy: so long for a call, four tries, the first pause, the longest one; then the application tries anew.
@@ -29,6 +29,8 @@ class Clients:
     def __init__(self, world: World, journal: Journal, jobs: list[Job], seed: int) -> None:
         self._world, self._journal = world, journal
         self._permits = threading.Semaphore(0)
+        self._withheld = len(jobs)
+        self.given = 0
         self._work: SimpleQueue[Job] = SimpleQueue()
         for job in jobs:
             self._work.put(job)
@@ -43,10 +45,24 @@ class Clients:
 
     def permit(self, count: int) -> None:
         if count:
+            self._withheld -= count
+            self.given += count
             self._permits.release(count)
 
+    def backlog(self) -> int:
+        """How much was permitted and is not begun."""
+        if self.error is not None:
+            raise self.error
+        return self._work.qsize() - self._withheld
+
+    def drop_rest(self) -> None:
+        """Nothing more will be permitted."""
+        while self._withheld:
+            self._work.get_nowait()
+            self._withheld -= 1
+
     def join(self, limit: float) -> None:
-        self.permit(CLIENTS)
+        self._permits.release(CLIENTS)
         end = time.monotonic() + limit
         for thread in self._threads:
             thread.join(timeout=max(0.0, end - time.monotonic()))
@@ -69,22 +85,24 @@ class Clients:
             self.error = error
 
     def _do(self, name: str, stubs: list[Any], job: Job, chance: random.Random) -> None:
-        request = self._request(job)
+        request = self.request(job)
         # Chosen before any thread draws, so that one seed stays one plan.
         seeds = [chance.random() for _ in range(3)]
         twin = None
         if job.twin:
-            twin = self._twins.submit(self._send, f"{name} twin", stubs, job, request, random.Random(seeds[0]), "twin")
-        self._send(name, stubs, job, request, random.Random(seeds[1]), "first")
+            twin = self._twins.submit(self.send, f"{name} twin", stubs, job, request, random.Random(seeds[0]), "twin")
+        self.send(name, stubs, job, request, random.Random(seeds[1]), "first")
         if twin is not None:
             twin.result()
         if job.repeat:
-            self._send(name, stubs, job, request, random.Random(seeds[2]), "repeat")
+            self.send(name, stubs, job, request, random.Random(seeds[2]), "repeat")
         if job.reuse:
             request.notification.appointment_confirmed.start_time.seconds = start(job.minute + 1)
-            self._send(name, stubs, job, request, random.Random(seeds[2]), "reuse")
+            self.send(name, stubs, job, request, random.Random(seeds[2]), "reuse")
 
-    def _request(self, job: Job) -> Any:
+    def request(self, job: Job) -> Any:
+        """A job as a request."""
+        due = job.due or self._world.burst_time
         visit = notify.AppointmentDetails(start_time={"seconds": start(job.minute)}, provider_name="Dr. Ray")
         return notify.SendNotificationRequest(
             practice_id=self._world.practice.id,
@@ -94,11 +112,12 @@ class Clients:
                 appointment_confirmed=visit,
                 channels=[types.Channel.Value(f"CHANNEL_{channel}") for channel in job.channels],
                 reference=job.request_id,
+                **({"schedule_time": {"seconds": due}} if due else {}),
             ),
         )
 
-    def _send(self, name: str, stubs: list[Any], job: Job, request: Any, chance: random.Random, what: str) -> None:
-        """Sends until somebody answers, and writes the answer down."""
+    def send(self, name: str, stubs: list[Any], job: Job, request: Any, chance: random.Random, what: str) -> str:
+        """Sends until somebody answers, and writes the answer down. The notification's id; empty when it was refused."""
         end = time.monotonic() + _GIVE_UP
         errors: list[str] = []
         entry = {"client": name, "what": what, "request_id": job.request_id, "patient": job.patient, "minute": job.minute}
@@ -111,7 +130,7 @@ class Clients:
                 errors.append(code.name)
                 if code not in _AGAIN or time.monotonic() > end:
                     self._journal.write(True, **entry, refused=code.name, detail=error.details(), errors=errors)
-                    return
+                    return ""
                 pause = min(_LONGEST, _PAUSE * 2 ** ((len(errors) - 1) % _TRIES))
                 # How long a client waits is part of the plan; nothing is synchronised by it.
                 time.sleep(pause * chance.uniform(0.8, 1.2))
@@ -126,4 +145,33 @@ class Clients:
                 errors=errors,
                 seconds=round(time.monotonic() - began, 4),
             )
-            return
+            return str(answer.notification.notification_id)
+
+
+def job(kind: str, number: int, to: int, minute: int, due: int = 0) -> Job:
+    """A single text."""
+    return Job(number, f"{kind}-{number}-{minute}", to, minute, ("SMS",), False, False, False, due)
+
+
+class Directory:
+    """Writes patients, on any replica, until it is done."""
+
+    def __init__(self, world: World, seed: str) -> None:
+        self._world, self._chance = world, random.Random(seed)
+        self._stubs = [directory_service_pb2_grpc.DirectoryServiceStub(channel) for channel in world.channels()]
+
+    def put(self, number: int, inactive: bool = False) -> None:
+        while not self.try_put(self._chance.randrange(len(self._stubs)), number, inactive, 10):
+            # The contract's back-off, shortened.
+            time.sleep(self._chance.uniform(0.05, 0.3))
+
+    def try_put(self, replica: int, number: int, inactive: bool, limit: float) -> bool:
+        """Whether the server said that it is stored."""
+        it = patient(number)
+        it.inactive = inactive
+        request = directory.BatchPutPatientsRequest(practice_id=self._world.practice.id, patients=[it])
+        try:
+            self._stubs[replica].BatchPutPatients(request, timeout=limit, metadata=self._world.metadata)
+        except grpc.RpcError:
+            return False
+        return True

@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,24 @@ def judge(folder: Path) -> dict[str, Any]:
     provider = list(entries(folder / "sandbox-journal.jsonl"))
     watches = list(entries(folder / "watches.jsonl"))
     reads = list(entries(folder / "reads.jsonl"))
+    stops = list(entries(folder / "stops.jsonl"))
+    reports = list(entries(folder / "reports.jsonl"))
     listed = {it["listed"]["id"]: it["listed"] for it in final if "listed" in it}
 
     check_accepts(found, sends, listed, final)
     info = check_provider(found, about, sends, listed, provider)
-    check_end(found, about, listed)
+    check_end(found, about, listed, {it["request_id"] for it in stops})
     check_finals(found, listed, sends, provider, next(it["fates"] for it in final if "fates" in it))
+    info["reports_parked"] = check_parked(found, reports, listed, sends, provider)
+    info["stopped"] = check_stops(found, stops, listed, provider)
+    # These came while a claim was held up, and were let through after it.
+    info["stops_held_up"] = sum("held" in it for it in stops)
     check_moves(found, watches, reads, listed)
     check_feed(found, watches, final, listed)
     if about["truthful"]:
-        check_hoards(found, watches, list(entries(folder / "events.jsonl")), about)
+        check_hoards(found, watches, list(entries(folder / "events.jsonl")), sends, provider)
+    for point in about["unreached"]:
+        found.wrong("unreached", f"nobody died at {point}")
     for line in about["leaks"]:
         found.wrong("leaked", line)
 
@@ -75,6 +84,7 @@ def judge(folder: Path) -> dict[str, Any]:
     return {
         **{name: about[name] for name in names if name in about},
         **about["counts"],
+        **({"points": about["points"]} if about["points"] else {}),
         **info,
         # With none lost in so many kills, fewer than this are lost per kill, at 95 %.
         **({"lost_per_kill_below": round(3 / kills, 5)} if kills and not found.counts["lost"] else {}),
@@ -98,6 +108,8 @@ KINDS = (
     "false_sent",
     "false_failure",
     "wrong_final",
+    "unmatched",
+    "after_stop",
     "regressed",
     "hoarded",
     "broke_ordered",
@@ -105,6 +117,7 @@ KINDS = (
     "broke_resumable",
     "broke_bookmarkable",
     "broke_unique_per_connection",
+    "unreached",
     "leaked",
 )
 
@@ -217,15 +230,16 @@ def check_provider(
     }
 
 
-def check_end(found: Found, about: dict[str, Any], listed: dict[str, Any]) -> None:
-    """After the quiet nothing is open, and what is unknown is named."""
+def check_end(found: Found, about: dict[str, Any], listed: dict[str, Any], stopped: set[str]) -> None:
+    """After the quiet nothing is open, and what is unknown is named. Whether something left cannot be found out by sending it
+    again where that was stopped meanwhile."""
     for it in listed.values():
         name = f"{it['reference']} {it['channel']}"
         if it["state"] == "PENDING":
             found.wrong("stuck", f"{name} is pending after {it['attempts']} attempts")
         elif it["state"] == "UNCONFIRMED" and it["next"]:
             found.wrong("unknown_open", f"{name} is still looked into")
-        elif it["state"] == "UNCONFIRMED" and it["channel"] == "SMS" and about["truthful"]:
+        elif it["state"] == "UNCONFIRMED" and it["channel"] == "SMS" and about["truthful"] and it["reference"] not in stopped:
             found.wrong("unknown_closed", f"{name}: the provider's list could have told")
 
 
@@ -255,6 +269,45 @@ def check_finals(
             found.wrong("wrong_final", f"{it['reference']} is {it['state']}, and the provider said {sorted(words)}")
         elif words & LAST_WORDS.keys() and it["state"] == "SENT":
             found.wrong("wrong_final", f"{it['reference']} is SENT, and the provider said {sorted(words)}")
+
+
+def check_parked(
+    found: Found,
+    reports: list[dict[str, Any]],
+    listed: dict[str, Any],
+    sends: list[dict[str, Any]],
+    provider: list[dict[str, Any]],
+) -> int:
+    """A report that was taken before its attempt was known counts once it is. Says how many there were."""
+    parked = {it["parked"] for it in reports if "parked" in it}
+    marks = {it["sid"]: (it["to"], mark_in(it["body"])) for it in provider if it["event"] == "twilio_create"}
+    known = messages(sends)
+    by_mark = {known[it["reference"]]["SMS"]: it for it in listed.values() if it["reference"] in known and it["channel"] == "SMS"}
+    for sid in parked:
+        it = by_mark.get(marks[sid])
+        if it is None or it["state"] != "DELIVERED":
+            found.wrong("unmatched", f"{marks[sid]} was reported as delivered, and is {it and it['state']}")
+    return len(parked)
+
+
+def check_stops(
+    found: Found, stops: list[dict[str, Any]], listed: dict[str, Any], provider: list[dict[str, Any]]
+) -> int:
+    """Nothing went out that was stopped before it was due, or before its claim was committed. Says how many were."""
+    texts, _ = reached(provider)
+    by_reference = {it["reference"]: it for it in listed.values()}
+    count = 0
+    for it in stops:
+        in_time = it["time"] < it["due"] if "due" in it else it["held"] < it["stopped"] < it["released"]
+        if not in_time:
+            continue
+        count += 1
+        left = texts.get((phone(it["patient"]), mark(it["minute"])))
+        if left:
+            found.wrong("after_stop", f"{it['request_id']} was stopped, and {len(left)} texts left")
+        elif by_reference[it["request_id"]]["state"] != "SKIPPED":
+            found.wrong("after_stop", f"{it['request_id']} was stopped, and is {by_reference[it['request_id']]['state']}")
+    return count
 
 
 def is_back(before: dict[str, Any], after: dict[str, Any]) -> bool:
@@ -311,6 +364,8 @@ def check_feed(
     told: dict[str, set[tuple[str, int]]] = {name: set() for name in filters}
     for it in watches:
         name = it["watcher"]
+        if it.get("end") == "OUT_OF_RANGE":
+            found.wrong("broke_resumable", f"{name}: its cursor leads nowhere")
         if "open" in it:
             fresh[name] = True
             told[name].clear()
@@ -366,16 +421,35 @@ def check_event(
 
 
 def check_hoards(
-    found: Found, watches: Iterable[dict[str, Any]], events: list[dict[str, Any]], about: dict[str, Any]
+    found: Found,
+    watches: Iterable[dict[str, Any]],
+    events: list[dict[str, Any]],
+    sends: list[dict[str, Any]],
+    provider: list[dict[str, Any]],
 ) -> None:
-    """A process dies with no more claims than it has slots; with a truthful provider only such claims come into doubt."""
-    doubted = {change["id"]: change["at"] for it in watches for change in it.get("changes", ()) if change["state"] == "UNCONFIRMED"}
+    """A process dies with no more claims than it has slots: only so many can come into doubt that the provider never saw."""
+    texts, mails = reached(provider)
+    known = messages(sends)
+    doubted: dict[str, float] = {}
+    for it in watches:
+        for change in it.get("changes", ()):
+            if change["state"] == "UNCONFIRMED" and change["reference"] in known:
+                message = known[change["reference"]][change["channel"]]
+                left = (texts if change["channel"] == "SMS" else mails).get(message, [])
+                if not any(moment(it) <= change["at"] for it in left):
+                    doubted.setdefault(change["id"], change["at"])
     deaths = [it["time"] for it in events if it["what"] != "quiet"]
     by_window = Counter(sum(death <= at for death in deaths) for at in doubted.values())
     for window, count in by_window.items():
         # Those of the last two deaths may come up in one window.
         if count > 2 * SLOTS:
-            found.wrong("hoarded", f"{count} deliveries came into doubt after misfortune {window} of {len(deaths)}", count - 2 * SLOTS)
+            example = f"{count} deliveries came into doubt unsent after misfortune {window} of {len(deaths)}"
+            found.wrong("hoarded", example, count - 2 * SLOTS)
+
+
+def moment(entry: dict[str, Any]) -> float:
+    """When a stand-in wrote an entry; Python reads no nanoseconds."""
+    return datetime.fromisoformat(entry["time"][:26] + "+00:00").timestamp()
 
 
 if __name__ == "__main__":

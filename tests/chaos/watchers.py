@@ -13,6 +13,8 @@ from support.contract import notify, types
 from world import World
 
 _HEARTBEAT = 5
+# A database may be out of reach for a moment on a machine that is busy.
+_TRIES = 10
 # The contract: the server or the way to it is gone for now, so call again with the last cursor.
 _AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
@@ -68,6 +70,8 @@ class Watcher:
         self._call: Any = None
         self._heard = time.monotonic()
         self.cursor = cursor
+        # The server says that what the cursor stood for is gone, which it never may be here.
+        self.lost = False
         # Highest revision of each delivery, to know when everything has come.
         self.latest: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -113,6 +117,10 @@ class Watcher:
             self._journal.write(watcher=self.name, end="OK")
         except grpc.RpcError as error:
             self._journal.write(watcher=self.name, end=error.code().name, detail=error.details())
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                self.lost = True
+                self._stopped.set()
+                return
             if error.code() not in _AGAIN and not self._stopped.is_set():
                 raise
             # The contract's full jitter, shortened like the server's times.
@@ -127,7 +135,7 @@ class Watcher:
     def has(self, listed: list[dict[str, Any]]) -> bool:
         if self.error is not None:
             raise self.error
-        return all(self.latest.get(it["id"], 0) >= it["rev"] for it in listed if passes(self.filter, it))
+        return self.lost or all(self.latest.get(it["id"], 0) >= it["rev"] for it in listed if passes(self.filter, it))
 
     def stop(self) -> None:
         self._stopped.set()
@@ -148,10 +156,16 @@ def passes(kept: dict[str, Any], delivery: dict[str, Any]) -> bool:
 
 def list_all(world: World, stub: Any, **fields: Any) -> list[dict[str, Any]]:
     """The whole list."""
-    found, token = [], ""
+    found, token, failed = [], "", 0
     while True:
         request = notify.ListDeliveriesRequest(practice_id=world.practice.id, page_size=500, page_token=token, **fields)
-        page = stub.ListDeliveries(request, timeout=30, metadata=world.metadata, wait_for_ready=True)
+        try:
+            page = stub.ListDeliveries(request, timeout=30, metadata=world.metadata, wait_for_ready=True)
+        except grpc.RpcError as error:
+            failed += 1
+            if error.code() not in _AGAIN or failed == _TRIES:
+                raise
+            continue
         found += [shown(it) for it in page.deliveries]
         token = page.next_page_token
         if not token:
@@ -161,8 +175,8 @@ def list_all(world: World, stub: Any, **fields: Any) -> list[dict[str, Any]]:
 class Lister:
     """Reads the newest page of the list on any replica, again and again: between two reads no state may go back."""
 
-    def __init__(self, world: World, journal: Journal, seed: int) -> None:
-        self._world, self._journal = world, journal
+    def __init__(self, world: World, journal: Journal, seed: int, pause: float) -> None:
+        self._world, self._journal, self._pause = world, journal, pause
         self._chance = random.Random(f"{seed} lister")
         self._stubs = world.stubs()
         self._stopped = threading.Event()
@@ -170,7 +184,7 @@ class Lister:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.wait(0.3):
+        while not self._stopped.wait(self._pause):
             request = notify.ListDeliveriesRequest(practice_id=self._world.practice.id, page_size=500)
             try:
                 page = self._chance.choice(self._stubs).ListDeliveries(request, timeout=10, metadata=self._world.metadata)
@@ -183,21 +197,29 @@ class Lister:
         self._thread.join(timeout=20)
 
 
-def replay(world: World, stub: Any, kept: dict[str, Any], cursor: str, most: int | None) -> list[list[Any]]:
-    """Everything after a cursor, up to a checkpoint that comes when nothing is left, or up to so many changes."""
+def replay(world: World, stub: Any, kept: dict[str, Any], cursor: str, most: int, checkpoints: int = 2) -> list[list[Any]]:
+    """Up to so many changes after a cursor. It ends earlier when so many checkpoints come one after the other: the first step
+    is one, and another one says that nothing is left."""
     request = notify.WatchDeliveriesRequest(
         practice_id=world.practice.id, filter=to_filter(kept), cursor=cursor, heartbeat_interval={"seconds": _HEARTBEAT}
     )
-    call = stub.WatchDeliveries(request, metadata=world.metadata, wait_for_ready=True)
     found: list[list[Any]] = []
-    first = True
-    for response in call:
-        # The first step is a checkpoint that comes at once; a later one says that nothing is left.
-        if not response.changes and not first:
-            break
-        first = False
-        found += [[it.delivery.delivery_id, it.delivery.revision] for it in response.changes]
-        if most is not None and len(found) >= most:
-            break
-    call.cancel()
-    return found
+    for _ in range(_TRIES):
+        found.clear()
+        call = stub.WatchDeliveries(request, metadata=world.metadata, wait_for_ready=True)
+        try:
+            empty = 0
+            for response in call:
+                found += [[it.delivery.delivery_id, it.delivery.revision] for it in response.changes]
+                empty = 0 if response.changes else empty + 1
+                if empty == checkpoints or len(found) >= most:
+                    break
+            call.cancel()
+            return found
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                # The oracle says what is missing.
+                return found
+            if error.code() not in _AGAIN:
+                raise
+    raise AssertionError("no watch comes to an end")

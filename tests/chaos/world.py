@@ -1,6 +1,7 @@
 """The processes of a run: one server on SQLite, or three on one PostgreSQL, and the provider stand-ins."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class World:
         # Held by whoever starts, kills or pauses that server.
         self.locks = [threading.Lock() for _ in range(REPLICAS)]
         self._settings = {"HEEDWELL_TEST_TIMES": profile.times, **settings}
+        self.burst_time = 0
         try:
             self._start(seed)
         except BaseException:
@@ -49,6 +51,7 @@ class World:
     def _start(self, seed: int) -> None:
         self.sandbox.start()
         url = self.cluster.database() if self.cluster else None
+        self.database = url or ""
         data = str(self.folder / "data")
         for number in range(REPLICAS if self.cluster else 1):
             settings = {
@@ -65,16 +68,19 @@ class World:
             server.start()
             if self.links:
                 self.server_links.append(self.links.to_address(server.grpc_address))
-        self.sandbox.tell("dials", callback_hosts=[server.http_address for server in self.servers])
+        hosts = [server.http_address for server in self.servers]
+        self.sandbox.tell("dials", callback_hosts=hosts, clock_offset_ms=self.profile.clock_offset_ms)
         self.sandbox.tell("odds", seed=seed, **self.profile.odds)
         self.practice = Practice(self.servers[0], ttl="7d")
         service = {"messaging_service_sid": SERVICE_SID} if self.profile.messaging_service else {}
         self.practice.furnish(
-            [_patient(number) for number in range(PATIENTS)],
+            [patient(number) for number in range(PATIENTS)],
             sms=twilio(**service),
             email=relay(*self.sandbox.smtp),
         )
         self.metadata = self.practice.metadata
+        if self.profile.burst:
+            self.burst_time = int(time.time() + self.profile.burst)
 
     def _through_link(self, url: str | None, number: int) -> str | None:
         if url is None or self.links is None or self.cluster is None:
@@ -87,10 +93,13 @@ class World:
         """Where clients reach the replicas."""
         return [link.address for link in self.server_links] or [server.grpc_address for server in self.servers]
 
+    def channels(self) -> list[grpc.Channel]:
+        """Connections of one's own, one to each replica."""
+        return [grpc.insecure_channel(address, options=_CHANNEL) for address in self.addresses()]
+
     def stubs(self) -> list[Any]:
-        """A client of each replica, with connections of its own."""
-        channels = [grpc.insecure_channel(address, options=_CHANNEL) for address in self.addresses()]
-        return [contract.notify_service_pb2_grpc.NotifyServiceStub(channel) for channel in channels]
+        """A client of each replica."""
+        return [contract.notify_service_pb2_grpc.NotifyServiceStub(channel) for channel in self.channels()]
 
     def fates(self) -> dict[str, str]:
         """What the stand-in for Twilio says at last of each message, by its SID."""
@@ -110,6 +119,37 @@ class World:
             if server.alive:
                 server.kill()
             server.spawn_again()
+
+    def arm(self, number: int, point: str) -> None:
+        """Starts a server that shall die at a point, or at none."""
+        with self.locks[number]:
+            server = self.servers[number]
+            if server.alive:
+                server.kill()
+            server.env["HEEDWELL_TEST_FAILPOINT"] = point
+            server.spawn_again()
+            # It holds for this life alone.
+            del server.env["HEEDWELL_TEST_FAILPOINT"]
+
+    def prepare_hold(self, number: int) -> None:
+        """Has a server stand still between its next claim and the call, for that delivery alone."""
+        self._barrier(number).write_text("")
+        self.arm(number, f"F6 1 {self._barrier(number)}")
+        self.await_server(number)
+
+    def hold(self, number: int, length: float) -> None:
+        """Lets it stand so long, and then go on."""
+        barrier = self._barrier(number)
+        reached = barrier.with_suffix(".reached")
+        end = time.monotonic() + 30
+        while not reached.exists() and time.monotonic() < end and self.servers[number].alive:
+            time.sleep(0.05)
+        time.sleep(length if reached.exists() else 0)
+        barrier.unlink(missing_ok=True)
+        reached.unlink(missing_ok=True)
+
+    def _barrier(self, number: int) -> Path:
+        return self.folder / f"barrier-{number}"
 
     def await_server(self, number: int) -> None:
         with self.locks[number]:
@@ -141,7 +181,8 @@ class World:
             self.cluster.stop()
 
 
-def _patient(number: int) -> Any:
+def patient(number: int) -> Any:
+    """A patient, who has a number and a mailbox of their own."""
     return directory.Patient(
         patient_id=patient_id(number),
         first_name="Quillona",

@@ -74,7 +74,7 @@ async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, S
     let mut firsts: Vec<&Accept> = jobs.iter().map(Arc::as_ref).collect();
     firsts.retain(|job| named.insert((job.keys.practice(), job.new.request_id.as_str())));
     let taken = idem::take_on(tx, firsts.iter().map(|job| job.key()).collect()).await?;
-    firsts.retain(|job| taken.contains(&job.new.id.0));
+    firsts.retain(|job| taken.contains(&job.new.id.0) || mutant!("read, then insert"));
     let records = store_all_on(tx, &firsts).await?;
     let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.id.0, record)).collect();
     let mut done = Vec::with_capacity(jobs.len());
@@ -84,6 +84,7 @@ async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, S
             None => repeated_on(tx, job).await?,
         });
     }
+    failpoint!("F2");
     Ok(done)
 }
 

@@ -144,6 +144,7 @@ impl Store {
                 tx.insert_all(made.attempts).await?;
                 tx.insert_all(made.items).await?;
                 save_all_on(tx, drafts).await?;
+                failpoint!("F5");
                 taken.claimed = made.claimed;
                 Ok(taken)
             })

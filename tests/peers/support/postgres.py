@@ -84,6 +84,11 @@ class Cluster:
         assert made.returncode == 0, f"createdb: {made.stderr}"
         return f"postgres://postgres@localhost/{name}?host={self._folder}"
 
+    def execute(self, url: str, statement: str) -> str:
+        """What psql says of a statement; empty when the server does not answer."""
+        name = url.partition("?")[0].rpartition("/")[2]
+        return self._run("psql", "-h", str(self._folder), "-U", "postgres", "-d", name, "-c", statement).stdout.strip()
+
     @property
     def socket(self) -> Path:
         """Where the server listens; a URL names its folder."""

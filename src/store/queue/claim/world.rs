@@ -68,9 +68,13 @@ impl<'a> World<'a> {
         // An address that changed since the accept may have no gate yet, and only a row can be locked.
         let moved = moved.into_iter().map(|gate| (keys.practice().to_owned(), gate));
         grounds::gates_insert_on(tx, moved.collect()).await?;
-        grounds::gates_on(&tx.db, keys.practice(), &wanted, true).await?;
+        let in_advance = mutant!("gates read once");
+        let old =
+            grounds::gates_on(&tx.db, keys.practice(), &wanted, !in_advance && !mutant!("gates not locked")).await?;
+        failpoint!("gates");
         // A new statement has a new snapshot: an opt-out that was waited for is in it.
-        let gates = grounds::gates_on(&tx.db, keys.practice(), &wanted, false).await?;
+        let new = grounds::gates_on(&tx.db, keys.practice(), &wanted, in_advance).await?;
+        let gates = if in_advance { old } else { new };
         let practice = practice::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
         let settings = preferences::load(&tx.db, keys).await?.value;
         let notifications = notification::Entity::find()
