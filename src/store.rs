@@ -30,6 +30,7 @@ mod queue;
 mod receipts;
 mod reconcile;
 mod retry;
+mod rows;
 mod stop;
 mod tx;
 mod vault;

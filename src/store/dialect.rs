@@ -74,6 +74,9 @@ pub enum OpenError {
     Statement(#[source] DbErr),
 }
 
+/// Statements that a connection keeps prepared: all of those that are common, in each of their lengths.
+const STATEMENTS: usize = 256;
+
 /// The connections of one database.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -154,14 +157,6 @@ impl Dialect {
             Self::Sqlite => Ok(()),
         }
     }
-
-    /// How many bound values one statement may have, with room to spare.
-    pub(super) const fn bind_limit(self) -> usize {
-        match self {
-            Self::Sqlite => 32_000,
-            Self::Postgres => 65_000,
-        }
-    }
 }
 
 /// Whose clock decides.
@@ -216,6 +211,7 @@ async fn sqlite(url: &str) -> Result<Connections, OpenError> {
                 .busy_timeout(Duration::from_secs(5))
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
+                .statement_cache_capacity(STATEMENTS)
         });
         Database::connect(options).await.map_err(OpenError::Unreachable)
     };
@@ -245,7 +241,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 async fn postgres(settings: &Settings) -> Result<Connections, OpenError> {
     let mut options = options(&settings.database_url, settings.connections);
     options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("heedwell").options([
+        postgres.application_name("heedwell").statement_cache_capacity(STATEMENTS).options([
             ("lock_timeout", "1000"),
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "5000"),

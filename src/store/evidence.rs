@@ -16,6 +16,7 @@ use super::{
     image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
     queue::{closed_as_sent, drafts_on, suppress_on},
     retry,
+    rows::padded,
     tx::Tx,
 };
 use crate::domain::{Author, Channel, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider};
@@ -164,7 +165,7 @@ async fn holders_on(tx: &Tx, refs: impl Iterator<Item = (&PracticeId, &str)>) ->
         return Ok(Vec::new());
     }
     let theirs = |(practice, refs): (&PracticeId, Vec<&str>)| {
-        attempt::Column::PracticeId.eq(practice.as_str()).and(attempt::Column::ProviderRef.is_in(refs))
+        attempt::Column::PracticeId.eq(practice.as_str()).and(attempt::Column::ProviderRef.is_in(padded(refs)))
     };
     let providers = [Provider::Twilio, Provider::SendGrid, Provider::Fcm].map(|provider| provider as i16);
     let holders = attempt::Entity::find()

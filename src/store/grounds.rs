@@ -15,6 +15,7 @@ use super::{
     directory::{stored_patient, stored_practice},
     entity::{patient, practice, recipient_gate},
     preferences,
+    rows::padded,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -111,7 +112,7 @@ pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient
 
 /// Makes sure that each gate of each practice has a row, since only a row can be locked.
 pub(super) async fn gates_insert_on(tx: &Tx, gates: BTreeSet<(String, GateKey)>) -> Result<(), StoreError> {
-    let rows = gates.into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
+    let rows = padded(gates).into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
         practice_id: Set(practice),
         channel: Set(gate.channel),
         subject_kind: Set(gate.kind),
@@ -141,15 +142,17 @@ pub(super) async fn gates_on(
     lock: bool,
 ) -> Result<Vec<recipient_gate::Model>, StoreError> {
     use recipient_gate::Column::{Channel, Subject, SubjectKind};
-    // Gate by gate: those of another channel are none of this caller's business, and whoever holds them is not waited for.
-    let gates = gates.iter().collect::<BTreeSet<_>>();
-    let gates = gates.into_iter().fold(Condition::any(), |any, gate| {
-        let kind = Channel.eq(gate.channel).and(SubjectKind.eq(gate.kind));
-        any.add(kind.and(Subject.eq(gate.subject.clone())))
-    });
     if gates.is_empty() {
         return Ok(Vec::new());
     }
+    // Channel by channel: those of another are none of this caller's business, and whoever holds them is not waited for.
+    let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
+    for gate in gates {
+        subjects.entry((gate.channel, gate.kind)).or_default().insert(gate.subject.clone());
+    }
+    let gates = subjects.into_iter().fold(Condition::any(), |any, ((channel, kind), subjects)| {
+        any.add(Channel.eq(channel).and(SubjectKind.eq(kind)).and(Subject.is_in(padded(subjects))))
+    });
     let mut query = recipient_gate::Entity::find()
         .filter(recipient_gate::Column::PracticeId.eq(practice))
         .filter(gates)
@@ -204,7 +207,7 @@ pub(super) async fn patients_on(
 ) -> Result<BTreeMap<String, Patient>, StoreError> {
     let mut query = patient::Entity::find()
         .filter(patient::Column::PracticeId.eq(keys.practice()))
-        .filter(patient::Column::PatientId.is_in(ids))
+        .filter(patient::Column::PatientId.is_in(padded(ids)))
         .order_by_asc(patient::Column::PatientId);
     if lock {
         query = query.lock(LockType::Share);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait, sea_query::Query};
 use uuid::Uuid;
 
-use super::{StoreError, entity::idem, tx::Tx};
+use super::{StoreError, entity::idem, rows::padded, tx::Tx};
 
 /// Notifications.
 pub(super) const NOTIFICATIONS: i16 = 1;
@@ -56,7 +56,8 @@ pub(super) fn judge(row: Option<&idem::Model>, fingerprint: &[u8; 32]) -> Prior 
 /// whose key is theirs. What the others made before is seen by a new statement.
 pub(super) async fn take_on(tx: &Tx, mut keys: Vec<Key<'_>>) -> Result<BTreeSet<Uuid>, StoreError> {
     keys.sort();
-    let rows = keys.iter().map(|key| idem::ActiveModel {
+    // A key that is named twice is taken once.
+    let rows = padded(&keys).into_iter().map(|key| idem::ActiveModel {
         practice_id: Set(key.practice.to_owned()),
         resource: Set(key.resource),
         request_id: Set(key.request_id.to_owned()),
@@ -82,7 +83,7 @@ pub(super) async fn rows_on(
     let rows = idem::Entity::find()
         .filter(idem::Column::PracticeId.eq(practice))
         .filter(idem::Column::Resource.eq(resource))
-        .filter(idem::Column::RequestId.is_in(request_ids))
+        .filter(idem::Column::RequestId.is_in(padded(request_ids)))
         .all(db)
         .await?;
     Ok(rows)

@@ -16,6 +16,7 @@ use super::{
     Store, StoreError,
     entity::{attempt, delivery},
     image::Draft,
+    rows::padded,
     tx::Tx,
 };
 use crate::{
@@ -115,7 +116,7 @@ pub(super) async fn drafts_on(
     ids: impl Iterator<Item = DeliveryId>,
 ) -> Result<BTreeMap<Uuid, Draft>, StoreError> {
     let rows = delivery::Entity::find()
-        .filter(delivery::Column::Id.is_in(ids.map(|id| id.0)))
+        .filter(delivery::Column::Id.is_in(padded(ids.map(|id| id.0))))
         .order_by_asc(delivery::Column::Id)
         .lock_exclusive()
         .all(&tx.db)
@@ -127,7 +128,7 @@ pub(super) async fn attempts_on(
     tx: &Tx,
     deliveries: impl Iterator<Item = Uuid>,
 ) -> Result<Vec<attempt::Model>, StoreError> {
-    Ok(attempt::Entity::find().filter(attempt::Column::DeliveryId.is_in(deliveries)).all(&tx.db).await?)
+    Ok(attempt::Entity::find().filter(attempt::Column::DeliveryId.is_in(padded(deliveries))).all(&tx.db).await?)
 }
 
 /// After one of these no further report is waited for.

@@ -9,6 +9,7 @@ use super::{
     StoreError,
     entity::attempt,
     evidence::{Evidence, EvidenceSource, Hearing},
+    rows::padded,
     tx::Tx,
 };
 use crate::domain::{DeliveryId, Facts, FailureReason, Scope};
@@ -57,7 +58,7 @@ pub(super) async fn named_on(tx: &Tx, tokens: Vec<Vec<u8>>) -> Result<BTreeMap<V
     if tokens.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = attempt::Entity::find().filter(attempt::Column::Token.is_in(tokens)).all(&tx.db).await?;
+    let rows = attempt::Entity::find().filter(attempt::Column::Token.is_in(padded(tokens))).all(&tx.db).await?;
     Ok(rows.into_iter().map(|row| (row.token.clone(), row)).collect())
 }
 

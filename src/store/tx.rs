@@ -8,10 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use sea_orm::{
-    ActiveModelTrait, DatabaseTransaction, EntityTrait, IdenStatic, IntoActiveModel, Iterable, ModelTrait,
-    PrimaryKeyToColumn, TransactionTrait, sea_query::OnConflict,
-};
+use sea_orm::{DatabaseTransaction, TransactionTrait};
 
 use super::{Store, StoreError, dialect::Dialect};
 use crate::domain::PracticeId;
@@ -30,48 +27,6 @@ pub(super) struct Tx {
 }
 
 impl Tx {
-    /// Inserts rows of one table, with as few statements as the number of bound values allows.
-    pub(super) async fn insert_all<M>(&self, rows: Vec<M>) -> Result<(), StoreError>
-    where
-        M: ModelTrait + IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel>,
-    {
-        for rows in self.chunks(rows) {
-            M::Entity::insert_many(rows).exec_without_returning(&self.db).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes rows of one table: those whose key is there already are replaced, which is how many rows are updated at once
-    /// in words that both databases know.
-    pub(super) async fn put_all<M>(&self, rows: Vec<M>) -> Result<(), StoreError>
-    where
-        M: ModelTrait + IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel>,
-    {
-        let keys: Vec<_> =
-            <M::Entity as EntityTrait>::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
-        let is_key =
-            |column: &<M::Entity as EntityTrait>::Column| keys.iter().any(|key| key.as_str() == column.as_str());
-        let rest = <M::Entity as EntityTrait>::Column::iter().filter(|column| !is_key(column));
-        let conflict = OnConflict::columns(keys.clone()).update_columns(rest).to_owned();
-        for rows in self.chunks(rows) {
-            M::Entity::insert_many(rows).on_conflict(conflict.clone()).exec_without_returning(&self.db).await?;
-        }
-        Ok(())
-    }
-
-    fn chunks<M>(&self, rows: Vec<M>) -> Vec<Vec<<M::Entity as EntityTrait>::ActiveModel>>
-    where
-        M: ModelTrait + IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel>,
-    {
-        let size = self.dialect.bind_limit() / <M::Entity as EntityTrait>::Column::iter().count().max(1);
-        let mut rows = rows.into_iter().map(|row| row.into_active_model().reset_all()).peekable();
-        let mut chunks = Vec::new();
-        while rows.peek().is_some() {
-            chunks.push(rows.by_ref().take(size).collect());
-        }
-        chunks
-    }
-
     /// Notes that something of `practice` changed: whoever waits for it is woken after COMMIT.
     pub(super) fn touch(&self, practice: &PracticeId) {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(practice.clone());

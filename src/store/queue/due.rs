@@ -1,6 +1,8 @@
 //! What is due, asked without taking anything: which practices have something open, and which of their classes something to
 //! do now. Neither question walks over what is finished.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -12,6 +14,7 @@ use crate::{
     store::{
         Store, StoreError,
         entity::{delivery, feed_head},
+        rows::padded,
     },
 };
 
@@ -64,7 +67,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let now = self.inner.connections.dialect.now_expr(&self.inner.time);
-        let rows = asked.iter().map(|asked| {
+        let rows = padded(asked).into_iter().map(|asked| {
             let mark = |class: Class| asked.marks.get(place(class)).copied().flatten().unwrap_or_default();
             (asked.practice.as_str(), mark(Class::Urgent), mark(Class::Normal), mark(Class::Bulk))
         });
@@ -74,9 +77,12 @@ impl Store {
             let mark = Expr::col(("asked", format!("column{}", place(class) + 2)));
             query.expr(Expr::exists(due(Expr::col(("asked", "column1")), class, mark, now.clone())));
         }
-        let mut due = Vec::new();
+        let (mut due, mut heard) = (Vec::new(), BTreeSet::new());
         for row in self.read().query_all(&query).await? {
             let practice = practice(&row.try_get_by_index::<String>(0)?)?;
+            if !heard.insert(practice.clone()) {
+                continue;
+            }
             for &class in Class::ALL {
                 if row.try_get_by_index(place(class) + 1)? {
                     due.push((practice.clone(), class));

@@ -23,6 +23,7 @@ use crate::{
         image::{Draft, IN_FLIGHT, Note},
         notifications, preferences,
         queue::{Claimed, Destination},
+        rows::padded,
         stop,
         tx::Tx,
         vault::PracticeKeys,
@@ -78,11 +79,11 @@ impl<'a> World<'a> {
         let practice = practice::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
         let settings = preferences::load(&tx.db, keys).await?.value;
         let notifications = notification::Entity::find()
-            .filter(notification::Column::Id.is_in(due.iter().map(|row| row.source_id)))
+            .filter(notification::Column::Id.is_in(padded(due.iter().map(|row| row.source_id))))
             .all(&tx.db)
             .await?;
         let contents = content::Entity::find()
-            .filter(content::Column::DeliveryId.is_in(due.iter().map(|row| row.id)))
+            .filter(content::Column::DeliveryId.is_in(padded(due.iter().map(|row| row.id))))
             .all(&tx.db)
             .await?;
         let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
