@@ -12,8 +12,8 @@ use sea_orm::{
 
 use super::{
     Store, StoreError,
-    directory::{stored_patient, stored_practice},
-    entity::{patient, practice, recipient_gate},
+    directory::stored_patient,
+    entity::{patient, recipient_gate},
     preferences,
     rows::padded,
     tx::Tx,
@@ -61,16 +61,14 @@ impl Store {
         patients: impl IntoIterator<Item = String>,
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
         let db = self.read();
-        let practice = practice::Entity::find_by_id(keys.practice()).one(db).await?;
-        let practice = Arc::new(stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value);
-        let settings = Arc::new(preferences::load(db, keys).await?.value);
-        let patients = patients_on(db, keys, patients, false).await?;
+        let (home, patients, now) =
+            tokio::try_join!(preferences::home_on(db, keys), patients_on(db, keys, patients, false), self.now())?;
+        let (practice, settings) = (Arc::new(home.0), Arc::new(home.1));
         let gate_keys: Vec<GateKey> = patients
             .values()
             .flat_map(|patient| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, patient)))
             .collect();
         let gates = gates_on(db, keys.practice(), &gate_keys, false).await?;
-        let now = self.now().await?;
         let row = |(id, patient)| {
             let gates = Channel::ALL.map(|channel| (channel, gates_of(&gates, keys, channel, &patient)));
             let (practice, settings) = (Arc::clone(&practice), Arc::clone(&settings));

@@ -16,13 +16,15 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, StoreError, entity::feed_head};
+use super::{Store, StoreError, entity::feed_head, rows::padded};
 use crate::{
     domain::{Engine, PracticeId},
     telemetry,
     wake::Wake,
 };
 
+/// Practices that one statement asks about.
+const ASKED: usize = 1_000;
 const CHANNEL: &str = "heedwell";
 const TELL: &str = "NOTIFY heedwell";
 /// The first hint goes at once, the next ones at most this often.
@@ -42,11 +44,11 @@ impl Store {
     /// [`StoreError`] when the database cannot be asked.
     pub async fn feed_heads(&self, _: &Engine, practices: &[PracticeId]) -> Result<Vec<(PracticeId, i64)>, StoreError> {
         let mut heads = Vec::with_capacity(practices.len());
-        for practices in practices.chunks(self.inner.connections.dialect.bind_limit()) {
+        for practices in practices.chunks(ASKED) {
             let rows: Vec<(String, i64)> = feed_head::Entity::find()
                 .select_only()
                 .columns([feed_head::Column::PracticeId, feed_head::Column::Seq])
-                .filter(feed_head::Column::PracticeId.is_in(practices.iter().map(PracticeId::as_str)))
+                .filter(feed_head::Column::PracticeId.is_in(padded(practices.iter().map(PracticeId::as_str))))
                 .into_tuple()
                 .all(self.read())
                 .await?;

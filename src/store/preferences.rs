@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, JoinType, QuerySelect, RelationDef};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError,
+    directory::stored_practice,
     entity::{practice, practice_settings},
     vault::{PracticeKeys, Sealed},
 };
 use crate::domain::{
-    Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, PracticeSettings,
-    Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
+    Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, Practice,
+    PracticeSettings, Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -127,7 +128,29 @@ pub(super) async fn load(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
 ) -> Result<Stored<PracticeSettings>, StoreError> {
-    match practice_settings::Entity::find_by_id(keys.practice()).one(db).await? {
+    opened(keys, practice_settings::Entity::find_by_id(keys.practice()).one(db).await?)
+}
+
+/// A practice and its settings, in one look.
+pub(super) async fn home_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+) -> Result<(Practice, PracticeSettings), StoreError> {
+    let settings: RelationDef = practice::Entity::belongs_to(practice_settings::Entity)
+        .from(practice::Column::PracticeId)
+        .to(practice_settings::Column::PracticeId)
+        .into();
+    let found = practice::Entity::find_by_id(keys.practice())
+        .join(JoinType::LeftJoin, settings)
+        .select_also(practice_settings::Entity)
+        .one(db)
+        .await?;
+    let (home, settings) = found.ok_or(StoreError::NotFound("practice"))?;
+    Ok((stored_practice(home)?.value, opened(keys, settings)?.value))
+}
+
+fn opened(keys: &PracticeKeys, row: Option<practice_settings::Model>) -> Result<Stored<PracticeSettings>, StoreError> {
+    match row {
         Some(row) => {
             let body: Body = keys.open(BODY, keys.practice().as_bytes(), &row.body_ct)?;
             Ok(Stored { value: from_body(body)?, update_time: row.update_time, revision: row.revision })

@@ -20,8 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Destination, Store, StoreError,
-    directory::stored_practice,
-    entity::{attempt, content, delivery, practice},
+    entity::{attempt, content, delivery},
     grounds,
     image::RECONCILING,
     notifications, preferences,
@@ -138,10 +137,8 @@ impl Store {
 
     /// The account over which `channel` goes now.
     pub(super) async fn account(&self, keys: &PracticeKeys, channel: Channel) -> Result<Option<Account>, StoreError> {
-        let db = self.read();
-        let home = practice::Entity::find_by_id(keys.practice()).one(db).await?;
-        let home = stored_practice(home.ok_or(StoreError::NotFound("practice"))?)?.value;
-        Ok(preferences::load(db, keys).await?.value.account(channel, &home))
+        let (home, settings) = preferences::home_on(self.read(), keys).await?;
+        Ok(settings.account(channel, &home))
     }
 
     /// Where it went, if the patient still has that number: another would be looked for in vain.

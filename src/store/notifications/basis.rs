@@ -91,16 +91,16 @@ impl Job for Ask {
 async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Basis)>, StoreError> {
     let Some((_, first)) = asks.first() else { return Ok(Vec::new()) };
     let request_ids = asks.iter().map(|(_, ask)| ask.request_id.as_str());
-    let known = idem::rows_on(store.read(), first.practice.as_str(), idem::NOTIFICATIONS, request_ids).await?;
-    let known: HashMap<String, _> = known.into_iter().map(|row| (row.request_id.clone(), row)).collect();
-    let new = asks.iter().filter(|(_, ask)| !known.contains_key(&ask.request_id));
-    let patients: Vec<String> = new.map(|(_, ask)| ask.patient.as_str().to_owned()).collect();
-    let (open, grounds) = if patients.is_empty() {
-        (OpenDeliveries::default(), BTreeMap::new())
-    } else {
-        let open = feed::open_on(store.read(), first.practice.as_str()).await?;
-        (open, store.grounds_of(&first.keys, patients).await?)
-    };
+    let patients = asks.iter().map(|(_, ask)| ask.patient.as_str().to_owned());
+    // Most keys are new: the one is not waited for before the other is asked.
+    let (known, open, grounds) = tokio::join!(
+        idem::rows_on(store.read(), first.practice.as_str(), idem::NOTIFICATIONS, request_ids),
+        feed::open_on(store.read(), first.practice.as_str()),
+        store.grounds_of(&first.keys, patients)
+    );
+    let known: HashMap<String, _> = known?.into_iter().map(|row| (row.request_id.clone(), row)).collect();
+    let all_known = asks.iter().all(|(_, ask)| known.contains_key(&ask.request_id));
+    let (open, grounds) = if all_known { (OpenDeliveries::default(), BTreeMap::new()) } else { (open?, grounds?) };
     let basis = |ask: &Ask| match idem::judge(known.get(&ask.request_id), &ask.fingerprint) {
         Prior::Same(id) => Basis::Same(NotificationId(id)),
         Prior::Other(id) => Basis::Other(NotificationId(id)),

@@ -17,8 +17,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        directory::stored_practice,
-        entity::{attempt, consent_head, content, delivery, notification, practice, recipient_gate},
+        entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds,
         image::{Draft, IN_FLIGHT, Note},
         notifications, preferences,
@@ -76,8 +75,7 @@ impl<'a> World<'a> {
         // A new statement has a new snapshot: an opt-out that was waited for is in it.
         let new = grounds::gates_on(&tx.db, keys.practice(), &wanted, in_advance).await?;
         let gates = if in_advance { old } else { new };
-        let practice = practice::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
-        let settings = preferences::load(&tx.db, keys).await?.value;
+        let (practice, settings) = preferences::home_on(&tx.db, keys).await?;
         let notifications = notification::Entity::find()
             .filter(notification::Column::Id.is_in(padded(due.iter().map(|row| row.source_id))))
             .all(&tx.db)
@@ -91,7 +89,7 @@ impl<'a> World<'a> {
             keys,
             turn,
             store,
-            practice: stored_practice(practice.ok_or(StoreError::NotFound("practice"))?)?.value,
+            practice,
             settings,
             patients,
             gates,
