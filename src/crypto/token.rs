@@ -195,6 +195,109 @@ mod tests {
         assert_ne!(random_token(), random_token());
     }
 
+    /// A token, with what it was minted for.
+    #[derive(Clone, Debug)]
+    struct Minted {
+        purpose: Purpose,
+        practice: String,
+        payload: Vec<u8>,
+    }
+
+    impl Minted {
+        fn token(&self) -> String {
+            key().mint(self.purpose, &self.practice, &self.payload)
+        }
+
+        fn opens(&self, token: &str) -> Option<Vec<u8>> {
+            key().open(self.purpose, &self.practice, token)
+        }
+    }
+
+    fn minted() -> impl Strategy<Value = Minted> {
+        let payload = prop_oneof![
+            any::<u64>().prop_map(|position| position.to_be_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..40)
+        ];
+        (prop::sample::select(ALL.to_vec()), "[a-c]{0,3}", payload).prop_map(|(purpose, practice, payload)| Minted {
+            purpose,
+            practice,
+            payload,
+        })
+    }
+
+    /// What somebody makes of two tokens that they hold.
+    #[derive(Clone, Debug)]
+    enum Forgery {
+        /// Bytes of the one are changed.
+        Change(Vec<(usize, u8)>),
+        /// The beginning of the one, the end of the other.
+        Splice(usize, usize),
+        /// The payload of the one under the seal of the other.
+        Reseal,
+        /// Something is left out.
+        Cut(usize, usize),
+        /// Something is put in.
+        Insert(usize, Vec<u8>),
+    }
+
+    fn forgery() -> impl Strategy<Value = Forgery> {
+        prop_oneof![
+            prop::collection::vec((any::<usize>(), 1..=u8::MAX), 1..4).prop_map(Forgery::Change),
+            (any::<usize>(), any::<usize>()).prop_map(|(one, other)| Forgery::Splice(one, other)),
+            Just(Forgery::Reseal),
+            (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Forgery::Cut(from, to)),
+            (any::<usize>(), prop::collection::vec(any::<u8>(), 1..20))
+                .prop_map(|(at, more)| Forgery::Insert(at, more)),
+        ]
+    }
+
+    impl Forgery {
+        fn of(&self, one: &[u8], other: &[u8]) -> Vec<u8> {
+            let mut bytes = one.to_vec();
+            let place = |at: &usize, len: usize| at % (len + 1);
+            match self {
+                Self::Change(changes) => changes.iter().for_each(|(at, by)| bytes[at % one.len()] ^= by),
+                Self::Splice(head, tail) => {
+                    bytes.truncate(place(head, one.len()));
+                    bytes.extend(&other[place(tail, other.len())..]);
+                }
+                Self::Reseal => {
+                    bytes.truncate(one.len() - MAC_LEN);
+                    bytes.extend(&other[other.len() - MAC_LEN..]);
+                }
+                Self::Cut(from, to) => {
+                    let (from, to) = (place(from, one.len()), place(to, one.len()));
+                    bytes.drain(from.min(to)..from.max(to));
+                }
+                Self::Insert(at, more) => {
+                    drop(bytes.splice(place(at, one.len())..place(at, one.len()), more.iter().copied()))
+                }
+            }
+            bytes
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn a_token_is_good_for_what_it_was_minted_for_and_for_nothing_else(one in minted(), other in minted()) {
+            prop_assert_eq!(one.opens(&one.token()), Some(one.payload.clone()));
+            let same = one.purpose == other.purpose && one.practice == other.practice;
+            prop_assert_eq!(one.opens(&other.token()), same.then_some(other.payload));
+        }
+
+        #[test]
+        fn nothing_that_is_made_of_two_tokens_opens(one in minted(), other in minted(), forgery in forgery()) {
+            let [first, second] = [&one, &other].map(|minted| from_base64url(&minted.token()).unwrap());
+            let forged = forgery.of(&first, &second);
+            // Nothing was changed, or the other one is what came out.
+            prop_assume!(forged != first && forged != second);
+            prop_assert_eq!(one.opens(&base64url(&forged)), None);
+            prop_assert_eq!(other.opens(&base64url(&forged)), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_refused_without_a_panic(text in ".{0,60}") {

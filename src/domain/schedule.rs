@@ -33,6 +33,8 @@ impl Expiry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -48,5 +50,29 @@ mod tests {
         assert_eq!(Expiry { visit_time: Some(hour(2)), ..usual }.of(first), hour(2));
         assert_eq!(Expiry { visit_time: Some(hour(2)), ..asked }.of(first), hour(2));
         assert_eq!(Expiry { visit_time: Some(hour(20)), ..usual }.of(first), hour(12));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn nothing_outlives_its_visit_nor_what_was_asked_for(
+            first in 0..4_000_000_000_i64,
+            asked in prop::option::of(0..4_000_000_000_i64),
+            visit in prop::option::of(0..4_000_000_000_i64),
+            share in any::<bool>(),
+            later in 0..1_000_000_i64,
+        ) {
+            let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+            let expiry = Expiry { asked: asked.map(at), visit_time: visit.map(at), share };
+            let end = expiry.of(at(first));
+            let usual = at(first) + TimeDelta::hours(if share { 24 } else { 12 });
+            prop_assert!(expiry.visit_time.is_none_or(|visit| end <= visit));
+            prop_assert!(end <= expiry.asked.unwrap_or(usual));
+            prop_assert!([expiry.asked, expiry.visit_time, Some(usual)].contains(&Some(end)), "an end of its own: {end}");
+            // Sent again by staff, it has as long as before, or what is left of what it was given.
+            let again = expiry.of(at(first + later));
+            prop_assert!(again >= end && again <= end + TimeDelta::seconds(later));
+        }
     }
 }

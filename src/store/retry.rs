@@ -145,6 +145,8 @@ fn in_doubt(row: &delivery::Model, attempts: &[attempt::Model]) -> bool {
         |attempt: &attempt::Model| attempt.verdict.is_none_or(|verdict| verdict == Known::Unknown.number());
     row.state == DeliveryState::Unconfirmed.number()
         || row.flags & POSSIBLE_DUPLICATE != 0
+        // A mail that was delivered, and came back after that.
+        || Facts::from_bits(row.facts).may_have_arrived()
         || attempts.iter().any(unanswered)
 }
 

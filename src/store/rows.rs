@@ -7,8 +7,7 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn,
-    Statement,
+    ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn, Statement,
     sea_query::{Expr, OnConflict, Query, Value, Values},
 };
 

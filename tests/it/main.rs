@@ -6,5 +6,6 @@
 mod architecture;
 mod e2e;
 mod migrations;
+mod model;
 mod store;
 mod support;

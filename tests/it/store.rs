@@ -7,7 +7,7 @@ mod claims;
 mod doubts;
 mod evidence;
 mod feeds;
-mod given;
+pub(crate) mod given;
 mod groups;
 mod links;
 mod lists;
@@ -23,6 +23,5 @@ mod retries;
 mod settlements;
 mod turns;
 mod voids;
-mod walk;
 
 use crate::support::{TestStore, on_both};

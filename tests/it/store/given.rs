@@ -61,7 +61,7 @@ pub(super) fn settings() -> PracticeSettings {
     }
 }
 
-pub(super) fn phone(text: &str) -> PhoneNumber {
+pub(crate) fn phone(text: &str) -> PhoneNumber {
     PhoneNumber::parse(text, "US").unwrap()
 }
 
@@ -69,7 +69,7 @@ pub(super) fn email(text: &str) -> EmailAddress {
     EmailAddress::parse(text).unwrap()
 }
 
-pub(super) fn patient(id: &str) -> Patient {
+pub(crate) fn patient(id: &str) -> Patient {
     Patient {
         id: id.parse().unwrap(),
         first_name: Phi::new("Maria".into()),
@@ -85,7 +85,7 @@ pub(super) fn patient(id: &str) -> Patient {
 }
 
 /// Stores a practice that can send over every channel, with patient `maria`.
-pub(super) async fn ready_practice(t: &TestStore, id: &str) -> Scope {
+pub(crate) async fn ready_practice(t: &TestStore, id: &str) -> Scope {
     let scope = t.scope(id);
     t.store.practice_put(&scope, practice(id), None).await.unwrap();
     t.store.settings_put(&scope, settings(), 0).await.unwrap();
@@ -95,25 +95,25 @@ pub(super) async fn ready_practice(t: &TestStore, id: &str) -> Scope {
 
 /// A request, as the service would prepare it.
 #[derive(Clone)]
-pub(super) struct Order {
-    pub(super) request_id: String,
-    pub(super) patient: &'static str,
-    pub(super) kind: Kind,
-    pub(super) channels: ChannelSet,
-    pub(super) urgent: bool,
-    pub(super) security: bool,
-    pub(super) reference: String,
-    pub(super) text: String,
-    pub(super) schedule_time: Option<DateTime<Utc>>,
-    pub(super) lasts: TimeDelta,
-    pub(super) default_expiry: bool,
-    pub(super) visit_time: Option<DateTime<Utc>>,
-    pub(super) links: Vec<NewLink>,
+pub(crate) struct Order {
+    pub(crate) request_id: String,
+    pub(crate) patient: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) channels: ChannelSet,
+    pub(crate) urgent: bool,
+    pub(crate) security: bool,
+    pub(crate) reference: String,
+    pub(crate) text: String,
+    pub(crate) schedule_time: Option<DateTime<Utc>>,
+    pub(crate) lasts: TimeDelta,
+    pub(crate) default_expiry: bool,
+    pub(crate) visit_time: Option<DateTime<Utc>>,
+    pub(crate) links: Vec<NewLink>,
 }
 
 impl Order {
     /// A reminder to `maria` over `channels`, to go at once.
-    pub(super) fn new(request_id: &str, channels: &[Channel]) -> Self {
+    pub(crate) fn new(request_id: &str, channels: &[Channel]) -> Self {
         Self {
             request_id: request_id.into(),
             patient: "maria",
@@ -132,7 +132,7 @@ impl Order {
     }
 
     /// Decides and renders.
-    pub(super) async fn prepare(&self, t: &TestStore, scope: &Scope) -> NewNotification {
+    pub(crate) async fn prepare(&self, t: &TestStore, scope: &Scope) -> NewNotification {
         let row = t.store.grounds(scope, &self.patient.parse().unwrap()).await.unwrap();
         let not_before = self.schedule_time.unwrap_or(row.now);
         let expire_time = not_before + self.lasts;
@@ -253,7 +253,7 @@ pub(super) async fn practices_due(t: &TestStore) -> Vec<PracticeId> {
 }
 
 /// How an attempt ended.
-pub(super) fn settlement(claimed: &Claimed, verdict: Verdict) -> Settlement {
+pub(crate) fn settlement(claimed: &Claimed, verdict: Verdict) -> Settlement {
     Settlement {
         practice: claimed.practice.clone(),
         id: claimed.id,
@@ -275,16 +275,16 @@ pub(super) async fn settle_all(t: &TestStore, ended: Vec<Settlement>) {
     }
 }
 
-pub(super) fn accepted(provider_ref: &str) -> Verdict {
+pub(crate) fn accepted(provider_ref: &str) -> Verdict {
     Verdict::Accepted { provider_ref: Some(provider_ref.into()), status: "queued".into(), sms_segments: Some(1) }
 }
 
-pub(super) fn unknown() -> Verdict {
+pub(crate) fn unknown() -> Verdict {
     Verdict::Unknown { code: "timeout".into() }
 }
 
 /// What Twilio reports of a message.
-pub(super) fn receipt(claimed: &Claimed, facts: Facts) -> Receipt {
+pub(crate) fn receipt(claimed: &Claimed, facts: Facts) -> Receipt {
     let lost = facts.any(Facts::UNDELIVERED);
     Receipt {
         token: claimed.token,

@@ -8,7 +8,6 @@ use std::{
         Mutex,
         atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
 };
 
 use chrono::TimeDelta;
@@ -17,7 +16,7 @@ use heedwell::{
     domain::{Channel, DeliveryFilter, DeliveryState, Facts, FailureReason, Kind, Look, Patient, Verdict},
     store::{Claimed, NewLink, NewRetry, Receipt, StoreError},
 };
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::{
     given::{
@@ -27,26 +26,6 @@ use super::{
     *,
 };
 use crate::support::Backend;
-
-/// Waits until a statement of this database waits for a lock. SQLite has one writer and shows no queue.
-async fn somebody_waits(t: &TestStore) {
-    if t.home.backend == Backend::Sqlite {
-        return;
-    }
-    let other = t.home.raw().await;
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let waiting = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        loop {
-            tick.tick().await;
-            let row = other.query_one_raw(Statement::from_string(other.get_database_backend(), query)).await.unwrap();
-            if row.unwrap().try_get_by_index::<i64>(0).unwrap() > 0 {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
-}
 
 async fn run(raw: &DatabaseConnection, statement: &str) {
     raw.execute_unprepared(statement).await.unwrap();
@@ -62,7 +41,7 @@ on_both! {
             let gate = format!("channel = 3 AND subject_kind = {subject_kind}");
             run(&t.raw, &format!("UPDATE recipient_gate SET consent = 2 WHERE {gate}")).await;
             let opt_out = async {
-                somebody_waits(t).await;
+                t.somebody_waits().await;
                 run(&t.raw, "COMMIT").await;
             };
             let (claimed, ()) = join(claim(t, &scope, 10), opt_out).await;

@@ -350,6 +350,22 @@ on_both! {
         assert!(delivery(t, &scope, new.id).await.possible_duplicate);
     }
 
+    async fn mail_that_came_back_after_it_was_delivered_is_sent_again_with_a_flag(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mut news = Vec::new();
+        for (request_id, words) in [("r1", vec![Facts::DELIVERED, Facts::BOUNCED]), ("r2", vec![Facts::BOUNCED])] {
+            let claimed = claimed(t, &scope, request_id, Channel::Email).await;
+            settle(t, &claimed, accepted(&claimed.callback_token())).await;
+            for facts in words {
+                report(t, &scope, &claimed, facts).await;
+            }
+            assert_eq!(delivery(t, &scope, claimed.id).await.state, DeliveryState::Failed);
+            news.push(retry(t, &scope, &format!("again-{request_id}"), claimed.id).await.possible_duplicate);
+            claim_one(t, &scope).await;
+        }
+        assert_eq!(news, [true, false]);
+    }
+
     async fn a_failure_that_came_while_it_is_still_handed_over_is_flagged(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;

@@ -164,6 +164,28 @@ impl TestStore {
         self.rows(query).await[0].try_get_by_index(0).unwrap()
     }
 
+    /// Waits until a statement of this database waits for a lock. SQLite has one writer and shows no queue.
+    pub(crate) async fn somebody_waits(&self) {
+        if self.home.backend == Backend::Sqlite {
+            return;
+        }
+        let other = self.home.raw().await;
+        let query =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                tick.tick().await;
+                let statement = Statement::from_string(other.get_database_backend(), query);
+                let row = other.query_one_raw(statement).await.unwrap();
+                if row.unwrap().try_get_by_index::<i64>(0).unwrap() > 0 {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    }
+
     pub(crate) async fn practices(&self) -> Vec<PracticeId> {
         let rows = self.rows("SELECT practice_id FROM practice ORDER BY practice_id").await;
         rows.iter().map(|row| row.try_get_by_index::<String>(0).unwrap().parse().unwrap()).collect()
