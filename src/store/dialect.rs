@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
+    future::ready,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +18,8 @@ use sea_orm::{
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
+
+use sqlx::Connection;
 
 use super::Settings;
 use crate::clock::SharedClock;
@@ -212,6 +215,11 @@ async fn sqlite(url: &str) -> Result<Connections, OpenError> {
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .statement_cache_capacity(STATEMENTS)
+        });
+        // SQLite ends a transaction by itself when the disk is full. The ROLLBACK then finds nothing to end, and sqlx would
+        // believe for ever that the connection is in a transaction.
+        options.map_sqlx_sqlite_pool_opts(|pool| {
+            pool.before_acquire(|connection, _| Box::pin(ready(Ok(!connection.is_in_transaction()))))
         });
         Database::connect(options).await.map_err(OpenError::Unreachable)
     };

@@ -16,6 +16,7 @@ use super::{
     },
     *,
 };
+use crate::support::{Backend, run};
 
 on_both! {
     async fn what_was_accepted_is_there_at_once(t: &TestStore) {
@@ -247,4 +248,21 @@ on_both! {
         Order::new("r1", &[Channel::Sms]).accept(t, &other).await;
         assert_eq!(listener.any().await.as_ref(), Some(other.practice()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_sqlite_ends_by_itself_shuts_nobody_out() {
+    run(Backend::Sqlite, async |t| {
+        let scope = ready_practice(t, NORTH).await;
+        // As a full disk does.
+        t.execute("CREATE TRIGGER ends BEFORE INSERT ON notification BEGIN SELECT RAISE(ROLLBACK, 'ended'); END").await;
+        let new = Order::new("key", &[Channel::Sms]).prepare(t, &scope).await;
+        for _ in 0..2 {
+            assert!(t.store.notification_accept(&scope, new.clone()).await.is_err());
+        }
+        t.execute("DROP TRIGGER ends").await;
+        let accepted = t.store.notification_accept(&scope, new).await.unwrap();
+        assert!(matches!(accepted, Accepted::New(_)), "{accepted:?}");
+    })
+    .await;
 }
