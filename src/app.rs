@@ -117,18 +117,19 @@ impl App {
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
+        let admission = Admission::new(store.clone(), config.admission);
         let services = grpc::Services {
             verifier: Arc::new(verifier),
             notify: Notify::new(
                 store.clone(),
-                Admission::new(config.admission),
+                admission.clone(),
                 clock.clone(),
                 fingerprints.clone(),
                 tokens.clone(),
                 &public_url,
             ),
             watch: watch.clone(),
-            directory: Directory::new(store.clone(), Pages::new(fingerprints.clone(), tokens.clone())),
+            directory: Directory::new(store.clone(), admission, Pages::new(fingerprints.clone(), tokens.clone())),
             preferences: Preferences::new(store.clone(), public_url.clone()),
         };
         let (health, server) = grpc::Server::new(services);

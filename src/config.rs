@@ -21,7 +21,9 @@ use crate::{
     ports::Tls,
     providers,
     service::{admission, watch},
-    store, telemetry,
+    store,
+    store::Reserve,
+    telemetry,
 };
 
 pub use env::Env;
@@ -71,7 +73,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 20] = [
+pub const VARIABLES: [&str; 21] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -89,6 +91,7 @@ pub const VARIABLES: [&str; 20] = [
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
     "HEEDWELL_MAX_OPEN_DELIVERIES",
+    "HEEDWELL_DISK_RESERVE_MIB",
     "HEEDWELL_DRAIN_SECONDS",
     "HEEDWELL_LOG_FORMAT",
     "RUST_LOG",
@@ -269,7 +272,15 @@ fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults
     }
     // A call may begin 15 s after its claim and take 30 s; a lease that ends before would be taken over in mid-call.
     let lease = Duration::from_secs(60);
-    store::Settings { database_url, migrate, sms_regions, lease, connections: 16, hints: true }
+    let reserve = disk_reserve(env, faults);
+    store::Settings { database_url, migrate, sms_regions, lease, connections: 16, hints: true, reserve }
+}
+
+fn disk_reserve(env: &Env, faults: &mut Faults) -> Reserve {
+    const NAME: &str = "HEEDWELL_DISK_RESERVE_MIB";
+    let bytes = env.number(NAME, 8..=1 << 20, 256, faults) << 20;
+    let percent = if env.text(NAME).is_some() { 0 } else { Reserve::default().percent };
+    Reserve { bytes, percent }
 }
 
 fn sms_rate(env: &Env, faults: &mut Faults) -> SmsRate {

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{domain::Engine, store::Store};
 
+/// How often the disk is looked at.
+const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often expired leases are looked for, at least: a takeover is promised within this and the lease.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often parked reports are looked for.
@@ -24,6 +26,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 pub async fn run(store: Store, engine: Engine, stop: CancellationToken) {
     let duties = async {
         tokio::join!(
+            every("disk", TEND_EVERY, || store.disk_tend(&engine)),
             every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, || forget::run_once(&store, &engine)),

@@ -8,6 +8,7 @@ mod counts;
 mod deliveries;
 mod dialect;
 mod directory;
+mod disk;
 mod entity;
 mod error;
 mod evidence;
@@ -46,6 +47,7 @@ pub use counts::Counts;
 pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};
 pub use directory::{PatientPage, PatientQuery};
+pub use disk::Reserve;
 pub use error::StoreError;
 pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
@@ -82,6 +84,8 @@ pub struct Settings {
     pub connections: u32,
     /// Whether replicas tell each other of changes at once. Without it they look.
     pub hints: bool,
+    /// How much of the disk of a SQLite file is kept for what was accepted (`HEEDWELL_DISK_RESERVE_MIB`).
+    pub reserve: Reserve,
 }
 
 impl fmt::Debug for Settings {
@@ -91,6 +95,7 @@ impl fmt::Debug for Settings {
             .field("migrate", &self.migrate)
             .field("sms_regions", &self.sms_regions)
             .field("lease", &self.lease)
+            .field("reserve", &self.reserve)
             .finish_non_exhaustive()
     }
 }

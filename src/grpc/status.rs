@@ -22,6 +22,8 @@ const DOMAIN: &str = "heedwell.v1";
 const LONGEST_MESSAGE: usize = 512;
 /// When to try again while the database is out of reach.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// When to try again while the disk is nearly full.
+const STORAGE_RETRY: Duration = Duration::from_secs(5);
 /// When to try again on a connection whose calls all wait: an answer takes milliseconds.
 const CONNECTION_RETRY: Duration = Duration::from_millis(100);
 
@@ -109,7 +111,7 @@ const fn kind(error: &Error) -> (Code, ErrorReason) {
         Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
-        Error::StoreUnavailable(_) => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        Error::StoreUnavailable(_) | Error::StorageFull => (Code::Unavailable, ErrorReason::StoreUnavailable),
         Error::WatchStalled => (Code::Unavailable, ErrorReason::WatchStalled),
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
@@ -161,6 +163,10 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
                 tracing::warn!(error = %telemetry::chain(cause), "the database is out of reach");
             }
             details.set_retry_info(Some(STORE_RETRY));
+            HashMap::new()
+        }
+        Error::StorageFull => {
+            details.set_retry_info(Some(STORAGE_RETRY));
             HashMap::new()
         }
         Error::Internal(cause) => {

@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use crate::{domain::Class, service::Error, store::OpenDeliveries};
+use crate::{
+    domain::Class,
+    service::Error,
+    store::{OpenDeliveries, Store},
+};
 
 /// When to try again when a practice has too much open: a backlog is not gone in a moment.
 const BACKLOG_RETRY: Duration = Duration::from_secs(10);
@@ -19,14 +23,23 @@ pub struct Settings {
 /// Lets in what there is room for.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    store: Store,
     settings: Settings,
 }
 
 impl Admission {
-    /// Within `settings`.
+    /// To `store`, within `settings`.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
-        Self { settings }
+    pub const fn new(store: Store, settings: Settings) -> Self {
+        Self { store, settings }
+    }
+
+    /// Whether the database's disk has room for anything new. What was accepted needs the rest of it.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub(super) fn room(&self) -> Result<(), Error> {
+        if self.store.has_room() { Ok(()) } else { Err(Error::StorageFull) }
     }
 
     /// Whether a practice that has this open may have more of `class`. What others accept at the same moment is not counted

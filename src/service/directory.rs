@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Patient, PatientId, Phi, Practice, Scope, Stored},
-    service::{Error, pages::Pages},
+    service::{Error, admission::Admission, pages::Pages},
     store::{PatientPage, PatientQuery, Store, StoreError},
 };
 
@@ -33,14 +33,15 @@ pub struct PatientListPage {
 #[derive(Clone, Debug)]
 pub struct Directory {
     store: Store,
+    admission: Admission,
     pages: Pages,
 }
 
 impl Directory {
     /// Over `store`.
     #[must_use]
-    pub const fn new(store: Store, pages: Pages) -> Self {
-        Self { store, pages }
+    pub const fn new(store: Store, admission: Admission, pages: Pages) -> Self {
+        Self { store, admission, pages }
     }
 
     /// Stores a practice, replacing what was there. `etag`, if given, must match.
@@ -69,6 +70,7 @@ impl Directory {
     /// # Errors
     /// `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn patients_put(&self, scope: &Scope, patients: Vec<Patient>) -> Result<(i32, i32), Error> {
+        self.admission.room()?;
         // Two writers may bring the same new patient at the same moment: the second then finds it there.
         let put = match self.store.patients_put(scope, patients.clone()).await {
             Err(StoreError::Conflict { .. }) => self.store.patients_put(scope, patients).await,

@@ -97,6 +97,9 @@ pub enum Error {
     /// `STORE_UNAVAILABLE`.
     #[error("the database is out of reach; try again")]
     StoreUnavailable(#[source] Option<StoreError>),
+    /// `STORE_UNAVAILABLE`, by ourselves: what is left of the disk is needed for what was accepted.
+    #[error("the storage is nearly full and nothing new is accepted; try again")]
+    StorageFull,
     /// `WATCH_STALLED`.
     #[error("the client took nothing from the stream for too long; resume from the last cursor")]
     WatchStalled,

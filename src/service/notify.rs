@@ -159,6 +159,7 @@ impl Notify {
                 Basis::Other(id) => return Err(Error::request_id_reused("notification", id)),
                 Basis::NoPatient => return Err(Error::not_found("patient", &order.patient)),
                 Basis::Grounds { grounds, open } => {
+                    self.admission.room()?;
                     self.admission.backlog(open, Class::of_one(order.priority == Priority::Urgent))?;
                     *grounds
                 }
@@ -206,6 +207,8 @@ impl Notify {
     /// # Errors
     /// `NOT_FOUND`, `REQUEST_ID_REUSED`, `STATE_FORBIDS`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn retry(&self, scope: &Scope, order: RetryOrder) -> Result<Resent, Error> {
+        // A repeat of what was accepted is told the same, and may be made again.
+        self.admission.room()?;
         let RetryOrder { request_id, delivery } = order;
         let fingerprint = self.fingerprints.fingerprint(delivery.0.as_bytes());
         let retry = NewRetry { request_id, fingerprint, delivery };

@@ -21,7 +21,10 @@ use sea_orm::{
 
 use sqlx::Connection;
 
-use super::Settings;
+use super::{
+    Settings,
+    disk::{Disk, Reserve},
+};
 use crate::clock::SharedClock;
 
 /// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
@@ -88,6 +91,8 @@ pub(super) struct Connections {
     pub(super) dialect: Dialect,
     /// How replicas reach each other; unset where there can be no other.
     pub(super) hints: Option<HintOptions>,
+    /// The disk that is ours to watch; unset where it is another server's.
+    pub(super) disk: Option<Disk>,
     /// Held for as long as the process uses the SQLite file.
     pub(super) _lock: Option<File>,
 }
@@ -183,7 +188,7 @@ impl Time {
 
 pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenError> {
     match Dialect::of(&settings.database_url)? {
-        Dialect::Sqlite => sqlite(&settings.database_url).await,
+        Dialect::Sqlite => sqlite(&settings.database_url, settings.reserve).await,
         Dialect::Postgres => postgres(settings).await,
     }
 }
@@ -201,7 +206,7 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
     options
 }
 
-async fn sqlite(url: &str) -> Result<Connections, OpenError> {
+async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = Path::new(path.split('?').next().unwrap_or(path));
     let lock = lock(path)?;
@@ -224,7 +229,8 @@ async fn sqlite(url: &str) -> Result<Connections, OpenError> {
         Database::connect(options).await.map_err(OpenError::Unreachable)
     };
     let (write, read) = (open(1).await?, open(4).await?);
-    let connections = Connections { write, read, dialect: Dialect::Sqlite, hints: None, _lock: Some(lock) };
+    let disk = Some(Disk::of(path, reserve));
+    let connections = Connections { write, read, dialect: Dialect::Sqlite, hints: None, disk, _lock: Some(lock) };
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
     expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
     expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
@@ -263,7 +269,7 @@ async fn postgres(settings: &Settings) -> Result<Connections, OpenError> {
         expect(&write, &format!("SHOW {name}"), name, if in_memory { "off" } else { "on" }).await?;
     }
     let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
-    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, hints, _lock: None })
+    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, hints, disk: None, _lock: None })
 }
 
 /// A hint is worth nothing after a crash, so that nobody waits for the disk on its behalf.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::error::DatabaseError;
 
 /// A store operation failed; nothing of it was written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,19 +52,45 @@ impl From<DbErr> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether SQLite could not write: its disk is full, or it cannot say more than that writing failed.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        let Self::Busy(error) = self else { return false };
+        database(error).is_some_and(|error| matches!(sqlite(error), Some(IO_ERROR | FULL)))
+    }
+}
+
+const IO_ERROR: i32 = 10;
+const FULL: i32 = 13;
+
 /// Conditions that pass by themselves: a lock or statement that timed out, a deadlock, a restarting server, a full disk.
 fn is_transient(error: &DbErr) -> bool {
-    let (DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return false };
-    let sea_orm::RuntimeErr::SqlxError(error) = cause else { return false };
-    match error.as_ref() {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // PostgreSQL: lock not available, query cancelled, deadlock, shutdown, starting up, out of space, idle too long in
-            // a transaction. SQLite: busy, locked, I/O error, full, and their longer forms, whose low byte is the same.
-            let sqlite = if code.len() < 5 { code.parse::<i32>().ok().map(|code| code & 0xff) } else { None };
-            ["55P03", "57014", "40P01", "57P01", "57P02", "57P03", "53100", "25P03"].contains(&code.as_ref())
-                || matches!(sqlite, Some(5 | 6 | 10 | 13))
-        }),
+    // PostgreSQL: lock not available, query cancelled, deadlock, shutdown, starting up, out of space, idle too long in a
+    // transaction. SQLite: busy, locked, I/O error, full.
+    const POSTGRES: [&str; 8] = ["55P03", "57014", "40P01", "57P01", "57P02", "57P03", "53100", "25P03"];
+    match (database(error), error) {
+        (Some(error), _) => {
+            let known = error.code().is_some_and(|code| POSTGRES.contains(&code.as_ref()));
+            known || matches!(sqlite(error), Some(5 | 6 | IO_ERROR | FULL))
+        }
+        (None, DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) => {
+            use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls};
+            matches!(error.as_ref(), Io(_) | PoolTimedOut | PoolClosed | Tls(_))
+        }
         _ => false,
     }
+}
+
+/// What the database itself said.
+fn database(error: &DbErr) -> Option<&dyn DatabaseError> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return None;
+    };
+    error.as_database_error()
+}
+
+/// SQLite's code without what makes it longer; PostgreSQL's have five characters.
+fn sqlite(error: &dyn DatabaseError) -> Option<i32> {
+    let code = error.code()?;
+    if code.len() < 5 { code.parse::<i32>().ok().map(|code| code & 0xff) } else { None }
 }

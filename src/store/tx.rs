@@ -42,27 +42,41 @@ impl Store {
     {
         let store = self.clone();
         let task = self.inner.tasks.spawn(async move {
-            let inner = &store.inner;
-            let dialect = inner.connections.dialect;
-            let db = inner.connections.write.begin_with_options(dialect.transaction()).await?;
-            let now = dialect.now(&db, &inner.time).await?;
-            let tx = Tx {
-                db,
-                now,
-                dialect,
-                touched: Mutex::default(),
-                #[cfg(feature = "mutants")]
-                aside: inner.connections.write.clone(),
-            };
-            // An error drops the transaction, which rolls it back.
-            let value = work(&tx).await?;
-            tx.db.commit().await?;
-            failpoint!("F11");
-            for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                inner.wake.practice(&practice);
+            let done = store.transact(work).await;
+            if let (Err(error), Some(disk)) = (&done, &store.inner.connections.disk)
+                && error.is_for_want_of_room()
+            {
+                // For the next one: whoever must write tries again.
+                disk.let_go();
             }
-            Ok(value)
+            done
         });
         task.await.map_err(|_| StoreError::Abandoned)?
+    }
+
+    async fn transact<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send,
+    {
+        let inner = &self.inner;
+        let dialect = inner.connections.dialect;
+        let db = inner.connections.write.begin_with_options(dialect.transaction()).await?;
+        let now = dialect.now(&db, &inner.time).await?;
+        let tx = Tx {
+            db,
+            now,
+            dialect,
+            touched: Mutex::default(),
+            #[cfg(feature = "mutants")]
+            aside: inner.connections.write.clone(),
+        };
+        // An error drops the transaction, which rolls it back.
+        let value = work(&tx).await?;
+        tx.db.commit().await?;
+        failpoint!("F11");
+        for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            inner.wake.practice(&practice);
+        }
+        Ok(value)
     }
 }

@@ -51,6 +51,7 @@ fn each_error_has_the_code_and_the_details_of_the_contract() {
     let watches = Error::TooManyWatches { limit: 100 };
     check(watches, (Code::ResourceExhausted, "TOO_MANY_WATCHES", &["limit"], &["QuotaFailure"]));
     check(Error::StoreUnavailable(None), (Code::Unavailable, "STORE_UNAVAILABLE", &[], &["RetryInfo"]));
+    check(Error::StorageFull, (Code::Unavailable, "STORE_UNAVAILABLE", &[], &["RetryInfo"]));
     check(Error::WatchStalled, (Code::Unavailable, "WATCH_STALLED", &[], &[]));
     check(Error::Internal("secret".into()), (Code::Internal, "INTERNAL", &["incident_id"], &[]));
 }

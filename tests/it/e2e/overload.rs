@@ -4,20 +4,23 @@ use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Channel, NotificationInput, SendNotificationRequest, batch_send_notifications_response::batch_result::Outcome,
-        notification_input::Priority,
+        BatchPutPatientsRequest, Channel, NotificationInput, RetryDeliveryRequest, SendNotificationRequest,
+        batch_send_notifications_response::batch_result::Outcome, notification_input::Priority,
     },
+    store::Reserve,
 };
+use sea_orm::{ConnectionTrait, Statement};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
     batch::{item, send_all},
     cancels::cancel,
-    given::{new_key, practice, practice_named, reminder, request, token, try_send},
-    seen::{everything, metadata, refused},
+    given::{PHONE, new_key, patient, practice, practice_named, reminder, request, token, try_send},
+    seen::{delivery, everything, mails, metadata, refused, settled, state},
 };
-use crate::support::app::{Caller, TestApp, on_a_server};
+use crate::support::app::{ACME, Caller, LIMIT, TestApp, on_a_server};
 
 /// Something that stays open: it is not due before an hour has passed.
 fn later(t: &TestApp) -> NotificationInput {
@@ -74,5 +77,84 @@ on_a_server! {
             cancel(t, &id).await;
         }
         assert!(!try_send(t, "one-more", later(t)).await.unwrap().replayed);
+    }
+}
+
+/// Checks that something new was refused for want of room, and that it says when to come back.
+fn no_room<T>(result: Result<T, Status>) {
+    let status = refused(result, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+}
+
+/// A full disk, as PostgreSQL tells of it (53100), in front of what `event` does to `table`. How often it was met is counted.
+async fn fills_up(t: &TestApp, table: &str, event: &str) {
+    t.execute("CREATE SEQUENCE IF NOT EXISTS met").await;
+    t.execute(
+        "CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM nextval(''met''); RAISE EXCEPTION USING ERRCODE = ''53100'', MESSAGE = ''no space left''; END'",
+    )
+    .await;
+    t.execute(&format!("CREATE TRIGGER no_space BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION no_space()"))
+        .await;
+}
+
+on_a_server! {
+    sqlite:
+    async fn on_a_disk_that_is_nearly_full_nothing_new_is_accepted_and_the_rest_goes_on(t: &mut TestApp) {
+        practice(t).await;
+        let accepted = try_send(t, "before", later(t)).await.unwrap().notification.unwrap();
+        let other = try_send(t, &new_key(), later(t)).await.unwrap().notification.unwrap();
+        // More than any disk has.
+        t.restart_with(|config| config.store.reserve = Reserve { bytes: 1 << 60, percent: 0 }).await;
+        no_room(try_send(t, "new", reminder(t, "pat", &[Channel::InApp])).await);
+        let retry = RetryDeliveryRequest {
+            practice_id: ACME.into(),
+            request_id: new_key(),
+            delivery_id: accepted.deliveries[0].delivery_id.clone(),
+        };
+        no_room(t.staff().retry_delivery(retry).await);
+        let patients = vec![patient("new", "new@example.com", PHONE)];
+        let put = BatchPutPatientsRequest { practice_id: ACME.into(), patients };
+        no_room(t.caller(Role::Directory).directory.batch_put_patients(put).await);
+
+        assert_eq!(everything(t).await.len(), 4, "reads go on");
+        assert!(try_send(t, "before", later(t)).await.unwrap().replayed, "it was accepted, whatever there is room for now");
+        assert_eq!(cancel(t, &other.notification_id).await.cancelled_deliveries, 2);
+        t.advance(TimeDelta::hours(2));
+        settled(t, &accepted.deliveries, ["SENT", "DELIVERED"]).await;
+
+        t.restart_with(|_| ()).await;
+        assert!(!try_send(t, "new", reminder(t, "pat", &[Channel::InApp])).await.unwrap().replayed);
+    }
+}
+
+on_a_server! {
+    postgres:
+    async fn while_postgres_has_no_space_accepts_are_refused_and_outcomes_are_kept_until_it_has(t: &mut TestApp) {
+        practice(t).await;
+        fills_up(t, "notification", "INSERT").await;
+        let input = reminder(t, "pat", &[Channel::Email]);
+        no_room(try_send(t, "key", input.clone()).await);
+        t.execute("DROP TRIGGER no_space ON notification").await;
+
+        // The mail goes, and what became of it cannot be written.
+        fills_up(t, "attempt", "UPDATE").await;
+        let sent = try_send(t, "key", input).await.unwrap();
+        assert!(!sent.replayed, "nothing was kept of what was refused");
+        let raw = t.home.raw().await;
+        let met = async || {
+            let row = raw.query_one_raw(Statement::from_string(raw.get_database_backend(), "SELECT last_value FROM met"));
+            row.await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
+        };
+        let several = async { while met().await < 4 {} };
+        timeout(LIMIT, several).await.expect("it is tried again and again");
+        let deliveries = sent.notification.unwrap().deliveries;
+        assert_eq!(state(&delivery(t, &deliveries[0].delivery_id).await), "PENDING");
+        t.execute("DROP TRIGGER no_space ON attempt").await;
+        let [sent] = settled(t, &deliveries, ["SENT"]).await;
+        assert_eq!((sent.attempts, mails(t, "pat@example.com").len()), (1, 1), "it went once");
+        t.execute("DROP FUNCTION no_space").await;
+        t.execute("DROP SEQUENCE met").await;
+        raw.close().await.unwrap();
     }
 }

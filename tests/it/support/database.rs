@@ -7,7 +7,7 @@ use heedwell::{
     clock::{Clock, ManualClock},
     crypto::KeyFile,
     domain::{Engine, PracticeId, Scope},
-    store::{OpenError, Settings, Store, Time},
+    store::{OpenError, Reserve, Settings, Store, Time},
     wake::Wake,
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
@@ -71,6 +71,7 @@ impl Home {
             lease: Duration::from_secs(60),
             connections: 16,
             hints: true,
+            reserve: Reserve::default(),
         }
     }
 

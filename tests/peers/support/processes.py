@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,12 @@ class Process:
 class Server(Process):
     """`heedwell serve` with a data folder, ports and a database of its own, all kept over restarts."""
 
-    def __init__(self, name: str, folder: Path, database: str | None, settings: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, database: str | None, settings: dict[str, str], within: Sequence[str] = ()
+    ) -> None:
         super().__init__(name, folder)
+        # A command that runs another one, where the server is to be.
+        self.within = within
         self.grpc_address = f"127.0.0.1:{free_port()}"
         self.http_address = f"127.0.0.1:{free_port()}"
         # What must never be seen in the log; whoever enters private data adds it.
@@ -158,7 +163,7 @@ class Server(Process):
 
     def spawn_again(self) -> None:
         """Starts it, and leaves the waiting to others."""
-        self.spawn([binary(), "serve", "--migrate"], self.env)
+        self.spawn([*self.within, binary(), "serve", "--migrate"], self.env)
 
     def ready(self) -> bool:
         try:
@@ -172,7 +177,7 @@ class Server(Process):
 
     def token(self, *roles: str, practice: str, subject: str = "peers", ttl: str = "1h") -> str:
         """A bearer token from the local signing key, as an operator would get one."""
-        command = [binary(), "token", "--practice", practice, "--subject", subject, "--ttl", ttl]
+        command = [*self.within, binary(), "token", "--practice", practice, "--subject", subject, "--ttl", ttl]
         for role in roles:
             command += ["--role", role]
         done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
