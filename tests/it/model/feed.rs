@@ -36,7 +36,7 @@ impl Reader {
         let count = i64::try_from(page.changes.len()).unwrap();
         assert_eq!(page.position, self.position + count, "positions have no gap");
         for (position, change) in (self.position..).zip(page.changes) {
-            seen.take(usize::try_from(position).unwrap(), change.clone());
+            seen.take(usize::try_from(position).unwrap(), change);
         }
         // What was applied is kept every other time only, so that going back repeats something.
         if page.position % 2 == 0 {
@@ -58,7 +58,7 @@ impl Reader {
         let mut steps = watch.start(scope.clone(), false, request).await.unwrap();
         let head = store.feed_head(scope).await.unwrap();
         let first = next(&mut steps).await;
-        assert!(first.changes().next().is_none(), "the first step is a checkpoint");
+        assert_eq!(first.changes().count(), 0, "the first step is a checkpoint");
         assert_eq!(reached(&first, &tokens, practice), self.kept, "and says nothing of what was not sent");
         self.position = self.kept;
         while self.position < head {
@@ -66,8 +66,8 @@ impl Reader {
             let reached = reached(&step, &tokens, practice);
             let count = i64::try_from(step.changes().count()).unwrap();
             assert_eq!(reached, self.position + count, "everything up to a cursor has been sent");
-            for (position, change) in (self.position..).zip(step.changes()) {
-                seen.take(usize::try_from(position).unwrap(), change.clone());
+            for (position, change) in (self.position..).zip(step.changes().cloned()) {
+                seen.take(usize::try_from(position).unwrap(), change);
             }
             self.position = reached;
         }
@@ -90,7 +90,7 @@ impl Reader {
 
 async fn next(steps: &mut (impl StreamExt<Item = Result<Step, heedwell::service::Error>> + Unpin)) -> Step {
     let step = tokio::time::timeout(Duration::from_secs(20), steps.next()).await;
-    step.expect("a step comes at once").unwrap().unwrap()
+    step.unwrap().unwrap().unwrap()
 }
 
 /// The position that a step's cursor stands for.

@@ -160,8 +160,10 @@ pub(super) enum Step {
         fate: Fate,
         arrives: bool,
     },
+    /// Maybe while a callback about the same comes in.
     Settle {
         which: Index,
+        word: Option<Word>,
     },
     /// Every replica says all that it has heard, at once.
     SettleTogether,

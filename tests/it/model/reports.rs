@@ -32,7 +32,7 @@ pub(super) struct Waiting {
 
 impl Call {
     /// What the provider says of it.
-    fn reported(&mut self, word: Word) -> Receipt {
+    pub(super) fn reported(&mut self, word: Word) -> Receipt {
         let mail = self.claimed.channel == Channel::Email;
         if word == Word::AfterAll {
             self.arrives = !mail;

@@ -60,7 +60,8 @@ fn work() -> impl Strategy<Value = Step> {
             .prop_map(|(replica, fate, arrives)| Step::Work { replica, fate, arrives }),
         6 => (any::<Index>(), fate, prop::bool::weighted(0.7))
             .prop_map(|(which, fate, arrives)| Step::Call { which, fate, arrives }),
-        3 => any::<Index>().prop_map(|which| Step::Settle { which }),
+        3 => (any::<Index>(), prop::option::weighted(0.3, word()))
+            .prop_map(|(which, word)| Step::Settle { which, word }),
         1 => Just(Step::SettleTogether),
         2 => any::<Index>().prop_map(|which| Step::Repeat { which }),
         2 => (replica, prop::bool::weighted(0.2)).prop_map(|(replica, all)| {
@@ -69,9 +70,12 @@ fn work() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn word() -> impl Strategy<Value = Word> {
+    select(vec![Word::Queued, Word::Sent, Word::End, Word::End, Word::AfterAll])
+}
+
 fn afterwards() -> impl Strategy<Value = Step> {
     let replica = 0..REPLICAS;
-    let word = select(vec![Word::Queued, Word::Sent, Word::End, Word::End, Word::AfterAll]);
     let sight = prop_oneof![
         4 => Just(Sight::Truth),
         3 => Just(Sight::Lagging),
@@ -85,7 +89,7 @@ fn afterwards() -> impl Strategy<Value = Step> {
         1 => 40_000..90_000_u64,
     ];
     prop_oneof![
-        9 => (any::<Index>(), word, replica.clone(), 1..4_usize, prop::bool::weighted(0.15))
+        9 => (any::<Index>(), word(), replica.clone(), 1..4_usize, prop::bool::weighted(0.15))
             .prop_map(|(which, word, replica, times, parks)| Step::Report { which, word, replica, times, parks }),
         2 => (replica.clone(), prop::bool::weighted(0.3)).prop_map(|(replica, stray)| {
             if stray { Step::Stray { replica } } else { Step::RetryParked { replica } }

@@ -18,14 +18,14 @@ impl World {
     /// After each step.
     pub(super) async fn keeps_its_promises(&mut self, plan: &Plan) {
         let now = self.deliveries().await;
-        // P1, P2: each key made one thing, and all of it is there.
+        // Each key made one thing, and all of it is there.
         assert_eq!(self.made.len(), plan.orders.len());
         let count = self.t.number("SELECT count(*) FROM notification").await;
         assert_eq!(usize::try_from(count).unwrap(), plan.orders.len(), "creates are distinct keys");
         for id in self.known.keys() {
             assert!(now.contains_key(id), "an accepted delivery is missing");
         }
-        // P5: no state goes back, and a revision means a change.
+        // No state goes back, and a revision means a change.
         for (id, delivery) in &now {
             if let Some(before) = self.known.get(id) {
                 assert!(rank(delivery) >= rank(before), "{before:?} became {delivery:?}");
@@ -35,7 +35,7 @@ impl World {
             self.is_skipped_for_a_reason(plan, delivery);
         }
         self.evidence_counts(&now);
-        // P7: one change in the feed for each revision.
+        // One change in the feed for each revision.
         let changes: i64 = now.values().map(|delivery| delivery.revision).sum();
         assert_eq!(self.t.store.feed_head(&self.scope).await.unwrap(), changes);
         (self.known, self.before) = (now, plan.clone());
@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    /// P1: what was accepted is not dropped without cause.
+    /// What was accepted is not dropped without cause.
     fn is_skipped_for_a_reason(&self, plan: &Plan, delivery: &Delivery) {
         let known = self.known.get(&delivery.id).is_some_and(|before| before.state == DeliveryState::Skipped);
         if delivery.state != DeliveryState::Skipped || known {
@@ -74,7 +74,7 @@ impl World {
         assert!(right, "skipped without cause: {delivery:?}");
     }
 
-    /// P3, P6: what was reported, answered or found is shown, in whatever order it came, and flags what was sent since.
+    /// What was reported, answered or found is shown, in whatever order it came, and flags what was sent since.
     fn evidence_counts(&self, now: &BTreeMap<DeliveryId, Delivery>) {
         for (id, facts) in &self.evidence {
             let delivery = &now[id];
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// P3: no attempt is called a definite no, or absent, that the provider took, and none is called taken that it did not.
+    /// No attempt is called a definite no, or absent, that the provider took, and none is called taken that it did not.
     async fn attempts_are_judged_rightly(&self) {
         let rows = self.t.rows("SELECT token, verdict, provider_ref FROM attempt").await;
         let verdicts: BTreeMap<Vec<u8>, (Option<i16>, String)> = rows

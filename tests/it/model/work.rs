@@ -1,16 +1,16 @@
 //! What workers do: call and settle.
 
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use heedwell::{
     domain::{DeliveryId, Facts, FailureReason, Verdict},
-    store::{Claimed, Settlement},
+    store::{Applied, Claimed, Settlement},
 };
 use proptest::sample::Index;
 
 use super::{
     claims::address_of,
-    plan::{Fate, Hold, Plan},
+    plan::{Fate, Hold, Plan, Word},
     world::{World, pick},
 };
 use crate::store::given::{accepted, settlement, unknown};
@@ -87,11 +87,19 @@ impl World {
         }
     }
 
-    pub(super) async fn settle_one(&mut self, which: &Index) {
+    pub(super) async fn settle_one(&mut self, which: &Index, word: Option<Word>) {
         let ready = self.places(Call::waits_to_be_said);
-        if let Some(place) = pick(which, &ready) {
-            self.say(vec![place]).await;
-        }
+        let Some(place) = pick(which, &ready) else { return };
+        let Some(word) = word.filter(|_| self.calls[place].taken) else { return self.say(vec![place]).await };
+        let receipt = self.calls[place].reported(word);
+        let (call, facts) = (&self.calls[place], receipt.facts);
+        let store = &self.replicas[call.replica];
+        let settle = store.settle(&self.t.engine, call.settlement().unwrap());
+        let (settled, applied) = join(settle, store.receipt_apply(&self.scope, receipt)).await;
+        settled.unwrap();
+        assert_ne!(applied.unwrap(), Applied::UnknownToken);
+        self.said(place).await;
+        self.know(self.calls[place].claimed.id, facts);
     }
 
     pub(super) async fn settle_together(&mut self) {
@@ -138,11 +146,10 @@ impl World {
 
     /// Settles these, each by the replica that heard it, all at once.
     async fn say(&mut self, places: Vec<usize>) {
-        let ended = places.iter().filter_map(|place| {
+        let settlements = places.iter().filter_map(|place| {
             let call = &self.calls[*place];
             Some(self.replicas[call.replica].settle(&self.t.engine, call.settlement()?))
         });
-        let settlements: Vec<_> = ended.collect();
         for settled in join_all(settlements).await {
             settled.unwrap();
         }

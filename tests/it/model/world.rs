@@ -135,7 +135,7 @@ impl World {
             Step::ClaimTogether { limit } => self.claim_together(plan, *limit).await,
             Step::Work { replica, fate, arrives } => self.work(plan, *replica, *fate, *arrives).await,
             Step::Call { which, fate, arrives } => self.call_one(which, *fate, *arrives),
-            Step::Settle { which } => self.settle_one(which).await,
+            Step::Settle { which, word } => self.settle_one(which, *word).await,
             Step::SettleTogether => self.settle_together().await,
             Step::Repeat { which } => self.repeat(which).await,
             Step::Report { which, word, replica, times, parks } => {
