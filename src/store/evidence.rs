@@ -290,8 +290,8 @@ fn contradicts(before: &attempt::Model, evidence: &Evidence) -> bool {
 }
 
 /// Gives the attempt the provider's id. Proof takes it from an attempt that has it by a look at the list alone: two equal
-/// texts to one number may have been taken for each other. What that one's delivery shows cannot be taken back; it is named
-/// to the operator.
+/// texts to one number may have been taken for each other. What another delivery shows by it cannot be taken back, and is
+/// named to the operator. Between two attempts of one delivery nothing shown was wrong, but the patient may have both.
 fn bind(hearing: &mut Hearing, key: Key, evidence: &Evidence, now: DateTime<Utc>) {
     let Hearing { drafts, attempts, findings, .. } = hearing;
     let Some(row) = attempts.get(key) else { return };
@@ -309,22 +309,31 @@ fn bind(hearing: &mut Hearing, key: Key, evidence: &Evidence, now: DateTime<Utc>
         return;
     }
     if let Some(holder) = attempts.holder(provider, wanted) {
-        findings.contradictions.push(key.0);
-        let taken = attempts.get(holder).is_some_and(is_proved) || !evidence.source.proves();
-        if taken {
+        let of_another = holder.0 != key.0;
+        let kept = attempts.get(holder).is_some_and(is_proved) || !evidence.source.proves();
+        if of_another || kept {
+            findings.contradictions.push(key.0);
+        }
+        if kept {
             return;
         }
-        findings.contradictions.push(holder.0);
+        if of_another {
+            findings.contradictions.push(holder.0);
+        }
         if let Some(loser) = attempts.get_mut(holder) {
             loser.provider_ref.clear();
-            // What a look concluded does not hold any more.
+            // What a look concluded does not hold any more, and what was heard of the message is the other's.
             loser.verdict = Some(Known::Unknown.number());
+            loser.facts = Facts::NONE.bits();
         }
         if let Some(loser) = drafts.get_mut(&holder.0) {
             loser.row.poll_at = None;
             let note = Note {
                 attempt: holder.1,
-                ..Note::new(Author::system(), "The message found for it was another's: whether it arrived is unknown.")
+                ..Note::new(
+                    Author::system(),
+                    "The message found for it was another attempt's: whether it arrived is unknown.",
+                )
             };
             loser.note(note, now);
             show_ref(loser, attempts);

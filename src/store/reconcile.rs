@@ -188,8 +188,9 @@ impl Store {
         Ok(bound.into_iter().collect())
     }
 
-    /// The other attempts to the same address whose message is not known by its id, and that did not end in a definite no.
-    /// Read it after the provider's list: whoever made a message of that list wrote the intent before.
+    /// The attempts of other deliveries to the same address whose message is not known by its id, and that did not end in a
+    /// definite no. A message of one of its own earlier attempts is the delivery's as well. Read it after the provider's list:
+    /// whoever made a message of that list wrote the intent before.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
@@ -203,17 +204,14 @@ impl Store {
         let rows = attempt::Entity::find()
             .filter(attempt::Column::PracticeId.eq(doubt.practice.as_str()))
             .filter(attempt::Column::AddressBi.eq(doubt.address_bi.clone()))
+            .filter(attempt::Column::DeliveryId.ne(doubt.id.0))
             .filter(attempt::Column::Provider.eq(Provider::Twilio as i16))
             .filter(attempt::Column::ProviderRef.eq(""))
             .filter(attempt::Column::IntentAt.lte(doubt.ended_at + around))
             .filter(ended)
             .all(self.read())
             .await?;
-        let mut rows: Vec<_> = rows
-            .into_iter()
-            .filter(|row| (row.delivery_id, row.n) != (doubt.id.0, doubt.attempt))
-            .filter(|row| row.verdict != Some(Known::No.number()))
-            .collect();
+        let mut rows: Vec<_> = rows.into_iter().filter(|row| row.verdict != Some(Known::No.number())).collect();
         let keys = self.keys(&doubt.practice).await?;
         let texts = content::Entity::find()
             .filter(content::Column::DeliveryId.is_in(rows.iter().map(|row| row.delivery_id)))

@@ -283,6 +283,20 @@ on_both! {
         assert_eq!((doubt.attempt, doubt.inquiry.looks, doubt.inquiry.resent), (2, 0, false));
     }
 
+    async fn an_earlier_attempt_of_its_own_is_no_rival(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let first = claimed(t, &scope, "r1", Channel::Sms).await;
+        settle(t, &first, unknown()).await;
+        look_twice(t, &Look::Absent).await;
+        let second = claim_one(t, &scope).await;
+        settle(t, &second, unknown()).await;
+        t.advance(20);
+        let doubt = one_doubt(t).await;
+        assert!(t.store.rivals(&t.engine, &doubt).await.unwrap().is_empty());
+        claimed(t, &scope, "r2", Channel::Sms).await;
+        assert_eq!(t.store.rivals(&t.engine, &doubt).await.unwrap().len(), 1, "to the same number");
+    }
+
     async fn several_candidates_are_closed_unconfirmed(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;

@@ -337,7 +337,7 @@ on_both! {
             // What was shown cannot be taken back; it is named, and its own report still finds it.
             assert_eq!((loser.state, loser.provider_message_id.as_str()), (DeliveryState::Sent, ""));
             let line = timeline(t, &scope, wrong.id).await.pop().unwrap();
-            assert!(line.detail.starts_with("The message found for it was another's"), "{}", line.detail);
+            assert!(line.detail.starts_with("The message found for it was another attempt's"), "{}", line.detail);
             assert_eq!(t.number("SELECT count(*) FROM attempt WHERE verdict = 3 AND provider_ref = ''").await, 1);
             apply(t, &scope, receipt(&wrong, &format!("{sid}-own"), "delivered", "")).await;
             let own = delivery(t, &scope, wrong.id).await;
@@ -348,6 +348,30 @@ on_both! {
         }
         assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), 0);
         assert_eq!(t.number("SELECT count(*) FROM attempt WHERE verdict IS NULL").await, 0);
+    }
+
+    async fn an_id_that_passes_between_attempts_of_one_delivery_contradicts_nothing(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let first = claimed(t, &scope, "r1", Channel::Sms).await;
+        settle(t, &first, unknown()).await;
+        look_twice(t, &Look::Absent).await;
+        let second = claim_one(t, &scope).await;
+        settle(t, &second, unknown()).await;
+        t.advance(20);
+        let doubt = t.store.doubts_due(&t.engine, 10).await.unwrap().remove(0);
+        let found = Look::Found { provider_ref: "SM1".into(), status: "sent".into(), code: String::new(), failure: None };
+        t.store.doubt_settle(&t.engine, &doubt, found, Facts::SENT_TO_CARRIER, 0.0).await.unwrap();
+        let seen = delivery(t, &scope, first.id).await;
+        assert_eq!((seen.state, seen.provider_message_id.as_str()), (DeliveryState::Sent, "SM1"));
+        assert!(!seen.possible_duplicate, "the list had one message of the two attempts");
+
+        apply(t, &scope, receipt(&first, "SM1", "delivered", "")).await;
+        let told = delivery(t, &scope, first.id).await;
+        assert_eq!((told.state, told.provider_message_id.as_str()), (DeliveryState::Delivered, "SM1"));
+        assert!(told.possible_duplicate, "what the second attempt made was seen by nobody");
+        assert_eq!(t.number("SELECT count(*) FROM attempt WHERE provider_ref = 'SM1' AND n = 1").await, 1);
+        let counts = t.store.counts();
+        assert_eq!((counts.evidence_contradicts, counts.duplicates_proven), (0, 0));
     }
 
     async fn what_a_look_found_and_another_got_meanwhile_is_left_to_that_one(t: &TestStore) {
