@@ -149,29 +149,32 @@ impl Notify {
     pub async fn send(&self, scope: &Scope, order: Order) -> Result<Sent, Error> {
         failpoint!("F1");
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
-        // A replay is answered before anything else is looked at: what was valid then may be out of date now.
-        let grounds =
-            match self.store.notification_basis(scope, &order.request_id, &fingerprint, &order.patient).await? {
-                Basis::Same(id) => {
-                    let notification = self.store.notification_get(scope, id).await?;
-                    return Ok(Sent { notification, replayed: true });
-                }
-                Basis::Other(id) => return Err(Error::request_id_reused("notification", id)),
-                Basis::NoPatient => return Err(Error::not_found("patient", &order.patient)),
-                Basis::Grounds { grounds, open } => {
-                    self.admission.room()?;
-                    self.admission.backlog(open, Class::of_one(order.priority == Priority::Urgent))?;
-                    *grounds
-                }
-            };
-        let new = self.prepare(order, grounds, fingerprint).await?;
-        let accepted = self.store.notification_accept(scope, new).await?;
+        let request_id = order.request_id.clone();
+        let accepted = match self.accept(scope, order, fingerprint).await {
+            Ok(accepted) => accepted,
+            // A repeat is told what it was told, though what was valid then may be out of date now, and there may be no room
+            // for anything new.
+            Err(refusal) => match self.store.notification_prior(scope, &request_id, &fingerprint).await {
+                Ok(Some(before)) => before,
+                _ => return Err(refusal),
+            },
+        };
         failpoint!("F3");
         match accepted {
             Accepted::New(notification) => Ok(Sent { notification, replayed: false }),
             Accepted::Replayed(notification) => Ok(Sent { notification, replayed: true }),
             Accepted::KeyReused(id) => Err(Error::request_id_reused("notification", id)),
         }
+    }
+
+    /// Accepts an order for which there are grounds and room.
+    async fn accept(&self, scope: &Scope, order: Order, fingerprint: [u8; 32]) -> Result<Accepted, Error> {
+        let Basis { grounds, open } = self.store.notification_basis(scope, &order.patient).await?;
+        let grounds = grounds.ok_or_else(|| Error::not_found("patient", &order.patient))?;
+        self.admission.room()?;
+        self.admission.backlog(open, Class::of_one(order.priority == Priority::Urgent))?;
+        let new = self.prepare(order, grounds, fingerprint).await?;
+        Ok(self.store.notification_accept(scope, new).await?)
     }
 
     /// Accepts several notifications, each on its own; results are in the order of the orders.

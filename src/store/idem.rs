@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait, sea_query::Query};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QueryTrait, sea_query::Query};
 use uuid::Uuid;
 
 use super::{StoreError, entity::idem, rows::padded, tx::Tx};
@@ -38,17 +38,12 @@ pub(super) enum Prior {
 impl Key<'_> {
     /// What the key made before.
     pub(super) async fn prior_on(&self, db: &impl ConnectionTrait) -> Result<Prior, StoreError> {
-        let rows = rows_on(db, self.practice, self.resource, std::iter::once(self.request_id)).await?;
-        Ok(judge(rows.first(), self.fingerprint))
-    }
-}
-
-/// What a key that `row` took, if any did, says to a request with that fingerprint.
-pub(super) fn judge(row: Option<&idem::Model>, fingerprint: &[u8; 32]) -> Prior {
-    match row {
-        None => Prior::None,
-        Some(row) if row.fingerprint == fingerprint => Prior::Same(row.resource_id),
-        Some(row) => Prior::Other(row.resource_id),
+        let key = (self.practice.to_owned(), self.resource, self.request_id.to_owned());
+        Ok(match idem::Entity::find_by_id(key).one(db).await? {
+            None => Prior::None,
+            Some(row) if row.fingerprint == self.fingerprint => Prior::Same(row.resource_id),
+            Some(row) => Prior::Other(row.resource_id),
+        })
     }
 }
 
@@ -71,20 +66,4 @@ pub(super) async fn take_on(tx: &Tx, mut keys: Vec<Key<'_>>) -> Result<BTreeSet<
         .to_owned();
     let taken = tx.db.query_all(&insert).await?;
     Ok(taken.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
-}
-
-/// The rows of those `request_ids` of a practice that are taken.
-pub(super) async fn rows_on(
-    db: &impl ConnectionTrait,
-    practice: &str,
-    resource: i16,
-    request_ids: impl Iterator<Item = &str>,
-) -> Result<Vec<idem::Model>, StoreError> {
-    let rows = idem::Entity::find()
-        .filter(idem::Column::PracticeId.eq(practice))
-        .filter(idem::Column::Resource.eq(resource))
-        .filter(idem::Column::RequestId.is_in(padded(request_ids)))
-        .all(db)
-        .await?;
-    Ok(rows)
 }

@@ -7,10 +7,12 @@ mod sealed;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use uuid::Uuid;
 
 use super::{
     NewLink, Store, StoreError,
     entity::{delivery, delivery_event, notification},
+    idem::{self, Key},
     image,
 };
 use crate::domain::{
@@ -18,6 +20,7 @@ use crate::domain::{
     NotificationId, Patient, PatientId, Scope,
 };
 pub(super) use accept::Accept;
+use accept::accepted_before_on;
 pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, unpack};
@@ -129,6 +132,26 @@ impl Store {
     pub async fn notification_accept(&self, scope: &Scope, new: NewNotification) -> Result<Accepted, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         self.inner.accepts.enter(self, Accept { scope: scope.clone(), keys, new }).await
+    }
+
+    /// What the key `request_id` made before, as it is now; unset when it is new.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn notification_prior(
+        &self,
+        scope: &Scope,
+        request_id: &str,
+        fingerprint: &[u8; 32],
+    ) -> Result<Option<Accepted>, StoreError> {
+        let key = Key {
+            practice: scope.practice().as_str(),
+            resource: idem::NOTIFICATIONS,
+            request_id,
+            fingerprint,
+            makes: Uuid::nil(),
+        };
+        accepted_before_on(self.read(), scope, key).await
     }
 
     /// Reads a notification with its deliveries.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType};
 use uuid::Uuid;
 
 use super::{
@@ -90,11 +90,20 @@ async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, S
 
 /// What the key made before, by this request or by another.
 async fn repeated_on(tx: &Tx, job: &Accept) -> Result<Accepted, StoreError> {
-    match job.key().prior_on(&tx.db).await? {
-        Prior::Same(id) => Ok(Accepted::Replayed(record_on(&tx.db, &job.scope, NotificationId(id)).await?)),
-        Prior::Other(id) => Ok(Accepted::KeyReused(NotificationId(id))),
-        Prior::None => Err(StoreError::Corrupt("idem")),
-    }
+    accepted_before_on(&tx.db, &job.scope, job.key()).await?.ok_or(StoreError::Corrupt("idem"))
+}
+
+/// What `key` made before, as it is now.
+pub(super) async fn accepted_before_on(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    key: idem::Key<'_>,
+) -> Result<Option<Accepted>, StoreError> {
+    Ok(match key.prior_on(db).await? {
+        Prior::Same(id) => Some(Accepted::Replayed(record_on(db, scope, NotificationId(id)).await?)),
+        Prior::Other(id) => Some(Accepted::KeyReused(NotificationId(id))),
+        Prior::None => None,
+    })
 }
 
 /// Stores notifications whose keys are theirs; records are in their order.

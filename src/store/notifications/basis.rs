@@ -1,36 +1,19 @@
-//! What a send begins with: what its key made before, or else the grounds of the decision; read for several callers at once.
+//! What a send begins with: the grounds of its decision, read for several callers at once.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    domain::{NotificationId, PatientId, PracticeId, Scope},
-    store::{
-        GroundsRow, OpenDeliveries, Store, StoreError, feed,
-        idem::{self, Prior},
-        lane::Job,
-        vault::PracticeKeys,
-    },
+    domain::{PatientId, PracticeId, Scope},
+    store::{GroundsRow, OpenDeliveries, Store, StoreError, feed, lane::Job, vault::PracticeKeys},
 };
 
 /// What a send begins with.
 #[derive(Debug)]
-pub enum Basis {
-    /// The key made this before, by the same request.
-    Same(NotificationId),
-    /// The key made this before, by another request.
-    Other(NotificationId),
-    /// The key is new.
-    Grounds {
-        /// What is known of the patient.
-        grounds: Box<GroundsRow>,
-        /// How much of the practice is open.
-        open: OpenDeliveries,
-    },
-    /// The key is new, and the practice has no such patient.
-    NoPatient,
+pub struct Basis {
+    /// What is known of the patient; unset when the practice has no such patient.
+    pub grounds: Option<GroundsRow>,
+    /// How much of the practice is open.
+    pub open: OpenDeliveries,
 }
 
 /// One question for the basis of a send.
@@ -38,30 +21,17 @@ pub enum Basis {
 pub(in crate::store) struct Ask {
     practice: PracticeId,
     keys: Arc<PracticeKeys>,
-    request_id: String,
-    fingerprint: [u8; 32],
     patient: PatientId,
 }
 
 impl Store {
-    /// What a notification to `patient` under the key `request_id` begins with.
+    /// What a notification to `patient` begins with.
     ///
     /// # Errors
     /// NotFound when there is no such practice.
-    pub async fn notification_basis(
-        &self,
-        scope: &Scope,
-        request_id: &str,
-        fingerprint: &[u8; 32],
-        patient: &PatientId,
-    ) -> Result<Basis, StoreError> {
-        let ask = Ask {
-            practice: scope.practice().clone(),
-            keys: self.keys(scope.practice()).await?,
-            request_id: request_id.to_owned(),
-            fingerprint: *fingerprint,
-            patient: patient.clone(),
-        };
+    pub async fn notification_basis(&self, scope: &Scope, patient: &PatientId) -> Result<Basis, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let ask = Ask { practice: scope.practice().clone(), keys, patient: patient.clone() };
         self.inner.asks.enter(self, ask).await
     }
 }
@@ -90,24 +60,11 @@ impl Job for Ask {
 /// Answers the questions of one practice, each with its place.
 async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Basis)>, StoreError> {
     let Some((_, first)) = asks.first() else { return Ok(Vec::new()) };
-    let request_ids = asks.iter().map(|(_, ask)| ask.request_id.as_str());
     let patients = asks.iter().map(|(_, ask)| ask.patient.as_str().to_owned());
-    // Most keys are new: the one is not waited for before the other is asked.
-    let (known, open, grounds) = tokio::join!(
-        idem::rows_on(store.read(), first.practice.as_str(), idem::NOTIFICATIONS, request_ids),
+    let (open, grounds) = tokio::try_join!(
         feed::open_on(store.read(), first.practice.as_str()),
         store.grounds_of(&first.keys, patients)
-    );
-    let known: HashMap<String, _> = known?.into_iter().map(|row| (row.request_id.clone(), row)).collect();
-    let all_known = asks.iter().all(|(_, ask)| known.contains_key(&ask.request_id));
-    let (open, grounds) = if all_known { (OpenDeliveries::default(), BTreeMap::new()) } else { (open?, grounds?) };
-    let basis = |ask: &Ask| match idem::judge(known.get(&ask.request_id), &ask.fingerprint) {
-        Prior::Same(id) => Basis::Same(NotificationId(id)),
-        Prior::Other(id) => Basis::Other(NotificationId(id)),
-        Prior::None => match grounds.get(ask.patient.as_str()) {
-            Some(row) => Basis::Grounds { grounds: Box::new(row.clone()), open },
-            None => Basis::NoPatient,
-        },
-    };
+    )?;
+    let basis = |ask: &Ask| Basis { grounds: grounds.get(ask.patient.as_str()).cloned(), open };
     Ok(asks.iter().map(|(place, ask)| (*place, basis(ask))).collect())
 }

@@ -13,8 +13,8 @@ use heedwell::{
         Source, Verdict,
     },
     store::{
-        Accepted, Applied, Asked, Basis, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification,
-        NotificationRecord, Receipt, Settlement, Turn,
+        Accepted, Applied, Asked, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification, NotificationRecord,
+        Receipt, Settlement, Turn,
     },
 };
 use uuid::Uuid;
@@ -206,11 +206,10 @@ pub(super) async fn known(
     request_id: &str,
     fingerprint: [u8; 32],
 ) -> Option<Result<NotificationId, NotificationId>> {
-    match t.store.notification_basis(scope, request_id, &fingerprint, &"maria".parse().unwrap()).await.unwrap() {
-        Basis::Same(id) => Some(Ok(id)),
-        Basis::Other(id) => Some(Err(id)),
-        Basis::Grounds { .. } => None,
-        Basis::NoPatient => panic!("maria is there"),
+    match t.store.notification_prior(scope, request_id, &fingerprint).await.unwrap()? {
+        Accepted::Replayed(record) => Some(Ok(record.id)),
+        Accepted::KeyReused(id) => Some(Err(id)),
+        Accepted::New(_) => panic!("nothing is accepted by asking"),
     }
 }
 
