@@ -10,7 +10,7 @@ compile_error!("failpoints and mutants are for test builds: no release may have 
 /// broadcast;) F5 claimed, not committed; F6 committed, no call begun; F7 connected; F8 the request is written, no answer yet;
 /// F9 answered, not settled; F10 deliveries are changed, but not the feed; F11 any COMMIT, before its hint; F12 a parked report is taken;
 /// F13 a report is applied, not answered; F14 what stops messages is committed, not answered. `gates` is between the locks of
-/// gates and their last reading.
+/// gates and their last reading, `feed` between the numbering of changes and their COMMIT.
 macro_rules! failpoint {
     ($point:literal) => {{
         #[cfg(feature = "failpoints")]

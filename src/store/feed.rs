@@ -77,6 +77,7 @@ pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), Store
     let mut rows = Vec::new();
     for (practice, changes) in practices {
         let mut seq = advance_on(tx, &practice, &changes).await?;
+        failpoint!("feed");
         for Change { image, previous_state, .. } in changes {
             let Some(delivery) = image else { continue };
             seq += 1;

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,10 +20,12 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc  # noqa: E402
 import oracle  # noqa: E402
 from clients import CLIENTS, Clients  # noqa: E402
+from deaths import Deaths  # noqa: E402
+from holds import hold, overlap  # noqa: E402
 from journal import Journal, entries  # noqa: E402
 from messages import PATIENTS  # noqa: E402
 from mutants import MUTANTS, SHORT, Mutant  # noqa: E402
-from profiles import POINTS, PROFILES, TIMES, Action, Profile, actions, jobs, points  # noqa: E402
+from profiles import ANYWHERE, POINTS, PROFILES, TIMES, Action, Profile, actions, jobs, points  # noqa: E402
 from reports import Parker, Reporter  # noqa: E402
 from stops import Stopper, race  # noqa: E402
 from support.contract import ROOT, notify, types  # noqa: E402
@@ -35,8 +36,6 @@ from world import World  # noqa: E402
 OPEN = (types.DELIVERY_STATE_PENDING, types.DELIVERY_STATE_UNCONFIRMED)
 # So many notifications are read one by one at the end, and so many cursors are tried out.
 _READS, _PROBES, _PROBE = 2_000, 24, 150
-# A point that nobody reaches within so many seconds is not where it should be.
-_REACHED = 60
 # Sends for each death at a point: more are permitted than that many only when it is reached late.
 _SENDS_FOR_A_DEATH = 100
 
@@ -50,8 +49,7 @@ class Run:
         self._chance = random.Random(f"{seed} plan")
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, int] = {}
-        self._points: dict[str, int] = {}
-        self._unreached: list[str] = []
+        self._deaths: Deaths | None = None
         self._began = 0.0
 
     def play(self) -> dict[str, Any]:
@@ -74,8 +72,8 @@ class Run:
             "counts": self._counts,
             "seconds": {name: round(seconds, 1) for name, seconds in self._seconds.items()},
             "leaks": leaks[:5],
-            "points": self._points,
-            "unreached": self._unreached,
+            "points": self._deaths.points if self._deaths else {},
+            "unreached": self._deaths.unreached if self._deaths else [],
             **({"mutant": self._settings["HEEDWELL_TEST_MUTANT"]} if "HEEDWELL_TEST_MUTANT" in self._settings else {}),
         }
         (self.folder / "run.json").write_text(json.dumps(about))
@@ -104,11 +102,8 @@ class Run:
             others.append(Parker(world, clients, reporter, reports, self.seed))
         try:
             started = time.monotonic()
-            if deaths:
-                self._deaths(world, events, clients)
-            if self.profile.races and world.cluster is not None:
-                race(world, clients, stops, reporter, self.profile.races, self.seed)
-            self._misfortunes(world, events, clients, plan, clients.given + self.profile.sends)
+            self._directed(world, events, clients, stops, reporter, watchers)
+            self._misfortunes(world, events, clients, plan, clients.given + (0 if self.profile.burst else self.profile.sends))
             clients.join(300 + self.profile.sends / 10)
             world.revive()
             for other in others:
@@ -124,20 +119,42 @@ class Run:
                 watcher.stop()
         self._read(world, stub, first, listed, kept, watches)
 
+    def _directed(
+        self,
+        world: World,
+        events: Journal,
+        clients: Clients,
+        stops: Journal,
+        reporter: Reporter,
+        watchers: list[Watcher],
+    ) -> None:
+        """What chance would seldom meet."""
+        profile, several = self.profile, world.cluster is not None
+        self._deaths = deaths = Deaths(world, events, clients, self._began + profile.longest)
+        if profile.points:
+            deaths.one_by_one(points(profile, self._chance))
+            for point in ANYWHERE:
+                deaths.whoever_comes(f"{point} 1", profile.points)
+        if profile.burst:
+            deaths.burst(profile.sends, profile.takers)
+        if profile.holds:
+            hold(world, clients, reporter, watchers[0], profile.holds, self.seed)
+        # The one writer of SQLite has nobody who could overtake it.
+        if profile.races and several:
+            race(world, clients, stops, reporter, profile.races, self.seed)
+        if profile.overlaps and several:
+            overlap(world, clients, watchers[0], profile.overlaps, self.seed)
+        if deaths.points:
+            self._counts["kill"] = deaths.points.total()
+
     def _misfortunes(self, world: World, events: Journal, clients: Clients, plan: list[Action], sends: int) -> None:
         given = clients.given
         pace = max(CLIENTS, (sends - given) // (len(plan) + 1))
         later: list[threading.Thread] = []
-        if self.profile.burst:
-            clients.permit(sends - given)
-            given = sends
-            until("the burst is due", 300, lambda: time.time() > world.burst_time, pause=0.01)
         for turn, action in enumerate(plan, 1):
             if time.monotonic() - self._began > self.profile.longest:
                 sends = given
                 break
-            if action.what == "hold":
-                world.prepare_hold(action.replica)
             share = max(given, sends * turn // (len(plan) + 1))
             clients.permit(share - given)
             given = share
@@ -162,39 +179,6 @@ class Run:
         events.write(what="quiet")
         self._counts["sends"] = sends
         clients.drop_rest()
-
-    def _deaths(self, world: World, events: Journal, clients: Clients) -> None:
-        """Has processes die at points, one after the other, each at the next one as soon as it lives again."""
-        left = points(self.profile, self._chance)
-        armed: dict[int, str] = {}
-        since: dict[int, float] = {}
-        while left or armed:
-            if time.monotonic() - self._began > self.profile.longest:
-                left.clear()
-            for number, server in enumerate(world.servers):
-                if number in armed and time.monotonic() - since[number] > _REACHED:
-                    self._unreached.append(armed.pop(number))
-                if number in armed and not server.alive:
-                    code = server.ended()
-                    assert code == -signal.SIGABRT, f"{armed[number]}: ended with {code}\n{server.tail()}"
-                    self._died_at(events, number, armed.pop(number))
-                if number not in armed and left:
-                    armed[number], since[number] = left.pop(), time.monotonic()
-                    world.arm(number, armed[number])
-                elif number not in armed and not server.alive:
-                    world.arm(number, "")
-            # Slowly, so that the queue stays short and the next points are reached soon.
-            if clients.backlog() < 4:
-                clients.permit(1)
-            time.sleep(0.05)
-        for number in range(len(world.servers)):
-            world.arm(number, "")
-
-    def _died_at(self, events: Journal, number: int, point: str) -> None:
-        events.write(what="kill", replica=number, point=point)
-        self._counts["kill"] = self._counts.get("kill", 0) + 1
-        name = point.partition(" ")[0]
-        self._points[name] = self._points.get(name, 0) + 1
 
     def _settle(self, world: World, stub: Any, parked: list[str]) -> None:
         """Waits until nothing is open, and nothing reported that is not known; what then still is, the oracle calls stuck."""
@@ -254,12 +238,18 @@ class Run:
                 final.write(got=notification, missing=error.code().name)
         by_id = {it["id"]: it for it in listed}
         order = [(it[0], it[1]) for it in reference]
-        for name, place, cursor, step in self._cursors():
+
+        def probe(name: str, place: int, cursor: str, step: int) -> None:
             filter_ = kept[int(name.partition("-")[2])]
             behind = [it for it in order if it[0] in by_id and passes(filter_, by_id[it[0]])]
             left = len(behind) - place
             found = replay(world, stub, filter_, cursor, min(left, _PROBE)) if left > 0 else []
             final.write(probe=name, step=step, place=place, found=found)
+
+        # Side by side: one that finds too little waits for a heartbeat.
+        with ThreadPoolExecutor(_PROBES) as pool:
+            for probed in [pool.submit(probe, *it) for it in self._cursors()]:
+                probed.result()
         assert changes or not listed, "no watch saw anything"
 
     def _changes(self) -> list[dict[str, Any]]:
@@ -302,8 +292,6 @@ def befall(world: World, action: Action) -> None:
                     world.servers[number].pause()
                     time.sleep(action.length)
                     world.servers[number].resume()
-        case "hold":
-            world.hold(number, action.length)
         case "cut" | "freeze" | "isolate":
             link = (world.database_links if action.what == "isolate" else world.server_links)[number]
             link.freeze() if action.what == "freeze" else link.cut()

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import cycle
 from typing import Any
 
 # How the server's times are shortened. In all of them an unknown outcome is looked into after 0.5 s and again after 4 s (15 s
@@ -50,8 +49,9 @@ class Profile:
     reuses: float = 0.02
     # Each point of a table at which a process shall die, so many times.
     points: int = 0
-    # Everything is due at one moment, so many seconds after the first send, and the first misfortune comes just after it.
+    # Everything is due at one moment, so many seconds after the start; and so many processes die at the first of what they take.
     burst: float = 0
+    takers: int = 0
     # How far the provider's clock is ahead.
     clock_offset_ms: int = 0
     # Whether messages are stopped before they are due, and reports come of attempts that are not known yet.
@@ -59,6 +59,9 @@ class Profile:
     parks: bool = False
     # How many messages are stopped while their claim is held up, at each of two points.
     races: int = 0
+    # How many calls are held up until others have done their work, and how many transactions while others try to overtake them.
+    holds: int = 0
+    overlaps: int = 0
     # By then everything has to be final.
     quiet_limit: float = 90
     # A provider that always answers leaves no doubt about a text.
@@ -122,6 +125,7 @@ PROFILES = {
             watchers=12,
             links=True,
             others={"cut": 100, "freeze": 30, "isolate": 20, "postgres": 10},
+            overlaps=1,
             truthful=True,
         ),
         Profile(
@@ -129,33 +133,33 @@ PROFILES = {
             sends=400,
             kills=4,
             odds={"reply_ms": 200},
-            others={"stop": 300, "hold": 50},
+            others={"stop": 300},
             pauses=True,
         ),
         # Each death takes some seconds, and so many sends come meanwhile.
         Profile("points", sends=0, kills=0, odds={"reply_ms": 150}, truthful=True, points=1, stops=True, parks=True),
         # A server stands still between a claim and the look at its clock, for one delivery alone: others take it over, and it
         # must neither call nor settle any more.
-        Profile("holds", sends=120, kills=1, others={"hold": 300}, odds={"reply_ms": REPLY_MS}, truthful=True),
+        Profile("holds", sends=100, kills=2, holds=3, odds={"reply_ms": REPLY_MS}, truthful=True),
         # Everything is due at once, and whoever has taken much dies with it.
         Profile(
             "burst",
             sends=700,
-            kills=3,
+            kills=0,
             channels=(("SMS",),),
-            burst=12,
-            pace=0.6,
+            burst=20,
+            takers=3,
             odds={"reply_ms": REPLY_MS},
             truthful=True,
         ),
-        # A claim may take its time here: the limit for its start is longer than any stop waits.
+        # A claim may take its time here: the limit for its start is longer than any stop waits, on a busy machine too.
         Profile(
             "races",
             sends=20,
             kills=0,
             races=10,
             odds={"reply_ms": REPLY_MS},
-            times="start=5000 connect=1000 call=2000 lease=10000 rescue=250 look_poll=100 look_lease=4000 looks=30 parked=250",
+            times="start=10000 connect=1000 call=2000 lease=20000 rescue=250 look_poll=100 look_lease=4000 looks=30 parked=250",
             truthful=True,
         ),
         Profile("parked", sends=40, kills=2, odds={"reply_ms": REPLY_MS}, stops=True, parks=True, truthful=True),
@@ -178,30 +182,29 @@ def actions(profile: Profile, replicas: int, clustered: bool, chance: random.Ran
     names = ["kill"] * profile.kills
     for name, share in profile.others.items():
         # SQLite has no process that could fail or be cut off, and nobody else to take over what a pause holds up.
-        if clustered or name not in ("postgres", "isolate", "stop", "hold"):
+        if clustered or name not in ("postgres", "isolate", "stop"):
             names += [name] * max(1, round(profile.kills * share / 100))
     chance.shuffle(names)
-    # A hold lasts until its claim was taken over, looked into twice and sent by somebody else.
-    lengths = {"hold": (14.0, 17.0), "stop": (0.2, 9.0), "freeze": (0.5, 4.0), "isolate": (0.5, 5.0), "cut": (0.0, 1.0)}
-    # Two that were held at once could not be told apart.
-    held = cycle(range(replicas))
+    lengths = {"stop": (0.2, 9.0), "freeze": (0.5, 4.0), "isolate": (0.5, 5.0), "cut": (0.0, 1.0)}
 
     def action(name: str) -> Action:
-        replica = next(held) if name == "hold" else chance.randrange(replicas)
-        return Action(name, replica, chance.uniform(0, profile.pace), chance.uniform(*lengths.get(name, (0, 0))))
+        length = chance.uniform(*lengths.get(name, (0, 0)))
+        return Action(name, chance.randrange(replicas), chance.uniform(0, profile.pace), length)
 
     return [action(name) for name in names]
 
 
 # They are named in src/failpoint.rs; F4 is kept for broadcasts.
 POINTS = ("F1", "F2", "F3", "F5", "F6", "F7", "F8", "F9", "F10", "F11", "F12", "F13", "F14")
-# Passed by what comes seldom.
-_SELDOM = ("F12", "F14")
+# A parked report comes seldom, and is taken by whichever replica looks first.
+ANYWHERE = ("F12",)
+# So does what stops a message, and it comes to any of them.
+_SELDOM = ("F14",)
 
 
 def points(profile: Profile, chance: random.Random) -> list[str]:
-    """Where processes shall die, each with the passage at which they do."""
-    names = list(POINTS) * profile.points
+    """Where processes shall die, each with the passage at which they do; but for what nobody knows who passes."""
+    names = [name for name in POINTS if name not in ANYWHERE] * profile.points
     chance.shuffle(names)
     return [f"{name} {1 if name in _SELDOM else chance.randint(1, 4)}" for name in names]
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from clients import Clients, Directory, job
@@ -19,10 +18,8 @@ from world import World
 _STOPPED, _RACED = 1_000, 3_000
 # The pause between accept and due time, and the latest stop after the accept, in seconds.
 _DUE, _LATEST = 3, 1.5
-# How long a claim is held up: longer than the server waits for a lock, shorter than its start limit.
+# How long a claim is held up at most: longer than the server waits for a lock, shorter than its start limit.
 _HELD = 1.8
-# The claim that is to be held up has come by then, or somebody else has taken it.
-_CLAIMED = 1.5
 
 
 class Stopper:
@@ -70,50 +67,37 @@ def race(world: World, clients: Clients, journal: Journal, reporter: Reporter, r
     either holds the stop up or sees it: the server never says that a message is stopped while its claim goes on."""
     chance = random.Random(f"{seed} races")
     patients = Directory(world, f"{seed} races' replicas")
-    first, other = world.stubs()[:1], 1
-    barrier = world.folder / "barrier"
+    stubs = world.stubs()
     for place, point in enumerate(("gates", "F5")):
-        world.arm(0, f"{point} 0 {barrier}")
-        world.await_server(0)
+        world.wait_at(point)
         for turn in range(rounds):
             number = _RACED + place * rounds + turn
             patients.put(number)
             ask = lambda minute: clients.send(  # noqa: E731
-                "racer", first, it := job("raced", number, number, minute), clients.request(it), chance, "first"
+                "racer", stubs, it := job("raced", number, number, minute), clients.request(it), chance, "first"
             )
             ask(0)
             attempt = reporter.attempt(phone(number))
             assert attempt is not None, "a message does not leave"
-            stop: Callable[[], bool]
+            stop: Callable[[int], bool]
             if turn % 2 == 0:
-                stop = lambda: reporter.report(attempt, "undelivered", other, code="30006")  # noqa: E731
+                stop = lambda other: reporter.report(attempt, "undelivered", other, code="30006")  # noqa: E731
             else:
-                stop = lambda: patients.try_put(other, number, True, _HELD)  # noqa: E731
-            entry = hold_up(barrier, lambda: ask(2), stop)
-            if entry:
-                journal.write(True, request_id=f"raced-{number}-2", patient=number, minute=2, point=point, **entry)
-    world.arm(0, "")
-    world.await_server(0)
+                stop = lambda other: patients.try_put(other, number, True, _HELD)  # noqa: E731
+            entry = _stop_held(world, lambda: ask(2), stop)
+            journal.write(True, request_id=f"raced-{number}-2", patient=number, minute=2, point=point, **entry)
 
 
-def hold_up(barrier: Path, ask: Callable[[], Any], stop: Callable[[], bool]) -> dict[str, float]:
-    """Stops a message while its claim is held up, and tells when what was so; nothing, when another replica took it."""
-    reached = barrier.with_suffix(".reached")
-    reached.unlink(missing_ok=True)
-    barrier.write_text("")
-    ask()
-    end = time.monotonic() + _CLAIMED
-    while not reached.exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    if not reached.exists():
-        barrier.unlink()
-        return {}
+def _stop_held(world: World, ask: Callable[[], Any], stop: Callable[[int], bool]) -> dict[str, float]:
+    """Stops a message while the server that claims it is held up, by way of another one, and tells when what was so."""
+    holder = world.hold_up(ask)
+    other = (holder + 1) % len(world.servers)
     held = time.time()
     stopped = 0.0
     while not stopped and time.time() < held + _HELD:
-        stopped = time.time() if stop() else 0.0
+        stopped = time.time() if stop(other) else 0.0
     released = time.time()
-    barrier.unlink()
+    world.barriers[holder].lift()
     while not stopped:
-        stopped = time.time() if stop() else 0.0
+        stopped = time.time() if stop(other) else 0.0
     return {"held": held, "stopped": stopped, "released": released}

@@ -72,8 +72,9 @@ class Watcher:
         self.cursor = cursor
         # The server says that what the cursor stood for is gone, which it never may be here.
         self.lost = False
-        # Highest revision of each delivery, to know when everything has come.
+        # Highest revision of each delivery, to know when everything has come, and the state in which each send was told last.
         self.latest: dict[str, int] = {}
+        self.told: dict[str, str] = {}
         self.error: BaseException | None = None
         journal.write(watcher=self.name, filter=kept, start=cursor)
         self._threads = [threading.Thread(target=it, daemon=True) for it in (self._run, self._watch_dog)]
@@ -109,6 +110,7 @@ class Watcher:
                 self._journal.write(watcher=self.name, cursor=response.cursor, changes=changes)
                 for change in changes:
                     self.latest[change["id"]] = max(change["rev"], self.latest.get(change["id"], 0))
+                    self.told[change["reference"]] = change["state"]
                 # Kept only once the changes are: that is what makes a resume complete.
                 self.cursor = response.cursor
                 steps -= 1

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from support.network import http
 from support.postgres import Cluster
 from support.practice import ACCOUNT_SID, AUTH_TOKEN, SERVICE_SID, Practice, relay, twilio
 from support.processes import Sandbox, Server
+from support.waiting import until
 
 REPLICAS = 3
+# A barrier that nobody comes to within so many seconds is not where it should be.
+_REACHED = 30
 # After a kill the client shall be back as soon as the server is.
 _CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -25,6 +29,25 @@ _CHANNEL = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
+
+
+class Barrier:
+    """A file at which a server waits when it comes to the point that it was started with, for as long as the file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._reached = file.with_suffix(".reached")
+
+    def set_up(self) -> None:
+        self._reached.unlink(missing_ok=True)
+        self.file.write_text("")
+
+    @property
+    def reached(self) -> bool:
+        return self._reached.exists()
+
+    def lift(self) -> None:
+        self.file.unlink(missing_ok=True)
 
 
 class World:
@@ -40,6 +63,7 @@ class World:
         self.servers: list[Server] = []
         # Held by whoever starts, kills or pauses that server.
         self.locks = [threading.Lock() for _ in range(REPLICAS)]
+        self.barriers = [Barrier(folder / f"barrier-{number}") for number in range(REPLICAS if self.cluster else 1)]
         self._settings = {"HEEDWELL_TEST_TIMES": profile.times, **settings}
         self.burst_time = 0
         try:
@@ -131,25 +155,24 @@ class World:
             # It holds for this life alone.
             del server.env["HEEDWELL_TEST_FAILPOINT"]
 
-    def prepare_hold(self, number: int) -> None:
-        """Has a server stand still between its next claim and the call, for that delivery alone."""
-        self._barrier(number).write_text("")
-        self.arm(number, f"F6 1 {self._barrier(number)}")
-        self.await_server(number)
+    def wait_at(self, point: str, nth: int = 0) -> None:
+        """Starts every server anew, to wait at a point while its barrier stands: each time it comes there, or the nth alone."""
+        for number, barrier in enumerate(self.barriers):
+            self.arm(number, f"{point} {nth} {barrier.file}")
+        for number in range(len(self.servers)):
+            self.await_server(number)
 
-    def hold(self, number: int, length: float) -> None:
-        """Lets it stand so long, and then go on."""
-        barrier = self._barrier(number)
-        reached = barrier.with_suffix(".reached")
-        end = time.monotonic() + 30
-        while not reached.exists() and time.monotonic() < end and self.servers[number].alive:
-            time.sleep(0.05)
-        time.sleep(length if reached.exists() else 0)
-        barrier.unlink(missing_ok=True)
-        reached.unlink(missing_ok=True)
-
-    def _barrier(self, number: int) -> Path:
-        return self.folder / f"barrier-{number}"
+    def hold_up(self, do: Callable[[], Any]) -> int:
+        """Does what brings a server to its barrier, whichever it is, and says which; the others go by theirs."""
+        for barrier in self.barriers:
+            barrier.set_up()
+        do()
+        reached = lambda: [number for number, barrier in enumerate(self.barriers) if barrier.reached]  # noqa: E731
+        holder = until("a server comes to its barrier", _REACHED, reached, pause=0.01)[0]
+        for number, barrier in enumerate(self.barriers):
+            if number != holder:
+                barrier.lift()
+        return holder
 
     def await_server(self, number: int) -> None:
         with self.locks[number]:
