@@ -141,7 +141,7 @@ class Run:
             hold(world, clients, reporter, watchers[0], profile.holds, self.seed)
         # The one writer of SQLite has nobody who could overtake it.
         if profile.races and several:
-            race(world, clients, stops, reporter, profile.races, self.seed)
+            race(world, clients, stops, reporter, watchers[0], profile.races, self.seed)
         if profile.overlaps and several:
             overlap(world, clients, watchers[0], profile.overlaps, self.seed)
         if deaths.points:
@@ -334,10 +334,19 @@ def hunt(mutant: Mutant, seed: int, keep: Path | None) -> bool:
     return bool(caught)
 
 
+def is_clean(mutant: Mutant, seed: int, keep: Path | None) -> bool:
+    """The same run without the bug: what it finds then, the bug would be credited with. Whether it finds nothing."""
+    profile = PROFILES[mutant.profile].sized(**mutant.changes)
+    verdict = run(profile, mutant.database, seed, {}, keep)
+    print(json.dumps({**verdict, "control_of": mutant.name}), flush=True)
+    return not verdict["violations"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/chaos/run", description=__doc__)
     parser.add_argument("--profile", action="append", choices=sorted(PROFILES), help="may be repeated; default: a short run of most")
     parser.add_argument("--mutant", action="append", choices=[*MUTANTS, "all"], help="a planted bug instead; may be repeated")
+    parser.add_argument("--control", action="store_true", help="the runs of --mutant without their bugs: nothing may be found")
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sends", type=int, help="how many notifications; default: a short run")
     parser.add_argument("--kills", type=int, help="how many kill -9; default: a short run")
@@ -367,7 +376,8 @@ def main() -> int:
                 bad = bad or bool(verdict["violations"])
                 print(json.dumps(verdict), flush=True)
     for name in MUTANTS if "all" in mutants else mutants:
-        bad = not hunt(MUTANTS[name], chosen.seed, chosen.keep) or bad
+        judge = is_clean if chosen.control else hunt
+        bad = not judge(MUTANTS[name], chosen.seed, chosen.keep) or bad
     return int(bad)
 
 

@@ -12,6 +12,8 @@ from clients import Clients, Directory, job
 from journal import Journal
 from messages import phone
 from reports import Reporter
+from support.waiting import until
+from watchers import Watcher
 from world import World
 
 # Patients of their own, so that nobody else writes to them.
@@ -62,7 +64,9 @@ class Stopper:
             raise self._error
 
 
-def race(world: World, clients: Clients, journal: Journal, reporter: Reporter, rounds: int, seed: int) -> None:
+def race(
+    world: World, clients: Clients, journal: Journal, reporter: Reporter, watcher: Watcher, rounds: int, seed: int
+) -> None:
     """Holds up claims between their look at what stops a message and their COMMIT, while another replica stops it. The claim
     either holds the stop up or sees it: the server never says that a message is stopped while its claim goes on."""
     chance = random.Random(f"{seed} races")
@@ -86,6 +90,8 @@ def race(world: World, clients: Clients, journal: Journal, reporter: Reporter, r
                 stop = lambda other: patients.try_put(other, number, True, _HELD)  # noqa: E731
             entry = _stop_held(world, lambda: ask(2), stop)
             journal.write(True, request_id=f"raced-{number}-2", patient=number, minute=2, point=point, **entry)
+            # What the provider says itself is to come before all servers are started anew.
+            until("the first text is delivered", 60, lambda: watcher.told.get(f"raced-{number}-0") == "DELIVERED")
 
 
 def _stop_held(world: World, ask: Callable[[], Any], stop: Callable[[int], bool]) -> dict[str, float]:
