@@ -360,7 +360,7 @@ def main() -> int:
     chosen = parser.parse_args()
     databases = ("sqlite", "postgres") if chosen.database == "both" else (chosen.database,)
     print(f"seed {chosen.seed}", file=sys.stderr, flush=True)
-    profiles = chosen.profile or ([] if chosen.mutant else ["truthful", "faulty", "callbacks", "watch"])
+    profiles = chosen.profile or ([] if chosen.mutant else ["truthful", "faulty", "callbacks", "watch", "points"])
     mutants = chosen.mutant or ([] if chosen.profile else SHORT)
     bad = False
     for name in profiles:

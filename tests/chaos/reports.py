@@ -122,15 +122,16 @@ class Parker:
             self._error = error
 
     def _is_sent(self, notification: str) -> bool:
-        """Whether it came to be sent, so that nothing but a report can change it."""
+        """Whether it came to be sent, so that nothing but a report can change it; a look may have found that it is delivered."""
+        open_states = (types.DELIVERY_STATE_PENDING, types.DELIVERY_STATE_UNCONFIRMED)
         request = notify.GetNotificationRequest(practice_id=self._world.practice.id, notification_id=notification)
         end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
                 stub = self._chance.choice(self._stubs)
                 answer = stub.GetNotification(request, timeout=5, metadata=self._world.metadata)
-                if all(it.state == types.DELIVERY_STATE_SENT for it in answer.notification.deliveries):
-                    return True
+                if not any(it.state in open_states for it in answer.notification.deliveries):
+                    return all(it.state == types.DELIVERY_STATE_SENT for it in answer.notification.deliveries)
             except grpc.RpcError:
                 pass
             time.sleep(0.05)
