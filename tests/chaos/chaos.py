@@ -194,7 +194,7 @@ class Run:
         try:
             until("nothing is open", self.profile.quiet_limit, nothing_open, pause=0.2)
             if parked:
-                until("no report is parked", 90, nothing_parked, pause=0.2)
+                until("no report is parked", self.profile.quiet_limit, nothing_parked, pause=0.2)
         except AssertionError:
             return
         # Callbacks may still be under way.
@@ -208,7 +208,8 @@ class Run:
     def _catch_up(self, world: World, stub: Any, watchers: list[Watcher]) -> list[dict[str, Any]]:
         listed = list_all(world, stub)
         try:
-            until("every watch has all that is listed", 30, lambda: all(watcher.has(listed) for watcher in watchers))
+            limit = min(30.0, self.profile.quiet_limit)
+            until("every watch has all that is listed", limit, lambda: all(watcher.has(listed) for watcher in watchers))
         except AssertionError:
             # The oracle says what is missing.
             pass

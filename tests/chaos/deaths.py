@@ -65,6 +65,7 @@ class Deaths:
         """Has everything accepted before any of it is due; whoever then takes some dies at the first of what it took."""
         self._clients.permit(sends)
         until("everything is asked for", 300, lambda: self._clients.backlog() <= 0)
+        assert time.time() < self._world.burst_time, "the machine is too slow: some was due before all was accepted"
         if takers:
             self.whoever_comes("F6 1", takers, sending=False)
         else:
