@@ -3,8 +3,11 @@
 
 use std::{future::Future, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
 use crate::{
@@ -24,52 +27,14 @@ const LOOK_LIMIT: Duration = Duration::from_secs(40);
 impl Dispatch {
     /// Looks until `stop`.
     pub(super) async fn reconcile(self) {
-        self.keep_busy(LOOKS, Self::due_doubts, Self::settle_doubt).await;
+        let due = |limit| self.store.doubts_due(&self.engine, limit);
+        keep_busy(&self.stop, self.settings.look_poll, LOOKS, due, |doubt| self.clone().settle_doubt(doubt)).await;
     }
 
     /// Asks about single messages until `stop`.
     pub(super) async fn sweep(self) {
-        self.keep_busy(POLLS, Self::due_polls, Self::settle_poll).await;
-    }
-
-    async fn due_doubts(self, limit: u64) -> Result<Vec<Doubt>, StoreError> {
-        self.store.doubts_due(&self.engine, limit).await
-    }
-
-    async fn due_polls(self, limit: u64) -> Result<Vec<Poll>, StoreError> {
-        self.store.polls_due(&self.engine, limit).await
-    }
-
-    /// Does what is due, up to `width` at once: one that takes long does not hold up the others. No more is taken than can
-    /// begin at once, since what is taken is leased.
-    async fn keep_busy<T, Due, Work>(&self, width: usize, due: fn(Self, u64) -> Due, work: fn(Self, T) -> Work)
-    where
-        Due: Future<Output = Result<Vec<T>, StoreError>>,
-        Work: Future<Output = ()>,
-    {
-        let mut poll = interval(self.settings.look_poll);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut under_way = FuturesUnordered::new();
-        let mut more = false;
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                Some(()) = under_way.next() => if !more { continue },
-                _ = poll.tick() => {}
-            }
-            let free = width - under_way.len();
-            if free == 0 {
-                more = true;
-                continue;
-            }
-            let taken = due(self.clone(), free as u64).await.unwrap_or_else(|error| {
-                tracing::error!(error = %telemetry::chain(&error), "what is to be asked could not be listed");
-                Vec::new()
-            });
-            // A full hand means that there may be more at once.
-            more = taken.len() == free;
-            under_way.extend(taken.into_iter().map(|one| work(self.clone(), one)));
-        }
+        let due = |limit| self.store.polls_due(&self.engine, limit);
+        keep_busy(&self.stop, self.settings.look_poll, POLLS, due, |poll| self.clone().settle_poll(poll)).await;
     }
 
     async fn settle_doubt(self, doubt: Doubt) {
@@ -148,6 +113,47 @@ impl Dispatch {
     }
 }
 
+/// Does what is due until `stop`, up to `width` at once: one that takes long does not hold up the others. No more is taken than
+/// can begin at once, since what is taken is leased.
+async fn keep_busy<T, Due, Work>(
+    stop: &CancellationToken,
+    every: Duration,
+    width: usize,
+    due: impl Fn(u64) -> Due,
+    work: impl Fn(T) -> Work,
+) where
+    Due: Future<Output = Result<Vec<T>, StoreError>>,
+    Work: Future<Output = ()> + Send + 'static,
+{
+    let mut poll = interval(every);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Tasks, which go on while more is listed: that may wait for the connections to the database that they have.
+    let mut under_way = JoinSet::new();
+    let mut more = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // One that panicked is taken again when its lease is over.
+            Some(_) = under_way.join_next() => if !more { continue },
+            _ = poll.tick() => {}
+        }
+        let free = width - under_way.len();
+        if free == 0 {
+            more = true;
+            continue;
+        }
+        let taken = due(free as u64).await.unwrap_or_else(|error| {
+            tracing::error!(error = %telemetry::chain(&error), "what is to be asked could not be listed");
+            Vec::new()
+        });
+        // A full hand means that there may be more at once.
+        more = taken.len() == free;
+        for one in taken {
+            under_way.spawn(work(one));
+        }
+    }
+}
+
 /// What the messages that are nobody's amount to. One that another of our attempts may have made is not ours for certain: to
 /// take it could leave that one without, and the patient with one text too few and another twice.
 fn conclude(found: &Found, rivals: &[Rival], look: &providers::Look) -> (Look, Facts) {
@@ -177,5 +183,44 @@ fn conclude(found: &Found, rivals: &[Rival], look: &providers::Look) -> (Look, F
             (look, facts)
         }
         _ => (Look::Several, Facts::NONE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use tokio::{sync::Semaphore, task::yield_now};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_goes_on_while_more_is_listed() {
+        // The only connection of a database, which each listing and each piece of work wants for a moment.
+        let connection = Arc::new(Semaphore::new(1));
+        let (stop, listed, done) = (CancellationToken::new(), AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+        let due = |limit: u64| {
+            let (connection, listed) = (&connection, &listed);
+            async move {
+                let _connection = connection.acquire().await;
+                let first = listed.fetch_add(limit, Ordering::Relaxed);
+                Ok((first..first + limit).collect())
+            }
+        };
+        let work = |_: u64| {
+            let (connection, done, stop) = (Arc::clone(&connection), Arc::clone(&done), stop.clone());
+            async move {
+                let _connection = connection.acquire().await;
+                yield_now().await;
+                if done.fetch_add(1, Ordering::Relaxed) == 100 {
+                    stop.cancel();
+                }
+            }
+        };
+        let busy = keep_busy(&stop, Duration::from_millis(100), 8, due, work);
+        assert!(timeout(Duration::from_secs(3_600), busy).await.is_ok(), "both wait for each other");
     }
 }
