@@ -62,7 +62,7 @@ impl Attempts {
         let (giving, others): (Vec<_>, Vec<_>) =
             changed.partition(|(before, row)| !before.provider_ref.is_empty() && row.provider_ref.is_empty());
         for rows in [giving, others] {
-            tx.put_all(rows.into_iter().map(|(_, row)| row).collect()).await?;
+            tx.update_all(&rows).await?;
         }
         Ok(())
     }

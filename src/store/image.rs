@@ -167,11 +167,11 @@ pub(super) async fn write_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft
         draft.tell(tx.now)?;
         changes.append(&mut draft.changes);
         if draft.row != draft.before {
-            rows.push(draft.row);
+            rows.push((draft.before, draft.row));
         }
         events.append(&mut draft.events);
     }
-    tx.put_all(rows).await?;
+    tx.update_all(&rows).await?;
     tx.insert_all(events).await?;
     Ok(changes)
 }

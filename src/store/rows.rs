@@ -2,13 +2,14 @@
 //! thousands of values takes longer than to run it. So the words are those of a few lengths, and made once.
 
 use std::{
+    cmp,
     collections::HashMap,
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
 use sea_orm::{
     ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn, Statement,
-    sea_query::{Expr, OnConflict, Query, Value, Values},
+    sea_query::{Expr, ExprTrait, IntoIden, Query, TableRef, Value, ValueTuple, Values},
 };
 
 use super::{StoreError, tx::Tx};
@@ -16,32 +17,37 @@ use super::{StoreError, tx::Tx};
 /// Most rows of one statement.
 const MOST: usize = 32;
 
-/// What happens to a row whose key is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Twin {
-    Refused,
-    Replaced,
-}
-
 impl Tx {
     /// Inserts rows of one table.
     pub(super) async fn insert_all<M: ModelTrait>(&self, rows: Vec<M>) -> Result<(), StoreError> {
-        self.write_all(&rows, Twin::Refused).await
+        let columns: Vec<_> = <M::Entity as EntityTrait>::Column::iter().collect();
+        self.write_all(&rows.iter().collect::<Vec<_>>(), &columns, Words::Insert).await
     }
 
-    /// Writes rows of one table: those whose key is there already are replaced, which is how many rows are updated at once
-    /// in words that both databases know.
-    pub(super) async fn put_all<M: ModelTrait>(&self, rows: Vec<M>) -> Result<(), StoreError> {
-        self.write_all(&rows, Twin::Replaced).await
+    /// Writes what changed of rows that are there, each given as it was and as it is now. A column that is the same in all of
+    /// them is left alone, and so are its indexes.
+    pub(super) async fn update_all<M: ModelTrait>(&self, rows: &[(M, M)]) -> Result<(), StoreError> {
+        let keys = keys::<M::Entity>();
+        let changed = <M::Entity as EntityTrait>::Column::iter()
+            .filter(|column| rows.iter().any(|(before, row)| before.get(*column) != row.get(*column)));
+        let columns: Vec<_> = keys.iter().copied().chain(changed).collect();
+        if columns.len() == keys.len() {
+            return Ok(());
+        }
+        self.write_all(&rows.iter().map(|(_, row)| row).collect::<Vec<_>>(), &columns, Words::Update).await
     }
 
-    async fn write_all<M: ModelTrait>(&self, mut rows: &[M], twin: Twin) -> Result<(), StoreError> {
+    async fn write_all<M: ModelTrait>(
+        &self,
+        mut rows: &[&M],
+        columns: &[<M::Entity as EntityTrait>::Column],
+        how: Words,
+    ) -> Result<(), StoreError> {
         let db_backend = self.db.get_database_backend();
         while !rows.is_empty() {
             let (now, rest) = rows.split_at(length(rows.len()));
-            let columns = || <M::Entity as EntityTrait>::Column::iter();
-            let values: Vec<Value> = now.iter().flat_map(|row| columns().map(|column| row.get(column))).collect();
-            let sql = words::<M::Entity>(db_backend, now.len(), twin).to_string();
+            let values = now.iter().flat_map(|row| columns.iter().map(|column| row.get(*column))).collect();
+            let sql = words::<M::Entity>(db_backend, now.len(), columns, how).to_string();
             self.db.execute_raw(Statement { sql, values: Some(Values(values)), db_backend }).await?;
             rows = rest;
         }
@@ -49,9 +55,20 @@ impl Tx {
     }
 }
 
+/// What the words do with rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Words {
+    Insert,
+    Update,
+}
+
+fn keys<E: EntityTrait>() -> Vec<E::Column> {
+    E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect()
+}
+
 /// How many of `count` rows the next statement writes: a power of two.
 fn length(count: usize) -> usize {
-    count.checked_ilog2().map_or(0, |power| 1 << power).min(MOST)
+    cmp::min(count.checked_ilog2().map_or(0, |power| 1 << power), MOST)
 }
 
 /// `values` with the last of them repeated until there are 1, 2, 4, 8 of them: a row is in the one list or in neither.
@@ -63,33 +80,49 @@ pub(super) fn padded<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     values
 }
 
-/// The words that write `count` rows of a table.
-fn words<E: EntityTrait>(backend: DbBackend, count: usize, twin: Twin) -> Arc<str> {
-    type Known = HashMap<(bool, &'static str, usize, Twin), Arc<str>>;
+/// The words that write these columns of `count` rows of a table; for an update its keys come first.
+fn words<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column], how: Words) -> Arc<str> {
+    type Known = HashMap<(bool, Words, &'static str, usize, Vec<&'static str>), Arc<str>>;
     static KNOWN: LazyLock<RwLock<Known>> = LazyLock::new(RwLock::default);
-    let key = (backend == DbBackend::Sqlite, E::default().table_name(), count, twin);
+    let names = columns.iter().map(IdenStatic::as_str).collect();
+    let key = (backend == DbBackend::Sqlite, how, E::default().table_name(), count, names);
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
     known.unwrap_or_else(|| {
-        let words: Arc<str> = made::<E>(backend, count, twin).into();
+        let words: Arc<str> = match how {
+            Words::Insert => insert::<E>(backend, count, columns).into(),
+            Words::Update => update::<E>(backend, count, columns).into(),
+        };
         KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&words));
         words
     })
 }
 
-fn made<E: EntityTrait>(backend: DbBackend, count: usize, twin: Twin) -> String {
+// Only the number of the values counts below: it is as that of the columns.
+
+fn insert<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column]) -> String {
     let mut insert = Query::insert();
-    insert.into_table(E::default().table_ref()).columns(E::Column::iter());
+    insert.into_table(E::default().table_ref()).columns(columns.iter().copied());
     for _ in 0..count {
-        // Only their number counts: it is as that of the columns.
-        insert.values_panic(E::Column::iter().map(|_| Expr::val(0)));
-    }
-    if twin == Twin::Replaced {
-        let keys: Vec<_> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
-        let is_key = |column: &E::Column| keys.iter().any(|key| key.as_str() == column.as_str());
-        let rest = E::Column::iter().filter(|column| !is_key(column));
-        insert.on_conflict(OnConflict::columns(keys.clone()).update_columns(rest).to_owned());
+        insert.values_panic(columns.iter().map(|_| Expr::val(0)));
     }
     backend.build(&insert).sql
+}
+
+fn update<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column]) -> String {
+    let keys = keys::<E>().len();
+    let now = |place: usize| Expr::col(("now", format!("column{}", place + 1)));
+    let mut update = Query::update();
+    update.table(E::default().table_ref());
+    for (place, column) in columns.iter().enumerate() {
+        if place < keys {
+            update.and_where(Expr::col((E::default(), *column)).eq(now(place)));
+        } else {
+            update.value(*column, now(place));
+        }
+    }
+    let row = ValueTuple::Many(columns.iter().map(|_| Value::Int(Some(0))).collect());
+    update.from(TableRef::ValuesList(vec![row; count], "now".into_iden()));
+    backend.build(&update).sql
 }
 
 #[cfg(test)]
@@ -106,17 +139,18 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_the_database_and_of_the_number() {
-        let words = |backend, count, twin| words::<content::Entity>(backend, count, twin).to_string();
+        let words = |backend, count, how| {
+            words::<content::Entity>(backend, count, &content::Column::iter().collect::<Vec<_>>(), how).to_string()
+        };
         assert_eq!(
-            words(DbBackend::Postgres, 2, Twin::Refused),
+            words(DbBackend::Postgres, 2, Words::Insert),
             r#"INSERT INTO "content" ("delivery_id", "practice_id", "body_ct") VALUES ($1, $2, $3), ($4, $5, $6)"#
         );
         assert_eq!(
-            words(DbBackend::Sqlite, 1, Twin::Replaced),
+            words(DbBackend::Sqlite, 2, Words::Update),
             concat!(
-                r#"INSERT INTO "content" ("delivery_id", "practice_id", "body_ct") VALUES (?, ?, ?) "#,
-                r#"ON CONFLICT ("delivery_id") DO UPDATE SET "practice_id" = "excluded"."practice_id", "#,
-                r#""body_ct" = "excluded"."body_ct""#
+                r#"UPDATE "content" SET "practice_id" = "now"."column2", "body_ct" = "now"."column3" "#,
+                r#"FROM (VALUES (?, ?, ?), (?, ?, ?)) AS "now" WHERE "content"."delivery_id" = "now"."column1""#
             )
         );
     }
