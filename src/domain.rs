@@ -5,12 +5,14 @@
 mod actor;
 pub mod address;
 mod attempt;
+mod consent;
 mod content;
 mod decide;
 mod delivery;
 mod directory;
 mod facts;
 mod id;
+mod keyword;
 mod kind;
 mod notification;
 mod phi;
@@ -24,6 +26,9 @@ pub mod template;
 pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability};
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
+pub use consent::{
+    Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, effective_now, in_force, start_opts_in,
+};
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
@@ -32,6 +37,7 @@ pub use delivery::{
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};
 pub use id::{DeliveryId, InvalidId, NotificationId, PatientId, PracticeId};
+pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
 pub use notification::{
     Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Priority,
