@@ -4,6 +4,7 @@
 //! later.
 
 mod attempts;
+mod consent;
 mod counts;
 mod deliveries;
 mod dialect;
@@ -20,6 +21,7 @@ mod hints;
 mod idem;
 mod image;
 mod lane;
+mod ledger;
 mod links;
 mod notifications;
 mod outcomes;
@@ -27,6 +29,7 @@ mod page;
 mod parked;
 mod polls;
 mod preferences;
+mod proof;
 mod queue;
 mod receipts;
 mod reconcile;
@@ -43,6 +46,7 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
+pub use consent::{ConsentChange, Heard, InboundText, NewConsent, Recorded, Subscription};
 pub use counts::Counts;
 pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};
@@ -52,18 +56,24 @@ pub use error::StoreError;
 pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
+pub use ledger::{ConsentPage, ConsentQuery};
 pub use links::{LinkState, NewLink};
 pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord};
 pub use page::Keyset;
 pub use parked::Parked;
 pub use polls::{Answer, Poll};
+pub use proof::{Finding, Proof};
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, Receipt};
 pub use reconcile::{Doubt, Rival};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
 
-use crate::{crypto::KeyFile, domain::Engine, wake::Wake};
+use crate::{
+    crypto::{KeyFile, TokenKey},
+    domain::Engine,
+    wake::Wake,
+};
 use dialect::{Connections, Dialect};
 use lane::Lanes;
 
@@ -111,6 +121,7 @@ struct Inner {
     connections: Connections,
     time: Time,
     vault: vault::Vault,
+    tokens: TokenKey,
     wake: Wake,
     tasks: TaskTracker,
     asks: Lanes<notifications::Ask>,
@@ -137,6 +148,7 @@ impl Store {
         let inner = Inner {
             connections,
             time,
+            tokens: keys.tokens(),
             vault: vault::Vault::new(keys),
             wake,
             tasks: TaskTracker::new(),

@@ -62,6 +62,17 @@ pub enum Changed {
     Any,
 }
 
+impl Changed {
+    /// Whether `practice` may be among them.
+    #[must_use]
+    pub fn may_be(&self, practice: &PracticeId) -> bool {
+        match self {
+            Self::Practices(practices) => practices.contains(practice),
+            Self::Any => true,
+        }
+    }
+}
+
 /// Hears hints. All waits are cancel safe, and never end once the server is gone.
 #[derive(Debug)]
 pub struct Listener {

@@ -10,8 +10,8 @@ use std::{
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
-    TransactionOptions,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, IsolationLevel, RuntimeErr,
+    SqliteTransactionMode, Statement, TransactionOptions,
     sea_query::Expr,
     sqlx::{
         postgres::PgConnectOptions,
@@ -134,6 +134,16 @@ impl Dialect {
     pub(super) fn transaction(self) -> TransactionOptions {
         let mode = (self == Self::Sqlite).then_some(SqliteTransactionMode::Immediate);
         TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() }
+    }
+
+    /// How a transaction begins that only reads, and reads all as of one moment. SQLite does so by itself.
+    pub(super) fn snapshot(self) -> TransactionOptions {
+        let postgres = self == Self::Postgres;
+        TransactionOptions {
+            isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
+            access_mode: postgres.then_some(AccessMode::ReadOnly),
+            ..Default::default()
+        }
     }
 
     /// The time by which leases and schedules go: PostgreSQL's, so that replicas agree; otherwise the injected clock's.

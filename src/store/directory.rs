@@ -10,8 +10,9 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, consent,
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
+    image::save_all_on,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -128,7 +129,7 @@ impl Store {
     pub async fn patients_put(&self, scope: &Scope, mut patients: Vec<Patient>) -> Result<(i32, i32), StoreError> {
         // New rows are inserted in one order too, so that two imports of the same patients cannot wait for each other.
         patients.sort_by(|one, other| one.id.cmp(&other.id));
-        let id = scope.practice().clone();
+        let (id, author) = (scope.practice().clone(), scope.author().clone());
         let keys = self.keys(&id).await?;
         self.write(move |tx| {
             Box::pin(async move {
@@ -152,7 +153,7 @@ impl Store {
                 }
                 let known: BTreeMap<_, _> = known.into_iter().map(|row| (row.patient_id.clone(), row)).collect();
                 let (mut created, mut updated) = (0, 0);
-                let mut entered = BTreeSet::new();
+                let (mut entered, mut given) = (BTreeSet::new(), Vec::new());
                 for patient in &patients {
                     let before = known.get(patient.id.as_str());
                     let tags = known_tags.remove(patient.id.as_str()).unwrap_or_default();
@@ -161,15 +162,23 @@ impl Store {
                         Some(row) if to_patient(&keys, row, tags.clone())? == *patient => continue,
                         Some(_) => updated += 1,
                     }
-                    entered.extend(patient_put_on(tx, &keys, patient, before).await?);
+                    let addresses = patient_put_on(tx, &keys, patient, before).await?;
+                    if let Some(number) = &patient.mobile_phone
+                        && addresses.iter().any(|(channel, _)| *channel == Channel::Sms.number())
+                    {
+                        given.push((patient.id.clone(), number.clone()));
+                    }
+                    entered.extend(addresses);
                     if tags != patient.tags {
                         tags_put_on(tx, id.as_str(), patient).await?;
                     }
                 }
                 // Gates are locked in the order of their keys, as a claim does that covers the same patients.
-                for (channel, address) in entered {
-                    unblock_on(tx, id.as_str(), channel, &address).await?;
-                }
+                let texted = entered.split_off(&(Channel::Sms.number(), Vec::new()));
+                unblock_on(tx, id.as_str(), entered).await?;
+                let skipped = consent::inherit_on(tx, &keys, &author, &given).await?;
+                unblock_on(tx, id.as_str(), texted).await?;
+                save_all_on(tx, skipped).await?;
                 Ok((created, updated))
             })
         })
@@ -382,14 +391,21 @@ async fn tags_put_on(tx: &Tx, practice: &str, patient: &Patient) -> Result<(), S
     Ok(())
 }
 
-/// An address that was entered anew is tried again, though it failed for good before. No opt-out is lifted by this.
-async fn unblock_on(tx: &Tx, practice: &str, channel: i16, address: &[u8]) -> Result<(), StoreError> {
+/// Addresses that were entered anew are tried again, though they failed for good before. No opt-out is lifted by this.
+async fn unblock_on(tx: &Tx, practice: &str, addresses: BTreeSet<(i16, Vec<u8>)>) -> Result<(), StoreError> {
+    for (channel, address) in addresses {
+        unblock_one_on(tx, practice, channel, address).await?;
+    }
+    Ok(())
+}
+
+async fn unblock_one_on(tx: &Tx, practice: &str, channel: i16, address: Vec<u8>) -> Result<(), StoreError> {
     recipient_gate::Entity::update_many()
         .set(recipient_gate::ActiveModel { blocked_at: Set(None), block_reason: Set(None), ..Default::default() })
         .filter(recipient_gate::Column::PracticeId.eq(practice))
         .filter(recipient_gate::Column::Channel.eq(channel))
         .filter(recipient_gate::Column::SubjectKind.eq(super::grounds::ADDRESS))
-        .filter(recipient_gate::Column::Subject.eq(address.to_vec()))
+        .filter(recipient_gate::Column::Subject.eq(address))
         .filter(recipient_gate::Column::BlockedAt.is_not_null())
         .exec(&tx.db)
         .await?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     StoreError,
     attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived},
+    consent::{self, Report},
     entity::{attempt, delivery_event},
     health::{self, Sign},
     image::{Draft, IN_FLIGHT, Note, POSSIBLE_DUPLICATE, save_all_on},
@@ -19,7 +20,9 @@ use super::{
     rows::padded,
     tx::Tx,
 };
-use crate::domain::{Author, Channel, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider};
+use crate::domain::{
+    Author, Channel, ConsentSource, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider,
+};
 
 /// What came in about one attempt.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ pub(super) struct Hearing {
 struct Beyond {
     /// Practice, channel, address and reason.
     dead: BTreeSet<(String, i16, Vec<u8>, i16)>,
+    /// Addresses that the provider knows to have opted out, each with the delivery and the code that told so.
+    opted_out: BTreeMap<(PracticeId, Channel, Vec<u8>), (Uuid, String)>,
     signs: BTreeMap<(PracticeId, Channel), Sign>,
 }
 
@@ -132,8 +137,13 @@ impl Hearing {
             let address = attempt.address_bi.clone();
             self.beyond.dead.insert((attempt.practice_id.clone(), channel.number(), address, reason.number()));
         }
+        let practice = || attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"));
+        if reason == FailureReason::OptedOutAtProvider {
+            let key = (practice()?, channel, attempt.address_bi.clone());
+            self.beyond.opted_out.insert(key, (attempt.delivery_id, code.to_owned()));
+        }
         if reason == FailureReason::ProviderConfig {
-            let practice = attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"))?;
+            let practice = practice()?;
             self.sign(&practice, channel, Sign::Refused(code.to_owned()));
         }
         Ok(())
@@ -144,6 +154,7 @@ impl Hearing {
         for id in self.drafts.keys().copied().collect::<Vec<_>>() {
             retry::proved_on(tx, &mut self.drafts, id).await?;
         }
+        let skipped = self.opt_out_on(tx).await?;
         for (practice, channel, address, reason) in self.beyond.dead {
             suppress_on(tx, &practice, channel, address, reason).await?;
         }
@@ -151,8 +162,36 @@ impl Hearing {
             health::note_on(tx, practice, *channel, sign).await?;
         }
         self.attempts.save_on(tx).await?;
-        save_all_on(tx, self.drafts.into_values()).await?;
+        save_all_on(tx, self.drafts.into_values().chain(skipped)).await?;
         Ok(self.findings)
+    }
+
+    /// Puts on record who opted out at the provider. Yields what is skipped because of it.
+    async fn opt_out_on(&self, tx: &Tx) -> Result<Vec<Draft>, StoreError> {
+        let opted_out = &self.beyond.opted_out;
+        let mut skipped = Vec::new();
+        for practice in opted_out.keys().map(|(practice, ..)| practice).collect::<BTreeSet<_>>() {
+            let theirs = opted_out.keys().filter(|key| key.0 == *practice).map(|key| (key.1, key.2.clone()));
+            let dead = self.beyond.dead.iter().filter(|key| key.0 == practice.as_str());
+            let dead = dead.filter_map(|key| Some((Channel::from_number(key.1)?, key.2.clone())));
+            consent::take_all_on(tx, practice, &theirs.chain(dead).collect()).await?;
+        }
+        let held = self.drafts.keys().copied().collect();
+        for ((practice, channel, address), (delivery, code)) in opted_out {
+            let draft = self.drafts.get(delivery);
+            let provider = draft.and_then(|draft| draft.row.provider).and_then(Provider::from_number);
+            let report = Report {
+                channel: *channel,
+                address: address.clone(),
+                address_hint: draft.map(|draft| draft.row.address_hint.clone()).unwrap_or_default(),
+                source: ConsentSource::Provider,
+                author: &Author::provider(provider.map_or("provider", Provider::name)),
+                evidence: format!("error {code} of delivery {}", delivery.hyphenated()),
+            };
+            let keys = tx.keys(practice).await?;
+            skipped.extend(consent::report_on(tx, &keys, &report, &held).await?.1);
+        }
+        Ok(skipped)
     }
 }
 

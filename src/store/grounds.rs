@@ -7,7 +7,7 @@ use std::{
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::LockType,
+    QuerySelect, Select, sea_query::LockType,
 };
 
 use super::{
@@ -96,6 +96,11 @@ pub(super) fn address_index(keys: &PracticeKeys, channel: Channel, patient: &Pat
     }
 }
 
+/// The gate of an address, named by its blind index.
+pub(super) fn address_gate(channel: Channel, address: &[u8]) -> GateKey {
+    GateKey { channel: channel.number(), kind: ADDRESS, subject: address.to_vec() }
+}
+
 /// The gate of a patient, named by their id.
 pub(super) fn patient_gate(channel: Channel, patient: &str) -> GateKey {
     GateKey { channel: channel.number(), kind: PATIENT, subject: patient.as_bytes().to_vec() }
@@ -139,10 +144,30 @@ pub(super) async fn gates_on(
     gates: &[GateKey],
     lock: bool,
 ) -> Result<Vec<recipient_gate::Model>, StoreError> {
-    use recipient_gate::Column::{Channel, Subject, SubjectKind};
     if gates.is_empty() {
         return Ok(Vec::new());
     }
+    let query = gates_query(practice, gates);
+    let query = if lock { query.lock(LockType::Share) } else { query };
+    Ok(query.all(db).await?)
+}
+
+/// Takes the gates in the order of their keys, each with its row, for whoever changes what they say. A claim that holds one of
+/// them is waited for, and what is yielded is as of then.
+pub(super) async fn gates_take_on(
+    tx: &Tx,
+    practice: &str,
+    gates: &[GateKey],
+) -> Result<Vec<recipient_gate::Model>, StoreError> {
+    if gates.is_empty() {
+        return Ok(Vec::new());
+    }
+    gates_insert_on(tx, gates.iter().map(|gate| (practice.to_owned(), gate.clone())).collect()).await?;
+    Ok(gates_query(practice, gates).lock(LockType::Update).all(&tx.db).await?)
+}
+
+fn gates_query(practice: &str, gates: &[GateKey]) -> Select<recipient_gate::Entity> {
+    use recipient_gate::Column::{Channel, Subject, SubjectKind};
     // Channel by channel: those of another are none of this caller's business, and whoever holds them is not waited for.
     let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
     for gate in gates {
@@ -151,16 +176,12 @@ pub(super) async fn gates_on(
     let gates = subjects.into_iter().fold(Condition::any(), |any, ((channel, kind), subjects)| {
         any.add(Channel.eq(channel).and(SubjectKind.eq(kind)).and(Subject.is_in(padded(subjects))))
     });
-    let mut query = recipient_gate::Entity::find()
+    recipient_gate::Entity::find()
         .filter(recipient_gate::Column::PracticeId.eq(practice))
         .filter(gates)
         .order_by_asc(recipient_gate::Column::Channel)
         .order_by_asc(recipient_gate::Column::SubjectKind)
-        .order_by_asc(recipient_gate::Column::Subject);
-    if lock {
-        query = query.lock(LockType::Share);
-    }
-    Ok(query.all(db).await?)
+        .order_by_asc(recipient_gate::Column::Subject)
 }
 
 fn consent(row: &recipient_gate::Model) -> ConsentState {
@@ -171,9 +192,14 @@ fn consent(row: &recipient_gate::Model) -> ConsentState {
     }
 }
 
+/// Whether a gate was opted out.
+pub(super) fn is_opted_out(row: &recipient_gate::Model) -> bool {
+    consent(row) == ConsentState::OptedOut
+}
+
 /// Whether a gate lets nothing through.
 pub(super) fn is_shut(row: &recipient_gate::Model) -> bool {
-    consent(row) == ConsentState::OptedOut || row.blocked_at.is_some()
+    is_opted_out(row) || row.blocked_at.is_some()
 }
 
 /// What the rows say about one patient and channel.

@@ -11,6 +11,8 @@ use super::{StoreError, entity::idem, rows::padded, tx::Tx};
 pub(super) const NOTIFICATIONS: i16 = 1;
 /// Retries of deliveries.
 pub(super) const RETRIES: i16 = 2;
+/// Decisions on consent.
+pub(super) const CONSENTS: i16 = 3;
 
 /// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

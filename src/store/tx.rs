@@ -3,14 +3,14 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 
-use super::{Store, StoreError, dialect::Dialect};
+use super::{Store, StoreError, dialect::Dialect, vault::PracticeKeys};
 use crate::domain::PracticeId;
 
 /// An open transaction, and what must happen after it.
@@ -20,6 +20,7 @@ pub(super) struct Tx {
     /// The time of the transaction, by the clock that leases and schedules go by.
     pub(super) now: DateTime<Utc>,
     pub(super) dialect: Dialect,
+    store: Store,
     touched: Mutex<BTreeSet<PracticeId>>,
     /// Outside of the transaction, for a planted bug.
     #[cfg(feature = "mutants")]
@@ -27,6 +28,11 @@ pub(super) struct Tx {
 }
 
 impl Tx {
+    /// The keys of a practice, for work that learns only on the way whose rows it touches.
+    pub(super) async fn keys(&self, practice: &PracticeId) -> Result<Arc<PracticeKeys>, StoreError> {
+        self.store.inner.vault.practice(&self.db, practice).await
+    }
+
     /// Notes that something of `practice` changed: whoever waits for it is woken after COMMIT.
     pub(super) fn touch(&self, practice: &PracticeId) {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(practice.clone());
@@ -54,6 +60,23 @@ impl Store {
         task.await.map_err(|_| StoreError::Abandoned)?
     }
 
+    /// Runs `work` on the database as it is at one moment, and changes nothing.
+    pub(super) async fn snapshot<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+    {
+        let store = self.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let connections = &store.inner.connections;
+            let db = connections.read.begin_with_options(connections.dialect.snapshot()).await?;
+            let value = work(&db).await?;
+            db.commit().await?;
+            Ok(value)
+        });
+        task.await.map_err(|_| StoreError::Abandoned)?
+    }
+
     async fn transact<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send,
@@ -66,6 +89,7 @@ impl Store {
             db,
             now,
             dialect,
+            store: self.clone(),
             touched: Mutex::default(),
             #[cfg(feature = "mutants")]
             aside: inner.connections.write.clone(),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{StoreError, entity::data_key};
 use crate::{
-    crypto::{BlindIndexKey, DataKey, KeyFile, Place, key_id, open, seal},
+    crypto::{BlindIndexKey, ChainKey, DataKey, KeyFile, Place, key_id, open, seal},
     domain::{EmailAddress, PhoneNumber, PracticeId},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct PracticeKeys {
     current: DataKey,
     retired: Vec<DataKey>,
     blind: BlindIndexKey,
+    consent: ChainKey,
 }
 
 impl Vault {
@@ -59,7 +60,8 @@ impl Vault {
         let current = keys.next().ok_or(StoreError::NotFound("practice"))??;
         let retired = keys.collect::<Result<_, _>>()?;
         let blind = self.keys.blind_index(practice.as_str());
-        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind });
+        let consent = self.keys.chain("consent", practice.as_str());
+        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent });
         self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
         Ok(keys)
     }
@@ -109,6 +111,11 @@ impl PracticeKeys {
         let key = keys.find(|key| key.id() == id).ok_or_else(corrupt)?;
         let plain = open(key, &self.place(column, row), blob).map_err(|_| corrupt())?;
         serde_json::from_slice(&plain).map_err(|_| corrupt())
+    }
+
+    /// Chains the consent ledger.
+    pub(super) fn consent_chain(&self) -> &ChainKey {
+        &self.consent
     }
 
     /// The blind index of a phone number: equal for equal numbers of this practice, meaningless without the key.

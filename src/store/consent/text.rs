@@ -1,0 +1,323 @@
+//! What is said from an address: a text with STOP, START or a request to stop, and what a provider reports of it. It binds the
+//! number: every patient of the practice who has it, and whoever gets it later.
+
+use std::{collections::BTreeSet, fmt};
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, TryInsertResult};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Standing, waiting};
+use crate::{
+    crypto,
+    domain::{
+        Author, Channel, Closure, ConsentRecord, ConsentSource, ConsentState, EmailAddress, Meaning, PatientId, Phi,
+        PhoneNumber, PracticeId, Scope, effective_now, start_opts_in,
+    },
+    store::{
+        Store, StoreError,
+        entity::{inbound_message, patient},
+        grounds,
+        image::{Draft, save_all_on},
+        ledger::{self, NewEntry},
+        tx::Tx,
+        vault::{PracticeKeys, Sealed},
+    },
+};
+
+const BODY: Sealed = Sealed { table: "inbound_message", column: "body_ct" };
+
+/// A text that came in, verified.
+#[derive(Clone)]
+pub struct InboundText {
+    /// The provider's id for it.
+    pub sid: String,
+    /// Who wrote; unset: no phone number, such as a short code.
+    pub from: Option<PhoneNumber>,
+    /// The sender as the provider wrote it.
+    pub from_text: Phi<String>,
+    /// To which number or service of the practice.
+    pub to: String,
+    /// What was written.
+    pub body: Phi<String>,
+    /// Addresses and media types of what was attached.
+    pub media: Vec<(String, String)>,
+    /// What it means for consent.
+    pub meaning: Meaning,
+}
+
+impl fmt::Debug for InboundText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither from whom nor what.
+        f.debug_struct("InboundText").field("sid", &self.sid).field("meaning", &self.meaning).finish_non_exhaustive()
+    }
+}
+
+/// A text as it is sealed.
+#[derive(Serialize)]
+struct Body<'a> {
+    from: &'a str,
+    to: &'a str,
+    body: &'a str,
+    media: &'a [(String, String)],
+}
+
+/// What became of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is stored, and this many entries followed from it.
+    New {
+        /// How many.
+        entries: usize,
+    },
+    /// It had been stored before.
+    Repeat,
+}
+
+/// An opt-out that somebody reports of an address.
+pub(in crate::store) struct Report<'a> {
+    pub(in crate::store) channel: Channel,
+    /// Its blind index.
+    pub(in crate::store) address: Vec<u8>,
+    pub(in crate::store) address_hint: String,
+    pub(in crate::store) source: ConsentSource,
+    pub(in crate::store) author: &'a Author,
+    pub(in crate::store) evidence: String,
+}
+
+impl Store {
+    /// Stores a text once, with what follows from it for consent.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses; nothing is stored then, and the provider must repeat it.
+    pub async fn text_take(&self, scope: &Scope, text: InboundText) -> Result<Heard, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let scope = scope.clone();
+        self.write(move |tx| {
+            Box::pin(async move {
+                if !keep_on(tx, &keys, &text).await? {
+                    return Ok(Heard::Repeat);
+                }
+                let Some(from) = &text.from else { return Ok(Heard::New { entries: 0 }) };
+                let report = Report {
+                    channel: Channel::Sms,
+                    address: keys.phone_index(from),
+                    address_hint: from.mask(),
+                    source: ConsentSource::SmsKeyword,
+                    author: scope.author(),
+                    evidence: format!("message {}", text.sid),
+                };
+                let (records, drafts) = match text.meaning {
+                    Meaning::Stop => report_on(tx, &keys, &report, &BTreeSet::new()).await?,
+                    Meaning::StopRequest => {
+                        let report = Report { source: ConsentSource::SmsFreeText, ..report };
+                        report_on(tx, &keys, &report, &BTreeSet::new()).await?
+                    }
+                    Meaning::Start => (start_on(tx, &keys, &report).await?, Vec::new()),
+                    Meaning::Help | Meaning::Other => (Vec::new(), Vec::new()),
+                };
+                save_all_on(tx, drafts).await?;
+                Ok(Heard::New { entries: records.len() })
+            })
+        })
+        .await
+    }
+
+    /// Puts on record that a provider reported an opt-out or a complaint of a mailbox: every patient who has it is opted out of
+    /// mail. Yields how many entries followed; a repeat adds none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn mailbox_opted_out(
+        &self,
+        scope: &Scope,
+        mailbox: &EmailAddress,
+        evidence: String,
+    ) -> Result<usize, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let (scope, address, address_hint) = (scope.clone(), keys.email_index(mailbox), mailbox.mask());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let (channel, source, author) = (Channel::Email, ConsentSource::Provider, scope.author());
+                let report = Report { channel, address, address_hint, source, author, evidence };
+                let (records, drafts) = report_on(tx, &keys, &report, &BTreeSet::new()).await?;
+                save_all_on(tx, drafts).await?;
+                Ok(records.len())
+            })
+        })
+        .await
+    }
+}
+
+/// Keeps a text. False: it is kept already.
+async fn keep_on(tx: &Tx, keys: &PracticeKeys, text: &InboundText) -> Result<bool, StoreError> {
+    let body = Body { from: text.from_text.expose(), to: &text.to, body: text.body.expose(), media: &text.media };
+    let row = inbound_message::ActiveModel {
+        practice_id: Set(keys.practice().to_owned()),
+        sid: Set(text.sid.clone()),
+        from_bi: Set(text.from.as_ref().map(|from| keys.phone_index(from))),
+        body_ct: Set(keys.seal(BODY, text.sid.as_bytes(), &body)?),
+        received_at: Set(tx.now),
+    };
+    let kept = inbound_message::Entity::insert(row)
+        .on_conflict_do_nothing_on([inbound_message::Column::PracticeId, inbound_message::Column::Sid])
+        .exec_without_returning(&tx.db)
+        .await?;
+    Ok(matches!(kept, TryInsertResult::Inserted(1..)))
+}
+
+/// The patients of the practice who have an address.
+async fn holders_on(tx: &Tx, practice: &str, channel: Channel, address: &[u8]) -> Result<BTreeSet<String>, StoreError> {
+    let column = if channel == Channel::Sms { patient::Column::PhoneBi } else { patient::Column::EmailBi };
+    let ids = patient::Entity::find()
+        .select_only()
+        .column(patient::Column::PatientId)
+        .filter(patient::Column::PracticeId.eq(practice))
+        .filter(column.eq(address.to_vec()))
+        .into_tuple::<String>()
+        .all(&tx.db)
+        .await?;
+    Ok(ids.into_iter().collect())
+}
+
+/// Takes the gates of an address and of everybody who has it. Whoever is given a number takes its gate first, so that none is
+/// missed; one who was given it while we waited is taken after, out of order, which a deadlock would only delay.
+async fn take_holders_on<'a>(tx: &Tx, keys: &'a PracticeKeys, report: &Report<'_>) -> Result<Standing<'a>, StoreError> {
+    let holders = holders_on(tx, keys.practice(), report.channel, &report.address).await?;
+    let numbers = (report.channel == Channel::Sms).then(|| report.address.clone()).into_iter().collect();
+    let mut standing = Standing::take_on(tx, keys, report.channel, holders, numbers).await?;
+    let now = holders_on(tx, keys.practice(), report.channel, &report.address).await?;
+    let late: BTreeSet<String> = now.difference(standing.patients()).cloned().collect();
+    if !late.is_empty() {
+        standing.add_on(tx, late).await?;
+    }
+    Ok(standing)
+}
+
+/// Takes the gates of several reports of a practice in one order, before any of them is put on record.
+pub(in crate::store) async fn take_all_on(
+    tx: &Tx,
+    practice: &PracticeId,
+    addresses: &BTreeSet<(Channel, Vec<u8>)>,
+) -> Result<(), StoreError> {
+    let mut gates = BTreeSet::new();
+    for (channel, address) in addresses {
+        gates.insert(grounds::address_gate(*channel, address));
+        let holders = holders_on(tx, practice.as_str(), *channel, address).await?;
+        gates.extend(holders.iter().map(|patient| grounds::patient_gate(*channel, patient)));
+    }
+    let gates: Vec<_> = gates.into_iter().collect();
+    grounds::gates_take_on(tx, practice.as_str(), &gates).await.map(drop)
+}
+
+/// Opts out everybody who has the address, one entry each, and closes the number. What waits for them is skipped, but for
+/// `except`, which the caller writes.
+pub(in crate::store) async fn report_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    report: &Report<'_>,
+    except: &BTreeSet<Uuid>,
+) -> Result<(Vec<ConsentRecord>, Vec<Draft>), StoreError> {
+    let mut standing = take_holders_on(tx, keys, report).await?;
+    let soft = report.source == ConsentSource::SmsFreeText;
+    let mut entries = Vec::new();
+    for patient in standing.patients() {
+        let in_force = standing.in_force(patient);
+        let known = in_force.is_some_and(|entry| match report.channel {
+            Channel::Sms => entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop()),
+            _ => entry.is_opt_out(),
+        });
+        if !known {
+            let time = effective_now(ConsentState::OptedOut, in_force, tx.now);
+            entries.push(report.entry(tx, Some(patient), ConsentState::OptedOut, time)?);
+        }
+    }
+    let asked = if soft { Closure::ByRequest } else { Closure::ByStop };
+    if entries.is_empty() && report.channel == Channel::Sms && standing.number(&report.address).closure < asked {
+        entries.push(report.entry(tx, None, ConsentState::OptedOut, tx.now)?);
+    }
+    let records = standing.append_on(tx, report.author, entries).await?;
+    let drafts =
+        waiting::skip_on(tx, keys.practice(), report.channel, standing.patients(), report.author, except).await?;
+    Ok((records, drafts))
+}
+
+/// START: opens the number, and opts in whoever was opted out by a text from it. From a number that is open it is a text like
+/// any other.
+async fn start_on(tx: &Tx, keys: &PracticeKeys, report: &Report<'_>) -> Result<Vec<ConsentRecord>, StoreError> {
+    let mut standing = take_holders_on(tx, keys, report).await?;
+    let number = standing.number(&report.address);
+    let mut entries = Vec::new();
+    for patient in standing.patients().iter().filter(|id| start_opts_in(standing.entries(id), &report.address)) {
+        let time = effective_now(ConsentState::OptedIn, standing.in_force(patient), tx.now);
+        entries.push(report.entry(tx, Some(patient), ConsentState::OptedIn, time)?);
+    }
+    if entries.is_empty() && number.closure != Closure::Open {
+        entries.push(report.entry(tx, None, ConsentState::OptedIn, tx.now)?);
+    }
+    standing.append_on(tx, report.author, entries).await
+}
+
+impl Report<'_> {
+    fn entry(
+        &self,
+        tx: &Tx,
+        patient: Option<&String>,
+        state: ConsentState,
+        effective_time: chrono::DateTime<chrono::Utc>,
+    ) -> Result<NewEntry, StoreError> {
+        let patient = patient.map(|id| id.parse().map_err(|_| StoreError::Corrupt("patient"))).transpose()?;
+        Ok(NewEntry {
+            id: crypto::new_id(tx.now),
+            patient,
+            channel: self.channel,
+            state,
+            source: self.source,
+            address: Some(self.address.clone()),
+            address_hint: self.address_hint.clone(),
+            effective_time,
+            evidence: Phi::new(self.evidence.clone()),
+        })
+    }
+}
+
+/// Opts out patients who were given a number that is closed, as everybody was who had it. The gates of the numbers are taken
+/// also where they are open, so that a STOP which comes at the same moment finds these patients, or is found here.
+pub(in crate::store) async fn inherit_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    author: &Author,
+    given: &[(PatientId, PhoneNumber)],
+) -> Result<Vec<Draft>, StoreError> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let patients = given.iter().map(|(patient, _)| patient.as_str().to_owned()).collect();
+    let numbers = given.iter().map(|(_, number)| keys.phone_index(number)).collect();
+    let mut standing = Standing::take_on(tx, keys, Channel::Sms, patients, numbers).await?;
+    let (mut entries, mut opted_out) = (Vec::new(), BTreeSet::new());
+    for (patient, number) in given {
+        let address = keys.phone_index(number);
+        let state = standing.number(&address);
+        let in_force = standing.in_force(patient.as_str());
+        if state.closure == Closure::Open || in_force.is_some_and(|entry| entry.is_stop_from(&address)) {
+            continue;
+        }
+        let stop = ledger::row_at_on(&tx.db, keys.practice(), state.position).await?;
+        let source = stop.and_then(|row| ConsentSource::from_number(row.source)).unwrap_or(ConsentSource::SmsKeyword);
+        let report = Report {
+            channel: Channel::Sms,
+            address,
+            address_hint: number.mask(),
+            source,
+            author,
+            evidence: format!("the number was opted out by entry {}", state.position),
+        };
+        let id = patient.as_str().to_owned();
+        let time = effective_now(ConsentState::OptedOut, in_force, tx.now);
+        entries.push(report.entry(tx, Some(&id), ConsentState::OptedOut, time)?);
+        opted_out.insert(id);
+    }
+    standing.append_on(tx, author, entries).await?;
+    waiting::skip_on(tx, keys.practice(), Channel::Sms, &opted_out, author, &BTreeSet::new()).await
+}

@@ -1,0 +1,309 @@
+//! The consent ledger of a practice: numbered without gaps, and chained, so that no entry can be changed, moved or left out
+//! unseen. The head row that numbers it is locked until COMMIT. What is chained is the ciphertext of names and evidence: when
+//! the key to those is destroyed, the chain still holds.
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    entity::{consent_head, consent_ledger},
+    rows::padded,
+    tx::Tx,
+    vault::{PracticeKeys, Sealed},
+};
+use crate::{
+    crypto::GENESIS,
+    domain::{
+        ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
+    },
+};
+
+const BODY: Sealed = Sealed { table: "consent_ledger", column: "body_ct" };
+
+/// What of an entry is sealed.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    author_type: i16,
+    author_id: String,
+    author_name: String,
+    address_hint: String,
+    evidence: String,
+}
+
+/// An entry before it has its place.
+#[derive(Clone)]
+pub(super) struct NewEntry {
+    pub(super) id: Uuid,
+    pub(super) patient: Option<PatientId>,
+    pub(super) channel: Channel,
+    pub(super) state: ConsentState,
+    pub(super) source: ConsentSource,
+    pub(super) address: Option<Vec<u8>>,
+    pub(super) address_hint: String,
+    pub(super) effective_time: DateTime<Utc>,
+    pub(super) evidence: Phi<String>,
+}
+
+impl fmt::Debug for NewEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewEntry").field("channel", &self.channel).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// Locks the head of the practice's ledger.
+pub(super) async fn head_on(tx: &Tx, practice: &str) -> Result<consent_head::Model, StoreError> {
+    let head = consent_head::Entity::find_by_id(practice).lock_exclusive().one(&tx.db).await?;
+    head.ok_or(StoreError::NotFound("practice"))
+}
+
+/// Adds entries in their order. Comes after the gates, and before the feed.
+pub(super) async fn append_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    author: &Author,
+    entries: Vec<NewEntry>,
+) -> Result<Vec<ConsentRecord>, StoreError> {
+    let head = head_on(tx, keys.practice()).await?;
+    let (mut seq, mut mac) = (head.seq, mac_of(&head.mac)?);
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries {
+        seq += 1;
+        let mut row = row(keys, author, entry, seq, tx.now)?;
+        mac = keys.consent_chain().link(&mac, &chained(&row));
+        row.mac = mac.to_vec();
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let records = rows.iter().map(|row| to_record(keys, row)).collect::<Result<_, _>>()?;
+    tx.insert_all(rows).await?;
+    let mut head = head.into_active_model();
+    head.seq = Set(seq);
+    head.mac = Set(mac.to_vec());
+    head.update(&tx.db).await?;
+    Ok(records)
+}
+
+fn row(
+    keys: &PracticeKeys,
+    author: &Author,
+    entry: NewEntry,
+    seq: i64,
+    now: DateTime<Utc>,
+) -> Result<consent_ledger::Model, StoreError> {
+    let body = Body {
+        author_type: author.kind as i16,
+        author_id: author.id.clone(),
+        author_name: author.display_name.clone(),
+        address_hint: entry.address_hint,
+        evidence: entry.evidence.expose().clone(),
+    };
+    Ok(consent_ledger::Model {
+        practice_id: keys.practice().to_owned(),
+        seq,
+        patient_id: entry.patient.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        channel: entry.channel.number(),
+        address_bi: entry.address,
+        state: state_number(entry.state),
+        source: entry.source.number(),
+        effective_at: entry.effective_time,
+        at: now,
+        body_ct: keys.seal(BODY, entry.id.as_bytes(), &body)?,
+        mac: Vec::new(),
+        id: entry.id,
+    })
+}
+
+/// The MAC in a column; before the first entry there is none.
+pub(super) fn mac_of(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
+    if bytes.is_empty() { Ok(GENESIS) } else { bytes.try_into().map_err(|_| StoreError::Corrupt("consent_ledger")) }
+}
+
+/// Everything of a row that its MAC covers: all but the MAC itself, each part with its length.
+pub(super) fn chained(row: &consent_ledger::Model) -> Vec<u8> {
+    const VERSION: u8 = 1;
+    let consent_ledger::Model {
+        practice_id,
+        seq,
+        patient_id,
+        channel,
+        address_bi,
+        state,
+        source,
+        effective_at,
+        at,
+        body_ct,
+        id,
+        mac: _,
+    } = row;
+    let micros = |time: &DateTime<Utc>| time.timestamp_micros().to_be_bytes();
+    let parts: [&[u8]; 11] = [
+        practice_id.as_bytes(),
+        &seq.to_be_bytes(),
+        id.as_bytes(),
+        patient_id.as_bytes(),
+        &channel.to_be_bytes(),
+        address_bi.as_deref().unwrap_or_default(),
+        &state.to_be_bytes(),
+        &source.to_be_bytes(),
+        &micros(effective_at),
+        &micros(at),
+        body_ct,
+    ];
+    let mut bytes = vec![VERSION, u8::from(address_bi.is_some())];
+    for part in parts {
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(part);
+    }
+    bytes
+}
+
+pub(super) const fn state_number(state: ConsentState) -> i16 {
+    match state {
+        ConsentState::Unknown => 0,
+        ConsentState::OptedIn => 1,
+        ConsentState::OptedOut => 2,
+    }
+}
+
+/// What of an entry decides.
+pub(super) fn to_entry(row: &consent_ledger::Model) -> Result<ConsentEntry, StoreError> {
+    let corrupt = || StoreError::Corrupt("consent_ledger");
+    let state = match row.state {
+        1 => ConsentState::OptedIn,
+        2 => ConsentState::OptedOut,
+        _ => return Err(corrupt()),
+    };
+    let patient = (!row.patient_id.is_empty()).then(|| row.patient_id.parse().map_err(|_| corrupt())).transpose()?;
+    Ok(ConsentEntry {
+        position: row.seq,
+        patient,
+        channel: Channel::from_number(row.channel).ok_or_else(corrupt)?,
+        state,
+        source: ConsentSource::from_number(row.source).ok_or_else(corrupt)?,
+        address: row.address_bi.clone(),
+        effective_time: row.effective_at,
+    })
+}
+
+/// All that is on record of an entry.
+pub(super) fn to_record(keys: &PracticeKeys, row: &consent_ledger::Model) -> Result<ConsentRecord, StoreError> {
+    let body: Body = keys.open(BODY, row.id.as_bytes(), &row.body_ct)?;
+    Ok(ConsentRecord {
+        entry: to_entry(row)?,
+        record_time: row.at,
+        author: Author {
+            kind: ActorType::from_number(body.author_type).ok_or(StoreError::Corrupt("consent_ledger"))?,
+            id: body.author_id,
+            display_name: body.author_name,
+        },
+        address_hint: body.address_hint,
+        evidence: Phi::new(body.evidence),
+        hash: mac_of(&row.mac)?,
+    })
+}
+
+/// The entries of patients for one channel, by patient.
+pub(super) async fn entries_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    channel: Channel,
+    patients: impl IntoIterator<Item = String>,
+) -> Result<BTreeMap<String, Vec<ConsentEntry>>, StoreError> {
+    let rows = consent_ledger::Entity::find()
+        .filter(consent_ledger::Column::PracticeId.eq(practice))
+        .filter(consent_ledger::Column::PatientId.is_in(padded(patients)))
+        .filter(consent_ledger::Column::Channel.eq(channel.number()))
+        .all(db)
+        .await?;
+    let mut entries = BTreeMap::<String, Vec<ConsentEntry>>::new();
+    for row in rows {
+        let entry = to_entry(&row)?;
+        entries.entry(row.patient_id).or_default().push(entry);
+    }
+    Ok(entries)
+}
+
+/// The entry at a position.
+pub(super) async fn row_at_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    position: i64,
+) -> Result<Option<consent_ledger::Model>, StoreError> {
+    Ok(consent_ledger::Entity::find_by_id((practice.to_owned(), position)).one(db).await?)
+}
+
+/// The entry with that id.
+pub(super) async fn row_of_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    id: Uuid,
+) -> Result<Option<consent_ledger::Model>, StoreError> {
+    let row = consent_ledger::Entity::find()
+        .filter(consent_ledger::Column::Id.eq(id))
+        .filter(consent_ledger::Column::PracticeId.eq(practice))
+        .one(db)
+        .await?;
+    Ok(row)
+}
+
+/// Which entries are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ConsentQuery {
+    /// Of this patient; unset: the whole ledger.
+    pub patient: Option<PatientId>,
+    /// Of these channels; empty: of all.
+    pub channels: Vec<Channel>,
+    /// Before this position; unset: from the newest.
+    pub before: Option<i64>,
+    /// At most this many.
+    pub limit: u64,
+}
+
+/// A page of entries, newest first.
+#[derive(Debug)]
+pub struct ConsentPage {
+    /// The entries.
+    pub records: Vec<ConsentRecord>,
+    /// Set when there may be more.
+    pub next: Option<i64>,
+}
+
+impl Store {
+    /// Lists entries of the ledger, newest first.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn consent_list(&self, scope: &Scope, query: &ConsentQuery) -> Result<ConsentPage, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let mut rows = consent_ledger::Entity::find()
+            .filter(consent_ledger::Column::PracticeId.eq(keys.practice()))
+            .order_by_desc(consent_ledger::Column::Seq)
+            .limit(query.limit + 1);
+        if let Some(patient) = &query.patient {
+            rows = rows.filter(consent_ledger::Column::PatientId.eq(patient.as_str()));
+        }
+        if !query.channels.is_empty() {
+            let channels = query.channels.iter().map(|channel| channel.number());
+            rows = rows.filter(consent_ledger::Column::Channel.is_in(channels));
+        }
+        if let Some(before) = query.before {
+            rows = rows.filter(consent_ledger::Column::Seq.lt(before));
+        }
+        let mut rows = rows.all(self.read()).await?;
+        let more = rows.len() as u64 > query.limit;
+        rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
+        let next = if more { rows.last().map(|row| row.seq) } else { None };
+        let records = rows.iter().map(|row| to_record(&keys, row)).collect::<Result<_, _>>()?;
+        Ok(ConsentPage { records, next })
+    }
+}

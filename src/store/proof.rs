@@ -1,0 +1,315 @@
+//! Proof: whether the consent ledger is as it was written, whether the gates say what it says, and whether any attempt began
+//! although the ledger, as far as it had been consulted, said no. Positions are compared and not times: a decision may be
+//! back-dated, and clocks differ.
+
+mod chain;
+
+use std::{collections::BTreeMap, fmt};
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
+    sea_query::Condition,
+};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    entity::{attempt, consent_head, consent_ledger, delivery, recipient_gate},
+    grounds,
+    ledger::{state_number, to_entry},
+    vault::PracticeKeys,
+};
+use crate::domain::{
+    Channel, Closure, ConsentEntry, ConsentState, DeliveryId, Engine, NumberState, PracticeId, in_force,
+};
+
+/// How many rows are read at once.
+const PAGE: u64 = 1_000;
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The entry at this position is gone.
+    Missing {
+        /// Where it was.
+        position: i64,
+    },
+    /// The entry at this position is not what was written, or was not written here.
+    Broken {
+        /// Where it is.
+        position: i64,
+    },
+    /// The entry at this position was written at another.
+    Moved {
+        /// Where it is.
+        position: i64,
+        /// Where it was written.
+        from: i64,
+    },
+    /// The entry before this one is gone, so that nothing can be said of this one.
+    Unlinked {
+        /// Where it is.
+        position: i64,
+    },
+    /// The head of the ledger is not what the last entry made of it.
+    Head,
+    /// A gate says something else than the ledger.
+    Gate {
+        /// The channel.
+        channel: Channel,
+        /// The patient; unset: an address.
+        patient: Option<String>,
+        /// The entry that it should rest on; 0: none.
+        position: i64,
+    },
+    /// An attempt began though the ledger that it consulted said no.
+    SentAfterOptOut {
+        /// Of this delivery.
+        delivery: DeliveryId,
+        /// Which.
+        attempt: i32,
+        /// The opt-out.
+        position: i64,
+        /// How far the ledger was consulted.
+        consulted: i64,
+    },
+    /// An attempt consulted entries that are not there.
+    Ahead {
+        /// Of this delivery.
+        delivery: DeliveryId,
+        /// Which.
+        attempt: i32,
+        /// How far the ledger was consulted.
+        consulted: i64,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { position } => write!(f, "entry {position} is missing"),
+            Self::Broken { position } => write!(f, "entry {position} is not what was written there"),
+            Self::Moved { position, from } => write!(f, "entry {position} was written as entry {from}"),
+            Self::Unlinked { position } => write!(f, "entry {position} cannot be checked: the one before is missing"),
+            Self::Head => f.write_str("the head does not fit the last entry"),
+            Self::Gate { channel, patient, position } => {
+                let whose = patient.as_ref().map_or("an address".to_owned(), |id| format!("patient {id}"));
+                write!(f, "the {} gate of {whose} does not say what entry {position} says", channel.label())
+            }
+            Self::SentAfterOptOut { delivery, attempt, position, consulted } => write!(
+                f,
+                "attempt {attempt} of delivery {delivery} began after the opt-out of entry {position} (consulted: {consulted})"
+            ),
+            Self::Ahead { delivery, attempt, consulted } => {
+                write!(f, "attempt {attempt} of delivery {delivery} consulted entry {consulted}, which is missing")
+            }
+        }
+    }
+}
+
+/// What was looked at, and what does not hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Entries of the ledger.
+    pub entries: u64,
+    /// Attempts.
+    pub attempts: u64,
+    /// In the order in which it was found.
+    pub findings: Vec<Finding>,
+}
+
+impl Store {
+    /// The practices that have a ledger.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn ledgers(&self, _: &Engine) -> Result<Vec<PracticeId>, StoreError> {
+        let practices =
+            consent_head::Entity::find().order_by_asc(consent_head::Column::PracticeId).all(self.read()).await?;
+        let entries = consent_ledger::Entity::find()
+            .select_only()
+            .column(consent_ledger::Column::PracticeId)
+            .distinct()
+            .into_tuple::<String>()
+            .all(self.read())
+            .await?;
+        let mut ids: Vec<String> = practices.into_iter().map(|head| head.practice_id).chain(entries).collect();
+        ids.sort();
+        ids.dedup();
+        ids.into_iter().map(|id| id.parse().map_err(|_| StoreError::Corrupt("consent_head"))).collect()
+    }
+
+    /// Proves the ledger of a practice, as it is at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn ledger_prove(&self, _: &Engine, practice: &PracticeId) -> Result<Proof, StoreError> {
+        let keys = self.keys(practice).await?;
+        self.snapshot(move |db| {
+            Box::pin(async move {
+                let mut proof = Proof::default();
+                let entries = chain::prove_on(db, &keys, &mut proof).await?;
+                let known = Known::of(entries);
+                prove_gates_on(db, &keys, &known, &mut proof).await?;
+                prove_attempts_on(db, &keys, &known, &mut proof).await?;
+                Ok(proof)
+            })
+        })
+        .await
+    }
+}
+
+/// What the ledger says, by whom it is said of. Entries are in the order of their positions.
+struct Known {
+    newest: i64,
+    patients: BTreeMap<(i16, String), Vec<ConsentEntry>>,
+    numbers: BTreeMap<Vec<u8>, Vec<ConsentEntry>>,
+}
+
+impl Known {
+    fn of(entries: Vec<ConsentEntry>) -> Self {
+        let mut known = Self { newest: 0, patients: BTreeMap::new(), numbers: BTreeMap::new() };
+        for entry in entries {
+            known.newest = known.newest.max(entry.position);
+            if let (Some(number), Channel::Sms) = (&entry.address, entry.channel) {
+                known.numbers.entry(number.clone()).or_default().push(entry.clone());
+            }
+            if let Some(patient) = &entry.patient {
+                let key = (entry.channel.number(), patient.as_str().to_owned());
+                known.patients.entry(key).or_default().push(entry);
+            }
+        }
+        known
+    }
+
+    /// The patient's decision in force up to a position.
+    fn patient(&self, channel: i16, patient: &str, consulted: i64) -> Option<&ConsentEntry> {
+        let entries = self.patients.get(&(channel, patient.to_owned()))?;
+        in_force(entries.iter().filter(|entry| entry.position <= consulted))
+    }
+
+    /// What the number was up to a position.
+    fn number(&self, number: &[u8], consulted: i64) -> NumberState {
+        let entries = self.numbers.get(number).map_or(&[][..], Vec::as_slice);
+        let entries = entries.iter().filter(|entry| entry.position <= consulted);
+        entries.fold(NumberState::default(), NumberState::after)
+    }
+}
+
+async fn prove_gates_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    known: &Known,
+    proof: &mut Proof,
+) -> Result<(), StoreError> {
+    let mut unseen: BTreeMap<&(i16, String), ()> = known.patients.keys().map(|key| (key, ())).collect();
+    let mut after: Option<recipient_gate::Model> = None;
+    loop {
+        let rows = gates_page_on(db, keys.practice(), after.as_ref()).await?;
+        for row in &rows {
+            let channel = Channel::from_number(row.channel).ok_or(StoreError::Corrupt("recipient_gate"))?;
+            let (patient, expected, position) = if row.subject_kind == grounds::PATIENT {
+                let id = String::from_utf8_lossy(&row.subject).into_owned();
+                let entry = known.patient(row.channel, &id, i64::MAX);
+                unseen.remove(&(row.channel, id.clone()));
+                let state = entry.map_or(ConsentState::Unknown, |entry| entry.state);
+                (Some(id), state, entry.map_or(0, |entry| entry.position))
+            } else {
+                let state = known.number(&row.subject, i64::MAX);
+                let closed = state.closure != Closure::Open;
+                (None, if closed { ConsentState::OptedOut } else { ConsentState::Unknown }, state.position)
+            };
+            if row.consent != state_number(expected) || row.consent_seq != position {
+                proof.findings.push(Finding::Gate { channel, patient, position });
+            }
+        }
+        let full = rows.len() as u64 == PAGE;
+        after = rows.into_iter().next_back();
+        if !full {
+            break;
+        }
+    }
+    for (channel, id) in unseen.into_keys() {
+        let channel_of = Channel::from_number(*channel).ok_or(StoreError::Corrupt("recipient_gate"))?;
+        let position = known.patient(*channel, id, i64::MAX).map_or(0, |entry| entry.position);
+        proof.findings.push(Finding::Gate { channel: channel_of, patient: Some(id.clone()), position });
+    }
+    Ok(())
+}
+
+/// The gates of a practice after one of them.
+async fn gates_page_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    after: Option<&recipient_gate::Model>,
+) -> Result<Vec<recipient_gate::Model>, StoreError> {
+    use recipient_gate::Column::{Channel, PracticeId, Subject, SubjectKind};
+    let mut query = recipient_gate::Entity::find()
+        .filter(PracticeId.eq(practice))
+        .order_by_asc(Channel)
+        .order_by_asc(SubjectKind)
+        .order_by_asc(Subject)
+        .limit(PAGE);
+    if let Some(last) = after {
+        let same_channel = Condition::all().add(Channel.eq(last.channel));
+        let same_kind = same_channel.clone().add(SubjectKind.eq(last.subject_kind));
+        query = query.filter(
+            Condition::any()
+                .add(Channel.gt(last.channel))
+                .add(same_channel.add(SubjectKind.gt(last.subject_kind)))
+                .add(same_kind.add(Subject.gt(last.subject.clone()))),
+        );
+    }
+    Ok(query.all(db).await?)
+}
+
+async fn prove_attempts_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    known: &Known,
+    proof: &mut Proof,
+) -> Result<(), StoreError> {
+    let of: RelationDef =
+        attempt::Entity::belongs_to(delivery::Entity).from(attempt::Column::DeliveryId).to(delivery::Column::Id).into();
+    let mut after = (Uuid::nil(), 0);
+    loop {
+        let rows: Vec<(Uuid, i32, i64, Vec<u8>, String, i16)> =
+            attempt::Entity::find()
+                .select_only()
+                .columns([attempt::Column::DeliveryId])
+                .column(attempt::Column::N)
+                .column(attempt::Column::ConsentSeq)
+                .column(attempt::Column::AddressBi)
+                .column(delivery::Column::PatientId)
+                .column(delivery::Column::Channel)
+                .join(JoinType::InnerJoin, of.clone())
+                .filter(attempt::Column::PracticeId.eq(keys.practice()))
+                .filter(Condition::any().add(attempt::Column::DeliveryId.gt(after.0)).add(
+                    Condition::all().add(attempt::Column::DeliveryId.eq(after.0)).add(attempt::Column::N.gt(after.1)),
+                ))
+                .order_by_asc(attempt::Column::DeliveryId)
+                .order_by_asc(attempt::Column::N)
+                .limit(PAGE)
+                .into_tuple()
+                .all(db)
+                .await?;
+        for (id, n, consulted, address, patient, channel) in &rows {
+            let (delivery, attempt, consulted) = (DeliveryId(*id), *n, *consulted);
+            if consulted > known.newest {
+                proof.findings.push(Finding::Ahead { delivery, attempt, consulted });
+            }
+            let refused = known.patient(*channel, patient, consulted).filter(|entry| entry.is_opt_out());
+            let sms = *channel == Channel::Sms.number();
+            let closed = Some(known.number(address, consulted)).filter(|state| sms && state.closure != Closure::Open);
+            let position = refused.map(|entry| entry.position).or(closed.map(|state| state.position));
+            if let Some(position) = position {
+                proof.findings.push(Finding::SentAfterOptOut { delivery, attempt, position, consulted });
+            }
+        }
+        proof.attempts += rows.len() as u64;
+        match rows.last() {
+            Some((id, n, ..)) if rows.len() as u64 == PAGE => after = (*id, *n),
+            _ => return Ok(()),
+        }
+    }
+}
