@@ -65,6 +65,12 @@ pub(super) struct Inbound {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) body: String,
+    /// The Messaging Service that the number is one of.
+    #[serde(default)]
+    pub(super) service: Option<String>,
+    /// What Advanced Opt-Out takes it for.
+    #[serde(default)]
+    pub(super) opt_out_type: Option<String>,
 }
 
 /// A webhook request to be.
@@ -121,6 +127,7 @@ impl Carrier {
             let steps = Step::all(message.service().is_some(), plan.end);
             // Side by side, since a webhook that is slow to answer does not hold up the carrier.
             tokio::join!(self.live(&message, &steps), self.report(&message, &steps, plan.reports));
+            self.reply(&message, plan.replies).await;
         };
         tasks.spawn(async move {
             stop.run_until_cancelled(life).await;
@@ -169,9 +176,22 @@ impl Carrier {
         }
     }
 
+    /// Texts back what the recipient says to the message.
+    async fn reply(&self, message: &Message, replies: &[&str]) {
+        let Some(url) = message.callback().and_then(inbound_url) else { return };
+        for body in replies {
+            sleep(self.delay).await;
+            let (account_sid, service) = (message.account.clone(), message.service().map(str::to_owned));
+            let (from, to, body) = (message.to().to_owned(), message.from().to_owned(), (*body).to_owned());
+            self.inbound(Inbound { url: url.clone(), account_sid, from, to, body, service, opt_out_type: None }).await;
+        }
+    }
+
     /// Posts an inbound text. Answers its SID and what the webhook said to the last try.
     pub(super) async fn inbound(&self, inbound: Inbound) -> (String, Option<Reply>) {
         let sid = format!("SM{}", Uuid::new_v4().simple());
+        let sender = inbound.service.as_deref().unwrap_or(&inbound.to);
+        self.rules.hear(sender, &inbound.from, &inbound.body);
         let webhook = inbound.webhook(&sid);
         let reply = self.stop.run_until_cancelled(self.post(&webhook)).await.flatten();
         (sid, reply)
@@ -259,6 +279,13 @@ impl Carrier {
     }
 }
 
+/// Where texts to the sender of a message go: at Twilio that is set at the number, here it is found beside the status callback.
+fn inbound_url(callback: &str) -> Option<String> {
+    let (path, fragment) = callback.split_once('#').unwrap_or((callback, ""));
+    let (webhooks, _) = path.split_once("/status/")?;
+    Some(format!("{webhooks}/inbound#{fragment}"))
+}
+
 impl Inbound {
     /// The parameters of <https://www.twilio.com/docs/messaging/guides/webhook-request>.
     fn webhook(self, sid: &str) -> Webhook {
@@ -275,6 +302,8 @@ impl Inbound {
             ("SmsStatus", "received".to_owned()),
             ("To", self.to),
         ];
+        params.extend(self.service.map(|service| ("MessagingServiceSid", service)));
+        params.extend(self.opt_out_type.map(|word| ("OptOutType", word)));
         // Twilio sends these even where it knows no place; empty ones are signed too.
         let places = ["FromCity", "FromState", "FromZip", "ToCity", "ToState", "ToZip"];
         params.extend(places.map(|name| (name, String::new())));

@@ -62,6 +62,8 @@ pub struct SmsPlan {
     pub reports: Reports,
     /// How long it is missing from lists.
     pub list_lag_ms: u64,
+    /// What the recipient texts back once it has arrived.
+    pub replies: &'static [&'static str],
 }
 
 /// What happens to a mail.
@@ -131,6 +133,20 @@ pub const MAGIC: &[MagicRecipient] = &[
         "Taken, the connection is cut without a reply, no callbacks.",
         SmsPlan { reports: Reports::Never, ..answer(Answer::Dropped) },
     ),
+    sms("0126", "says_stop", "Delivered, then the recipient texts STOP.", replies(&["STOP"])),
+    sms("0127", "says_help", "Delivered, then the recipient texts HELP.", replies(&["HELP"])),
+    sms(
+        "0128",
+        "changes_mind",
+        "Delivered, then the recipient texts STOP, and then START.",
+        replies(&["STOP", "START"]),
+    ),
+    sms(
+        "0129",
+        "asks_to_stop",
+        "Delivered, then the recipient asks to stop in words of their own.",
+        replies(&["Please stop texting me"]),
+    ),
     mail("*", "accepted", "250 2.0.0.", MailPlan::Accepted),
     mail("nouser", "unknown_mailbox", "550 5.1.1 to RCPT.", MailPlan::UnknownMailbox),
     mail("greylist", "greylisted_once", "450 4.7.1 to the first RCPT, then taken.", MailPlan::GreylistedOnce),
@@ -152,7 +168,7 @@ pub const MAGIC: &[MagicRecipient] = &[
 ];
 
 pub(super) const DELIVERED: SmsPlan =
-    SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder, list_lag_ms: 0 };
+    SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder, list_lag_ms: 0, replies: &[] };
 
 const fn undelivered(code: u32) -> SmsPlan {
     SmsPlan { end: End::Undelivered(code), ..DELIVERED }
@@ -164,6 +180,10 @@ const fn answer(answer: Answer) -> SmsPlan {
 
 const fn refused(http_status: u16, code: u32) -> Answer {
     Answer::Refused { http_status, code }
+}
+
+const fn replies(replies: &'static [&'static str]) -> SmsPlan {
+    SmsPlan { replies, ..DELIVERED }
 }
 
 const fn reports(reports: Reports) -> SmsPlan {

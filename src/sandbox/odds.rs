@@ -56,7 +56,7 @@ impl Odds {
             (self.shuffled, Reports::Shuffled { repeats: self.repeats.max(1), lot: lot.next() }),
         ];
         let reports = lot.one_of(&reports).unwrap_or(Reports::InOrder);
-        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1) }
+        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1), replies: &[] }
     }
 
     /// What the `tries`th mail to a mailbox meets.

@@ -29,6 +29,8 @@ struct State {
     behaviours: HashMap<String, Behaviour>,
     logins: HashMap<String, String>,
     met: HashSet<(&'static str, String)>,
+    // Senders, each with a recipient who texted STOP to it.
+    stopped: HashSet<(String, String)>,
     odds: Option<Odds>,
     // How often each message, or each mailbox, drew its lot.
     tries: HashMap<String, u32>,
@@ -44,6 +46,7 @@ impl Default for State {
             behaviours: HashMap::new(),
             logins: HashMap::new(),
             met: HashSet::new(),
+            stopped: HashSet::new(),
             odds: None,
             tries: HashMap::new(),
             callback_hosts: Vec::new(),
@@ -164,6 +167,25 @@ impl Rules {
     /// Whether `who` meets the fault called `fault` for the first time.
     pub(super) fn first_time(&self, fault: &'static str, who: &str) -> bool {
         self.state().met.insert((fault, who.to_owned()))
+    }
+
+    /// What Twilio itself does on a text of one word: from STOP to START it takes nothing for that pair of sender and recipient
+    /// (<https://help.twilio.com/articles/223134027>).
+    pub(super) fn hear(&self, sender: &str, recipient: &str, text: &str) {
+        const STOP: [&str; 8] = ["STOP", "UNSUBSCRIBE", "END", "QUIT", "STOPALL", "REVOKE", "OPTOUT", "CANCEL"];
+        const START: [&str; 3] = ["START", "YES", "UNSTOP"];
+        let word = text.trim().to_uppercase();
+        let pair = (sender.to_owned(), recipient.to_owned());
+        if STOP.contains(&word.as_str()) {
+            self.state().stopped.insert(pair);
+        } else if START.contains(&word.as_str()) {
+            self.state().stopped.remove(&pair);
+        }
+    }
+
+    /// Whether the recipient texted STOP to that sender.
+    pub(super) fn is_stopped(&self, sender: &str, recipient: &str) -> bool {
+        self.state().stopped.contains(&(sender.to_owned(), recipient.to_owned()))
     }
 
     pub(super) fn list_lag(&self) -> Duration {

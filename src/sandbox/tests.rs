@@ -76,7 +76,8 @@ impl Bench {
         let hooks = Arc::<Hooks>::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let webhook = format!("http://{}/status", listener.local_addr().unwrap());
-        let router = Router::new().route("/status/{token}", post(hook)).with_state(Arc::clone(&hooks));
+        let router = Router::new().route("/status/{token}", post(hook)).route("/inbound", post(hook));
+        let router = router.with_state(Arc::clone(&hooks));
         let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         let http = reqwest::Client::builder().retry(reqwest::retry::never()).no_proxy().build().unwrap();
         Self { sandbox, http, hooks, webhook, server }
@@ -370,4 +371,29 @@ async fn stop_ends_idle_connections_and_half_sent_requests() {
     let mut rest = Vec::new();
     mail.read_to_end(&mut rest).await.unwrap();
     assert!(half.read_u8().await.is_err());
+}
+
+#[tokio::test]
+async fn a_recipient_texts_back_by_themselves_and_is_out_of_reach_from_stop_to_start() {
+    let bench = Bench::start(Settings::default()).await;
+    assert_eq!(bench.create("+12025550126", "t1").await.unwrap().status(), 201);
+    let stop = bench.callbacks(3).await.remove(2);
+    assert_eq!((stop.get("Body"), stop.get("From"), stop.get("To")), ("STOP", "+12025550126", FROM));
+    assert_eq!((stop.get("SmsStatus"), stop.get("AccountSid")), ("received", ACCOUNT));
+    let params: Vec<_> = stop.params.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let url = bench.webhook.replace("/status", "/inbound");
+    assert_eq!(stop.header("x-twilio-signature"), signature::sign(AUTH_TOKEN, &url, &params));
+    let refused = bench.create("+12025550126", "t2").await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], 21610);
+
+    let inbound = json!({ "url": url, "account_sid": ACCOUNT, "from": "+12025550126", "to": FROM, "body": " start " });
+    bench.control("/inbound", inbound).await;
+    assert_eq!(bench.create("+12025550126", "t3").await.unwrap().status(), 201);
+
+    let bench = Bench::start(Settings::default()).await;
+    assert_eq!(bench.create("+12025550128", "t4").await.unwrap().status(), 201);
+    let hooks = bench.callbacks(4).await;
+    assert_eq!([hooks[2].get("Body"), hooks[3].get("Body")], ["STOP", "START"]);
+    assert_eq!(bench.create("+12025550128", "t5").await.unwrap().status(), 201);
 }

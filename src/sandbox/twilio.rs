@@ -69,6 +69,10 @@ impl Twilio {
     /// Takes the message if the request is good and the plan for its recipient lets it. Synchronous, so that no hang-up of
     /// the caller can come between the parts.
     fn take(&self, account: &str, order: Order) -> Result<Taken, Refusal> {
+        let sender = order.service.as_deref().or(order.from.as_deref()).unwrap_or_default();
+        if self.carrier.rules.is_stopped(sender, &order.to) {
+            return Err(Refusal::new(400, 21610, "Attempt to send to unsubscribed recipient"));
+        }
         let plan = self.carrier.rules.sms(&order.to, &order.body);
         let outcome = match plan.answer {
             Answer::Refused { http_status, code } => return Err(Refusal::new(http_status, code, "Refused by plan")),
