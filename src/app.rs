@@ -13,13 +13,13 @@ use crate::{
     config::Config,
     crypto::{KeyFile, KeyFileError},
     dispatch::{self, Dispatch},
-    domain::{Engine, address},
+    domain::{Engine, PracticeId, address},
     duties, grpc, http,
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::Admission, callbacks::Callbacks, directory::Directory, links::Links, notify::Notify, pages::Pages,
-        preferences::Preferences, watch::Watch,
+        admission::Admission, callbacks::Callbacks, consent::Consents, directory::Directory, links::Links,
+        notify::Notify, pages::Pages, preferences::Preferences, unsubscribe::Unsubscribe, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     wake::Wake,
@@ -118,6 +118,7 @@ impl App {
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let admission = Admission::new(store.clone(), config.admission);
+        let pages = Pages::new(fingerprints.clone(), tokens.clone());
         let services = grpc::Services {
             verifier: Arc::new(verifier),
             notify: Notify::new(
@@ -129,8 +130,9 @@ impl App {
                 &public_url,
             ),
             watch: watch.clone(),
-            directory: Directory::new(store.clone(), admission, Pages::new(fingerprints.clone(), tokens.clone())),
+            directory: Directory::new(store.clone(), admission, pages.clone()),
             preferences: Preferences::new(store.clone(), public_url.clone()),
+            consents: Consents::new(store.clone(), fingerprints.clone(), pages, config.consent),
         };
         let (health, server) = grpc::Server::new(services);
         let ready = store.clone();
@@ -141,6 +143,7 @@ impl App {
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
+            unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
             readiness: readiness.clone(),
         };
         let sidecar = http::router(sidecar, config.http).merge(server.web());
@@ -220,6 +223,26 @@ pub(crate) fn load_keys(config: &Config) -> Result<KeyFile, KeyFileError> {
         }
         keys => keys,
     }
+}
+
+/// Proves the ledgers, or that of one practice, and tells of each. True: something does not hold.
+pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn(String)) -> Result<bool, StoreError> {
+    let engine = Engine::new();
+    let practices = match only {
+        Some(practice) => vec![practice],
+        None => store.ledgers(&engine).await?,
+    };
+    let mut found = false;
+    for practice in practices {
+        let proof = store.ledger_prove(&engine, &practice).await?;
+        for finding in &proof.findings {
+            tell(format!("{practice}: {finding}"));
+        }
+        let verdict = if proof.findings.is_empty() { "holds" } else { "DOES NOT HOLD" };
+        tell(format!("{practice}: {} entries, {} attempts: {verdict}", proof.entries, proof.attempts));
+        found |= !proof.findings.is_empty();
+    }
+    Ok(found)
 }
 
 /// Whoever held claims before is gone: on SQLite surely, since one process holds the file; elsewhere once their leases end.

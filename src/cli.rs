@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Every setting is also a flag of the same name, which wins over the environment.
 
+mod audit;
 mod demo;
 mod migrate;
 mod sandbox;
@@ -30,6 +31,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match matches.subcommand() {
         Some(("serve", matches)) => serve::run(&env(matches), matches.get_flag("migrate")),
         Some(("migrate", matches)) => migrate::run(&env(matches)),
+        Some(("audit", matches)) => match matches.subcommand() {
+            Some(("verify", matches)) => audit::verify(&env(matches), matches),
+            _ => Ok(ExitCode::from(2)),
+        },
         Some(("token", matches)) => token::run(&env(matches), matches),
         Some(("sandbox", matches)) => sandbox::run(matches),
         Some(("demo", matches)) => demo::run(matches.get_flag("once")),
@@ -59,6 +64,7 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
+        .subcommand(audit::command(settings()))
         .subcommand(token::command().args(settings()))
         .subcommand(sandbox::command())
         .subcommand(

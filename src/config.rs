@@ -20,7 +20,7 @@ use crate::{
     http, ports,
     ports::Tls,
     providers,
-    service::{admission, watch},
+    service::{admission, consent, watch},
     store,
     store::Reserve,
     telemetry,
@@ -66,6 +66,8 @@ pub struct Config {
     pub admission: admission::Settings,
     /// Watches.
     pub watch: watch::Settings,
+    /// How long opt-outs wait.
+    pub consent: consent::Settings,
     /// Logs.
     pub telemetry: telemetry::Settings,
     /// How long the server stays reachable after it was told to stop, so that load balancers notice.
@@ -130,6 +132,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
                 .number("HEEDWELL_MAX_OPEN_DELIVERIES", 1..=1_000_000_000, 1_000_000, &mut faults)
                 .cast_signed(),
         },
+        consent: consent::Settings::default(),
         watch: watch::Settings::default(),
         telemetry: telemetry_settings(env, &mut faults),
         drain: Duration::from_secs(env.number("HEEDWELL_DRAIN_SECONDS", 0..=60, 5, &mut faults)),

@@ -29,7 +29,7 @@ use self::proto::{
 pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
-    service::{directory::Directory, notify::Notify, preferences::Preferences, watch::Watch},
+    service::{consent::Consents, directory::Directory, notify::Notify, preferences::Preferences, watch::Watch},
 };
 
 /// The longest message in either direction, in bytes: enough for a batch of 500 and an attachment of 3 MiB.
@@ -61,6 +61,8 @@ pub struct Services {
     pub directory: Directory,
     /// Keeps settings.
     pub preferences: Preferences,
+    /// Keeps the consent ledger.
+    pub consents: Consents,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -72,10 +74,10 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences } = services;
+    let Services { verifier, notify, watch, directory, preferences, consents } = services;
     let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
-        .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences })))
+        .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
         .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
         .add_service(bounded!(TemplateServiceServer(later::Templates)))
         .add_service(bounded!(InboxServiceServer(later::Inbox)))

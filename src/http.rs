@@ -1,9 +1,11 @@
-//! The sidecar: what providers call back and what patients open. Paths below `/webhooks/` and `/l/` hold tokens and are
-//! never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
+//! The sidecar: what providers call back and what patients open. Paths below `/webhooks/`, `/l/` and `/u/` hold tokens and
+//! are never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
 
 mod links;
+mod page;
 mod probes;
 mod twilio;
+mod unsubscribe;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use axum::{
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 
-use crate::service::{callbacks::Callbacks, links::Links};
+use crate::service::{callbacks::Callbacks, links::Links, unsubscribe::Unsubscribe};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Services {
     pub callbacks: Callbacks,
     /// Secure links.
     pub links: Links,
+    /// Links in mail that unsubscribe.
+    pub unsubscribe: Unsubscribe,
     /// Whether the server may be sent work.
     pub readiness: Readiness,
 }
@@ -48,14 +52,20 @@ impl Default for Settings {
 
 /// Largest body of a callback.
 const BODY_LIMIT: usize = 64 * 1024;
+/// Largest body of what the button on a page posts.
+const FORM_LIMIT: usize = 8 * 1024;
 
 /// The routes.
 pub fn router(services: Services, settings: Settings) -> Router {
     let webhooks = Router::new()
         .route("/webhooks/twilio/{practice}/status/{token}", post(twilio::status))
+        .route("/webhooks/twilio/{practice}/inbound", post(twilio::inbound))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(GlobalConcurrencyLimitLayer::new(settings.in_flight));
-    let pages = Router::new().route("/l/{token}", get(links::page).post(links::open));
+    let pages = Router::new()
+        .route("/l/{token}", get(links::page).post(links::open))
+        .route("/u/{token}", get(unsubscribe::page).post(unsubscribe::act))
+        .layer(DefaultBodyLimit::max(FORM_LIMIT));
     let probes = Router::new().route("/healthz", get(probes::healthz)).route("/readyz", get(probes::readyz));
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::overriding(HeaderName::from_static(name), HeaderValue::from_static(value))

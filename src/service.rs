@@ -3,14 +3,18 @@
 
 pub mod admission;
 pub mod callbacks;
+pub mod consent;
 pub mod directory;
 mod error;
 pub mod links;
 pub mod notify;
 pub mod pages;
 pub mod preferences;
+pub mod unsubscribe;
 pub mod watch;
 
 pub use error::{Error, Violation};
 
-pub use crate::store::{NotificationDetail, NotificationRecord, PatientQuery};
+pub use crate::store::{
+    ConsentChange, ConsentQuery, NotificationDetail, NotificationRecord, PatientQuery, Subscription,
+};

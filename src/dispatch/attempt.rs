@@ -92,10 +92,18 @@ impl Dispatch {
                     text: content.text.clone(),
                     html: content.html.clone(),
                     message_id: format!("{}@{domain}", claimed.id.0.simple()),
-                    list_unsubscribe: None,
+                    list_unsubscribe: self.unsubscribe_url(claimed),
                 })
             }
         }
+    }
+}
+
+impl Dispatch {
+    /// What the header of a mail says; only an https address may stand there (RFC 8058, section 3.1).
+    fn unsubscribe_url(&self, claimed: &Claimed) -> Option<String> {
+        let public_url = Some(&self.settings.public_url).filter(|url| url.starts_with("https://"))?;
+        Some(format!("{public_url}/u/{}", self.store.unsubscribe_token(claimed.id)))
     }
 }
 

@@ -11,7 +11,7 @@ mod token;
 use std::fmt;
 
 pub use builtin::{Wording, wording};
-pub use source::{Escape, Fault, Template, TemplateError};
+pub use source::{Escape, Fault, Template, TemplateError, escape_html};
 pub use token::{Form, Token, TokenClass, Values};
 
 use super::{Channel, Content, Kind, Patient, Payload, Phi, Practice, sms};
@@ -35,6 +35,8 @@ pub struct Rendering<'a> {
     pub phi_permitted: bool,
     /// The short https address made for this message; unset: the portal's.
     pub link: Option<&'a str>,
+    /// Where the reader of a mail unsubscribes. Every mail has it, whatever its wording.
+    pub unsubscribe: Option<&'a str>,
 }
 
 impl fmt::Debug for Rendering<'_> {
@@ -78,7 +80,10 @@ pub fn render(ask: &Rendering) -> Result<Content, RenderError> {
     let wording = builtin::compiled(kind, form).ok_or(RenderError::UnknownTemplate)??;
     let values = message::values(ask);
     let subject = wording.subject.render(&values, Escape::None)?;
-    let lines = wording.text.fill(&values, Escape::None)?;
+    let mut lines = wording.text.fill(&values, Escape::None)?;
+    if let (Channel::Email, Some(address)) = (ask.channel, ask.unsubscribe) {
+        source::sign_off(&mut lines, address);
+    }
     let text = source::joined(&lines);
     let mut content = Content { template_key: format!("builtin/{}", key(kind)), ..Content::default() };
     match ask.channel {

@@ -12,11 +12,15 @@ use super::{
         UpdatePracticeSettingsResponse, preferences_service_server::PreferencesService,
     },
 };
-use crate::{domain::Role, service::preferences::Preferences};
+use crate::{
+    domain::{ConsentSource, Role},
+    service::{consent::Consents, preferences::Preferences},
+};
 
 /// The handlers.
 pub(super) struct Handlers {
     pub(super) preferences: Preferences,
+    pub(super) consents: Consents,
 }
 
 #[tonic::async_trait]
@@ -60,7 +64,17 @@ impl PreferencesService for Handlers {
         &self,
         request: Request<RecordConsentRequest>,
     ) -> Result<Response<RecordConsentResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Patient, Role::Portal])
+        // Whoever may act in several roles acts in that of the source which they name.
+        let portal = request.get_ref().source == i32::from(ConsentSource::Portal.number());
+        let roles = if portal {
+            [Role::Patient, Role::Portal, Role::Staff]
+        } else {
+            [Role::Staff, Role::Patient, Role::Portal]
+        };
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &roles)?;
+        let now = self.consents.now().await?;
+        let order = convert::consent::order(&scope, request.into_inner(), now)?;
+        Ok(Response::new(convert::consent::recorded(self.consents.record(&scope, order).await?)))
     }
 
     async fn list_consent_records(
@@ -68,7 +82,9 @@ impl PreferencesService for Handlers {
         request: Request<ListConsentRecordsRequest>,
     ) -> Result<Response<ListConsentRecordsResponse>, Status> {
         let roles = &[Role::Staff, Role::Auditor, Role::Patient, Role::Portal];
-        auth::not_offered(&request, &request.get_ref().practice_id, roles)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, roles)?;
+        let list = convert::consent::list(&scope, request.into_inner())?;
+        Ok(Response::new(convert::consent::listed(self.consents.list(&scope, list).await?)))
     }
 
     async fn batch_get_reachability(

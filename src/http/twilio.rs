@@ -4,6 +4,7 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
 };
 
 use super::Services;
@@ -17,17 +18,49 @@ pub(super) async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
+    let incoming = incoming(&practice, &token, &uri, &headers, &body);
+    status_of(services.callbacks.twilio_status(incoming).await)
+}
+
+/// `POST /webhooks/twilio/{practice}/inbound`.
+pub(super) async fn inbound(
+    State(services): State<Services>,
+    Path(practice): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let incoming = incoming(&practice, "", &uri, &headers, &body);
+    match services.callbacks.twilio_inbound(incoming).await {
+        // Whatever else is answered as text, Twilio would send to the patient.
+        Answer::Stored => ([(header::CONTENT_TYPE, "text/xml")], NOTHING_TO_SAY).into_response(),
+        refused => status_of(refused).into_response(),
+    }
+}
+
+const NOTHING_TO_SAY: &str = r#"<?xml version="1.0" encoding="UTF-8"?><Response/>"#;
+
+fn incoming<'a>(
+    practice: &'a str,
+    token: &'a str,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
+) -> Incoming<'a> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let incoming = Incoming {
-        practice: &practice,
-        token: &token,
+    Incoming {
+        practice,
+        token,
         path_and_query: uri.path_and_query().map_or("", |path| path.as_str()),
         content_type: header(header::CONTENT_TYPE.as_str()),
         signature: header("x-twilio-signature"),
-        body: &body,
+        body,
         shared_key: headers.contains_key("x-twilio-webhooks-signature-settings"),
-    };
-    match services.callbacks.twilio_status(incoming).await {
+    }
+}
+
+const fn status_of(answer: Answer) -> StatusCode {
+    match answer {
         Answer::Stored => StatusCode::NO_CONTENT,
         Answer::Forbidden => StatusCode::FORBIDDEN,
         Answer::Malformed => StatusCode::BAD_REQUEST,

@@ -1,8 +1,10 @@
 //! What providers report. The key that verifies a report is that of the practice in the address; nothing is parsed for
 //! meaning, and nothing is stored, before it is verified.
 
+mod inbound;
+
 use crate::{
-    domain::{Author, Engine, PracticeId, Provider, Scope},
+    domain::{Author, Engine, PracticeId, PracticeSettings, Provider, Scope},
     providers::twilio::callback::{self, Callback},
     store::{Applied, Parked, Receipt, Store, StoreError},
 };
@@ -12,7 +14,7 @@ use crate::{
 pub struct Incoming<'a> {
     /// The practice in its path.
     pub practice: &'a str,
-    /// The token in its path.
+    /// The token in its path; empty: none belongs there.
     pub token: &'a str,
     /// Path and query, byte for byte.
     pub path_and_query: &'a str,
@@ -57,7 +59,7 @@ impl Callbacks {
     /// A status callback of Twilio.
     pub async fn twilio_status(&self, incoming: Incoming<'_>) -> Answer {
         let scope = match self.verify(&incoming).await {
-            Ok(Some(scope)) => scope,
+            Ok(Some((scope, _))) => scope,
             Ok(None) => {
                 tracing::warn!("twilio status callback refused: bad signature");
                 return Answer::Forbidden;
@@ -103,8 +105,8 @@ impl Callbacks {
         }
     }
 
-    /// The scope of the practice if the callback is signed with one of its secrets.
-    async fn verify(&self, incoming: &Incoming<'_>) -> Result<Option<Scope>, StoreError> {
+    /// The scope and the settings of the practice if the callback is signed with one of its secrets.
+    async fn verify(&self, incoming: &Incoming<'_>) -> Result<Option<(Scope, PracticeSettings)>, StoreError> {
         let Ok(practice) = incoming.practice.parse::<PracticeId>() else { return Ok(None) };
         let scope = self.engine.scope(practice, Author::provider("twilio"));
         let settings = match self.store.settings_get(&scope).await {
@@ -120,7 +122,7 @@ impl Callbacks {
             signature: incoming.signature,
             shared_key: incoming.shared_key,
         };
-        Ok(callback.verify(&settings.sms.callback_secrets()).then_some(scope))
+        Ok(callback.verify(&settings.sms.callback_secrets()).then_some((scope, settings)))
     }
 }
 

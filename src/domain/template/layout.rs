@@ -36,7 +36,7 @@ pub(super) fn html(frame: &Frame, lines: &[Filled]) -> String {
         None => (lines, &[][..]),
     };
     let body: String = body.split(|line| *line == Filled::Blank).map(paragraph).collect();
-    let footer: Vec<_> = footer.iter().map(|line| escape_html(&line.to_string())).collect();
+    let footer: Vec<_> = footer.iter().map(small).collect();
     page(frame, &body, &footer.join("<br>"))
 }
 
@@ -106,6 +106,17 @@ fn row(line: &Filled) -> Option<String> {
         "<tr><td class=\"line soft\" width=\"28%\" style=\"padding:11px 12px 9px 0;{cell};font-size:14px;color:#566573\">{label}</td>\
          <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\">{value}</td></tr>\n"
     ))
+}
+
+/// A line of small print, in which a link is its label.
+fn small(line: &Filled) -> String {
+    match line {
+        Filled::Link(label, address) => {
+            let (label, address) = (escape_html(label), escape_html(address));
+            format!("<a class=\"soft\" href=\"{address}\" style=\"color:#566573\">{label}</a>")
+        }
+        line => escape_html(&line.to_string()),
+    }
 }
 
 /// The button, and under it the address itself, for those whose mail program shows no buttons and those who want to see

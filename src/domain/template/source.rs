@@ -267,13 +267,23 @@ fn compile_token(token: &str, trial: &Trial) -> Result<liquid::Template, Fault> 
     Ok(compiled)
 }
 
+/// Ends a mail with the link by which its reader unsubscribes, below the signature.
+pub(super) fn sign_off(lines: &mut Vec<Filled>, address: &str) {
+    let signature = |line: &Filled| matches!(line, Filled::Words(words) if words == SIGNATURE);
+    if !lines.iter().any(signature) {
+        lines.extend([Filled::Blank, Filled::Words(SIGNATURE.to_owned())]);
+    }
+    lines.push(Filled::Link("Unsubscribe from these emails".to_owned(), address.to_owned()));
+}
+
 /// The lines as one text.
 pub(super) fn joined(lines: &[Filled]) -> String {
     lines.iter().map(Filled::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// `text` as HTML that shows it, in an element or between quotes.
-pub(super) fn escape_html(text: &str) -> String {
+#[must_use]
+pub fn escape_html(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -11,6 +11,7 @@ use crate::domain::{
 };
 
 const LINK: &str = "https://hw.example/l/0123456789abcdefghijklmn";
+const UNSUBSCRIBE: &str = "https://hw.example/u/zyxwvutsrqponmlkjihgfe";
 
 fn practice() -> Practice {
     Practice {
@@ -116,6 +117,7 @@ struct Scene {
     words: Option<Phi<String>>,
     prefix: String,
     link: Option<String>,
+    unsubscribe: Option<String>,
 }
 
 impl Scene {
@@ -126,6 +128,7 @@ impl Scene {
             words: Some(phi("Please bring your insurance card.")),
             prefix: "Acme Primary Care".into(),
             link: Some(LINK.into()),
+            unsubscribe: Some(UNSUBSCRIBE.into()),
         }
     }
 
@@ -139,6 +142,7 @@ impl Scene {
             sms_prefix: &self.prefix,
             phi_permitted,
             link: self.link.as_deref(),
+            unsubscribe: self.unsubscribe.as_deref(),
         }
     }
 
@@ -290,15 +294,20 @@ fn both_parts_of_a_mail_hold_the_same_facts() {
 }
 
 #[test]
-fn every_mail_names_the_patient_and_the_practice_and_holds_one_address() {
+fn every_mail_names_the_patient_and_the_practice_and_holds_one_address_and_the_way_out() {
     for payload in payloads() {
         for place in [(Channel::Email, true), (Channel::Email, false), (Channel::Sms, true)] {
             let content = rendered(&payload, place);
-            assert_eq!(content.text.expose().matches("https://").count(), 1);
+            let is_mail = place.0 == Channel::Email;
+            assert_eq!(content.text.expose().matches("https://").count(), 1 + usize::from(is_mail));
             assert!(content.text.expose().contains(LINK));
-            if place.0 == Channel::Email {
+            if is_mail {
                 let html = content.html.expose();
-                assert_eq!(html.matches("https://").count(), html.matches(LINK).count());
+                let ours = html.matches(LINK).count() + html.matches(UNSUBSCRIBE).count();
+                assert_eq!(html.matches("https://").count(), ours);
+                let last = format!("\nUnsubscribe from these emails: {UNSUBSCRIBE}");
+                assert!(content.text.expose().ends_with(&last));
+                assert_eq!(html.matches(&format!("href=\"{UNSUBSCRIBE}\"")).count(), 1);
                 assert_eq!(
                     html.matches("http:").count() + html.matches("src=").count() + html.matches("url(").count(),
                     0
@@ -349,6 +358,7 @@ fn markup_in_any_field_is_shown_and_not_obeyed() {
         patient: Patient { first_name: evil(), ..patient("") },
         words: Some(evil()),
         link: Some("https://x.example/\"><script>".into()),
+        unsubscribe: Some("https://x.example/\"><script>".into()),
         ..Scene::new()
     };
     for payload in [

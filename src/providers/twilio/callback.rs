@@ -2,6 +2,8 @@
 //!
 //! Guarantee: nothing is believed of a body that the signature does not cover.
 
+pub mod inbound;
+
 use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -196,9 +198,9 @@ impl StatusReport {
     }
 }
 
-/// The body is no status callback.
+/// The body is no callback of that sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a status callback of Twilio")]
+#[error("not a callback of Twilio")]
 pub struct Malformed;
 
 /// Reads a verified status callback. Twilio adds parameters without notice, so unknown ones are passed over.

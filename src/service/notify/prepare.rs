@@ -39,6 +39,9 @@ impl Notify {
             .map(|channel| decide(&order, &grounds, channel, not_before, expire_time))
             .collect();
         let (link, links) = self.link(&order, not_before);
+        // The mail has its id before it is rendered: the link in it names it.
+        let mail = DeliveryId(crypto::new_id(self.clock.now()));
+        let unsubscribe = format!("{}/u/{}", self.public_url, self.store.unsubscribe_token(mail));
         let id = NotificationId(crypto::new_id(self.clock.now()));
         let considered: Vec<_> = decisions.iter().filter(|decision| decision.considered).cloned().collect();
         let used: Vec<Channel> = considered.iter().filter(|decision| decision.uses()).map(|it| it.channel).collect();
@@ -46,14 +49,17 @@ impl Notify {
         let rendered = tokio::task::spawn_blocking(move || {
             let contents: Result<Vec<_>, _> = used
                 .into_iter()
-                .map(|channel| Ok((channel, render(&order, &grounds, channel, link.as_deref())?)))
+                .map(|channel| Ok((channel, render(&order, &grounds, channel, (link.as_deref(), &unsubscribe))?)))
                 .collect();
             contents.map(|contents| (order, grounds, contents))
         });
         let (order, grounds, mut contents) =
             rendered.await.map_err(|error| Error::Internal(error.into()))?.map_err(unrenderable)?;
         let deliveries = considered.iter().map(|decision| NewDelivery {
-            id: DeliveryId(crypto::new_id(self.clock.now())),
+            id: match decision.channel {
+                Channel::Email => mail,
+                _ => DeliveryId(crypto::new_id(self.clock.now())),
+            },
             channel: decision.channel,
             content: contents
                 .iter_mut()
@@ -171,7 +177,7 @@ fn render(
     order: &Order,
     grounds: &GroundsRow,
     channel: Channel,
-    link: Option<&str>,
+    (link, unsubscribe): (Option<&str>, &str),
 ) -> Result<crate::domain::Content, RenderError> {
     template::render(&Rendering {
         channel,
@@ -182,6 +188,7 @@ fn render(
         sms_prefix: grounds.settings.sms_prefix(&grounds.practice),
         phi_permitted: grounds.settings.email.phi_permitted(),
         link,
+        unsubscribe: Some(unsubscribe),
     })
 }
 

@@ -6,9 +6,10 @@ use heedwell::{
     auth::LocalKey,
     domain::{Practices, Role},
     grpc::proto::{
-        BatchPutPatientsRequest, BatchSendNotificationsRequest, CancelNotificationRequest, Channel, DESCRIPTOR,
-        DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest,
-        ListDeliveriesRequest, ListPatientsRequest, PracticeSettings, RetryDeliveryRequest, SendNotificationRequest,
+        BatchPutPatientsRequest, BatchSendNotificationsRequest, CancelNotificationRequest, Channel, ConsentSource,
+        ConsentState, DESCRIPTOR, DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest,
+        GetPracticeSettingsRequest, ListConsentRecordsRequest, ListDeliveriesRequest, ListPatientsRequest,
+        PracticeSettings, RecordConsentRequest, RetryDeliveryRequest, SendNotificationRequest,
         UpdatePracticeSettingsRequest, WatchDeliveriesRequest, batch_send_notifications_request::BatchItem,
         batch_send_notifications_response::batch_result::Outcome,
     },
@@ -65,8 +66,8 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("PreferencesService/UpdatePracticeSettings", &[PracticeAdmin], true),
     ("PreferencesService/GetPatientPreferences", &[Staff, Sender, Patient, Portal], false),
     ("PreferencesService/UpdatePatientPreferences", &[Staff, Patient, Portal], false),
-    ("PreferencesService/RecordConsent", &[Staff, Patient, Portal], false),
-    ("PreferencesService/ListConsentRecords", &[Staff, Auditor, Patient, Portal], false),
+    ("PreferencesService/RecordConsent", &[Staff, Patient, Portal], true),
+    ("PreferencesService/ListConsentRecords", &[Staff, Auditor, Patient, Portal], true),
     ("PreferencesService/BatchGetReachability", &[Staff, Sender], false),
     ("ConversationsService/ListConversations", &[Staff, Patient, Portal], false),
     ("ConversationsService/GetConversation", &[Staff, Patient, Portal], false),
@@ -280,6 +281,17 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
     let put = BatchPutPatientsRequest { practice_id: id(), patients: vec![patient("pat", "", "")] };
     let get_patient = GetPatientRequest { practice_id: id(), patient_id: "pat".into() };
     let list_patients = ListPatientsRequest { practice_id: id(), ..Default::default() };
+    let consent = RecordConsentRequest {
+        practice_id: id(),
+        request_id: new_key(),
+        patient_id: "pat".into(),
+        channel: Channel::Email.into(),
+        state: ConsentState::OptedOut.into(),
+        source: ConsentSource::Staff.into(),
+        evidence: "said so".into(),
+        ..Default::default()
+    };
+    let list_consent = ListConsentRecordsRequest { practice_id: id(), patient_id: "pat".into(), ..Default::default() };
     let update = UpdatePracticeSettingsRequest {
         practice_id: id(),
         settings: Some(PracticeSettings::default()),
@@ -292,6 +304,8 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ("RetryDelivery", notify.retry_delivery(retry).await.err()),
         ("ListDeliveries", notify.list_deliveries(list).await.err()),
         ("WatchDeliveries", notify.watch_deliveries(watch).await.err()),
+        ("RecordConsent", preferences.record_consent(consent).await.err()),
+        ("ListConsentRecords", preferences.list_consent_records(list_consent).await.err()),
         ("GetPractice", directory.get_practice(GetPracticeRequest { practice_id: id() }).await.err()),
         ("BatchPutPatients", directory.batch_put_patients(put).await.err()),
         ("GetPatient", directory.get_patient(get_patient).await.err()),

@@ -1,0 +1,50 @@
+//! The link in a mail by which its reader unsubscribes: a page first, since scanners fetch links; only what is posted acts.
+
+use crate::{
+    domain::Engine,
+    service::Error,
+    store::{Store, Subscription},
+};
+
+/// Opens the links, and acts on them.
+#[derive(Clone, Debug)]
+pub struct Unsubscribe {
+    store: Store,
+    engine: Engine,
+}
+
+/// What was posted to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// One click, or the button.
+    Out,
+    /// That it was a mistake.
+    Undo,
+}
+
+impl Unsubscribe {
+    /// Over `store`.
+    #[must_use]
+    pub const fn new(store: Store, engine: Engine) -> Self {
+        Self { store, engine }
+    }
+
+    /// What the link is about; unset when it was not made here, or long ago. Changes nothing.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn peek(&self, token: &str) -> Result<Option<Subscription>, Error> {
+        Ok(self.store.subscription(&self.engine, token).await?)
+    }
+
+    /// Acts. A repeat changes nothing.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn act(&self, token: &str, posted: Posted) -> Result<Option<Subscription>, Error> {
+        Ok(match posted {
+            Posted::Out => self.store.unsubscribe(&self.engine, token).await?,
+            Posted::Undo => self.store.resubscribe(&self.engine, token).await?,
+        })
+    }
+}
