@@ -315,8 +315,10 @@ def test_each_kind_arrives_over_tls_well_formed_and_with_the_same_facts_in_both_
                 assert f"{label}" in seen.text and value in seen.text, f"{kind}: {label}: {value} is missing in the HTML"
         links = set(re.findall(r"https?://\S+", text))
         assert links == {it for it in seen.links if it.startswith("http")}
+        [way_out] = {it for it in links if it.startswith(f"{practice.server.url}/u/")}
+        assert f"Unsubscribe from these emails: {way_out}" in text
         if kind != "system":
-            [address] = links
+            [address] = links - {way_out}
             assert address.startswith(f"{practice.server.url}/l/"), "the target is not behind a secure link"
     assert len(identifiers) == len(KINDS)
 

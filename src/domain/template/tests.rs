@@ -383,7 +383,7 @@ fn markup_in_any_field_is_shown_and_not_obeyed() {
 #[test]
 fn an_absent_value_takes_its_line_along() {
     let bare = Practice { phone: None, portal_url: None, postal_address: String::new(), ..practice() };
-    let scene = Scene { practice: bare, words: None, link: None, ..Scene::new() };
+    let scene = Scene { practice: bare, words: None, link: None, unsubscribe: None, ..Scene::new() };
     let none = || phi("");
     let payment = Payment { invoice_number: none(), payment_time: None, method_hint: none(), link: None, ..payment() };
     let visit = Appointment {
