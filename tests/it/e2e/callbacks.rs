@@ -13,7 +13,7 @@ use super::{
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
 
-const FORM: &str = "application/x-www-form-urlencoded; charset=UTF-8";
+pub(super) const FORM: &str = "application/x-www-form-urlencoded; charset=UTF-8";
 
 /// A client as strangers use it: HTTP/1.1, no redirects, a new connection each time.
 pub(super) fn browser() -> Client {
@@ -42,12 +42,12 @@ fn report_of<'a>(message: &'a Text, status: &'a str) -> Vec<(&'a str, &'a str)> 
     ]
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub(super) fn form(fields: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 /// As Twilio signs (twilio.com/docs/usage/webhooks/webhooks-security).
-fn signature(auth_token: &str, url: &str, fields: &[(&str, &str)]) -> String {
+pub(super) fn signature(auth_token: &str, url: &str, fields: &[(&str, &str)]) -> String {
     let sorted: BTreeSet<_> = fields.iter().collect();
     let mut text = url.to_owned();
     sorted.into_iter().for_each(|(name, value)| text.extend([*name, *value]));
@@ -55,7 +55,7 @@ fn signature(auth_token: &str, url: &str, fields: &[(&str, &str)]) -> String {
     BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()))
 }
 
-async fn post(url: &str, signature: Option<&str>, content_type: &str, body: String) -> StatusCode {
+pub(super) async fn post(url: &str, signature: Option<&str>, content_type: &str, body: String) -> StatusCode {
     let mut request = browser().post(url).header(CONTENT_TYPE, content_type).body(body);
     if let Some(signature) = signature {
         request = request.header("X-Twilio-Signature", signature);

@@ -1,0 +1,318 @@
+//! A ledger that somebody with the database, and without the key, has written in: each change is found, and named by its place.
+
+use heedwell::{
+    domain::{Channel, ConsentSource, ConsentState, DeliveryId, Meaning, Scope},
+    store::{Finding, NewConsent},
+};
+
+use super::{
+    consent::{decision, proves, record, text},
+    given::{NORTH, Order, SOUTH, accepted, claim_one, patient, phone, ready_practice, settle},
+    *,
+};
+use crate::support::Backend;
+
+/// How many changes are tried, each by itself: `HEEDWELL_TEST_TAMPERINGS`.
+fn tamperings() -> u32 {
+    std::env::var("HEEDWELL_TEST_TAMPERINGS").ok().map_or(120, |count| count.parse().unwrap())
+}
+
+const LENGTH: i64 = 40;
+
+/// Fills a ledger with decisions of all sorts.
+async fn fill(t: &TestStore, scope: &Scope) {
+    let people: Vec<_> = (0..6)
+        .map(|n| heedwell::domain::Patient {
+            mobile_phone: Some(phone(&format!("+1202555015{n}"))),
+            ..patient(&format!("p{n}"))
+        })
+        .collect();
+    t.store.patients_put(scope, people).await.unwrap();
+    let mut entries = 0;
+    for n in 0.. {
+        t.advance(7);
+        let who = n % 6;
+        entries += match n % 4 {
+            0 => {
+                let number = format!("+1202555015{who}");
+                let meaning = [Meaning::Stop, Meaning::Start, Meaning::StopRequest][n as usize / 4 % 3];
+                match text(t, scope, n, &number, meaning).await {
+                    heedwell::store::Heard::New { entries } => i64::try_from(entries).unwrap(),
+                    heedwell::store::Heard::Repeat => 0,
+                }
+            }
+            _ => {
+                let state = if n % 3 == 0 { ConsentState::OptedIn } else { ConsentState::OptedOut };
+                let channel = [Channel::InApp, Channel::Email, Channel::Push][n as usize % 3];
+                let new = decision(&format!("c{n}"), channel, state, ConsentSource::Portal);
+                record(t, scope, NewConsent { patient: format!("p{who}").parse().unwrap(), ..new }).await;
+                1
+            }
+        };
+        if entries >= LENGTH {
+            break;
+        }
+    }
+}
+
+/// Numbers that look drawn, and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: i64) -> i64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        i64::try_from(self.0 % bound.unsigned_abs()).unwrap()
+    }
+}
+
+/// A change, and what must be said of it.
+struct Tampering {
+    statements: Vec<String>,
+    named: Vec<Finding>,
+}
+
+const OF: &str = "practice_id = 'north'";
+
+fn edit(t: &TestStore, dice: &mut Dice, last: i64) -> Tampering {
+    let position = 1 + dice.below(last);
+    let bytes = |hex: &str| match t.home.backend {
+        Backend::Sqlite => format!("x'{hex}'"),
+        Backend::Postgres => format!("'\\x{hex}'"),
+    };
+    let change = match dice.below(10) {
+        0 => "patient_id = patient_id || 'x'".to_owned(),
+        1 => "channel = channel % 4 + 1".to_owned(),
+        2 => "state = 3 - state".to_owned(),
+        3 => "source = source % 8 + 1".to_owned(),
+        4 => "effective_at = '2020-01-01 00:00:00+00:00'".to_owned(),
+        5 => "at = '2020-01-01 00:00:00+00:00'".to_owned(),
+        6 => format!("body_ct = {}", bytes("00")),
+        7 => format!("mac = {}", bytes(&"00".repeat(32))),
+        8 => format!("address_bi = {}", bytes("0001")),
+        _ => match t.home.backend {
+            Backend::Sqlite => "id = x'00000000000000000000000000000001'".to_owned(),
+            Backend::Postgres => "id = '00000000-0000-0000-0000-000000000001'".to_owned(),
+        },
+    };
+    let statements = vec![format!("UPDATE consent_ledger SET {change} WHERE {OF} AND seq = {position}")];
+    Tampering { statements, named: vec![Finding::Broken { position }] }
+}
+
+fn delete(dice: &mut Dice, last: i64) -> Tampering {
+    let position = 1 + dice.below(last);
+    let statements = vec![format!("DELETE FROM consent_ledger WHERE {OF} AND seq = {position}")];
+    let mut named = vec![Finding::Missing { position }];
+    if position < last {
+        named.push(Finding::Unlinked { position: position + 1 });
+    }
+    Tampering { statements, named }
+}
+
+fn swap(dice: &mut Dice, last: i64) -> Tampering {
+    let one = 1 + dice.below(last);
+    let other = 1 + (one + dice.below(last - 1)) % last;
+    let to = |from: i64, to: i64| format!("UPDATE consent_ledger SET seq = {to} WHERE {OF} AND seq = {from}");
+    let (low, high) = (one.min(other), one.max(other));
+    let statements = vec![to(low, -1), to(high, low), to(-1, high)];
+    let named = vec![Finding::Moved { position: low, from: high }, Finding::Moved { position: high, from: low }];
+    Tampering { statements, named }
+}
+
+/// An entry is taken out of its place and put at the end.
+fn shift(dice: &mut Dice, last: i64) -> Tampering {
+    let position = 1 + dice.below(last - 1);
+    let end = last + 1;
+    let statements = vec![format!("UPDATE consent_ledger SET seq = {end} WHERE {OF} AND seq = {position}")];
+    let moved = Finding::Moved { position: end, from: position };
+    Tampering { statements, named: vec![Finding::Missing { position }, moved, Finding::Head] }
+}
+
+/// The end is cut off, with or without a word to the head.
+fn cut(t: &TestStore, dice: &mut Dice, last: i64) -> Tampering {
+    let kept = last - 1 - dice.below(3);
+    let cut = format!("DELETE FROM consent_ledger WHERE {OF} AND seq > {kept}");
+    let _ = t;
+    Tampering {
+        statements: vec![cut],
+        named: (kept + 1..=last).map(|position| Finding::Missing { position }).collect(),
+    }
+}
+
+fn head(dice: &mut Dice) -> Tampering {
+    let change = match dice.below(2) {
+        0 => "seq = seq - 1",
+        _ => "mac = (SELECT mac FROM consent_ledger WHERE practice_id = 'north' AND seq = 1)",
+    };
+    let statements = vec![format!("UPDATE consent_head SET {change} WHERE {OF}")];
+    Tampering { statements, named: vec![Finding::Head] }
+}
+
+on_both! {
+    async fn every_change_of_a_ledger_is_named(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        fill(t, &scope).await;
+        proves(t).await;
+        let last = t.number("SELECT max(seq) FROM consent_ledger").await;
+        t.execute("CREATE TEMP TABLE kept_ledger AS SELECT * FROM consent_ledger").await;
+        t.execute("CREATE TEMP TABLE kept_head AS SELECT * FROM consent_head").await;
+        let mut dice = Dice(0x5eed);
+        let practice = NORTH.parse().unwrap();
+        let mut tried = [0_u32; 6];
+        for n in 0..tamperings() {
+            let kind = if n < 6 { i64::from(n) } else { dice.below(6) };
+            tried[usize::try_from(kind).unwrap()] += 1;
+            let Tampering { statements, named } = match kind {
+                0 => edit(t, &mut dice, last),
+                1 => delete(&mut dice, last),
+                2 => swap(&mut dice, last),
+                3 => shift(&mut dice, last),
+                4 => cut(t, &mut dice, last),
+                _ => head(&mut dice),
+            };
+            for statement in &statements {
+                t.execute(statement).await;
+            }
+            let found = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+            // What the ledger says now is not what the gates say, which is found as well.
+            let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
+            assert_eq!(sorted(&found), sorted(&named), "{n}: {statements:?}");
+            for (table, kept) in [("consent_ledger", "kept_ledger"), ("consent_head", "kept_head")] {
+                t.execute(&format!("DELETE FROM {table}")).await;
+                t.execute(&format!("INSERT INTO {table} SELECT * FROM {kept}")).await;
+            }
+        }
+        println!("edits, deletions, swaps, shifts, cuts, heads: {tried:?}");
+        proves(t).await;
+    }
+
+    async fn several_changes_are_named_one_by_one(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        fill(t, &scope).await;
+        for statement in [
+            "UPDATE consent_ledger SET state = 3 - state WHERE seq IN (3, 4, 20)",
+            "DELETE FROM consent_ledger WHERE seq IN (10, 11)",
+            "UPDATE consent_ledger SET seq = -1 WHERE seq = 30",
+            "UPDATE consent_ledger SET seq = 30 WHERE seq = 33",
+            "UPDATE consent_ledger SET seq = 33 WHERE seq = -1",
+        ] {
+            t.execute(statement).await;
+        }
+        let found = t.store.ledger_prove(&t.engine, &NORTH.parse().unwrap()).await.unwrap().findings;
+        let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
+        let named = [
+            Finding::Broken { position: 3 },
+            Finding::Broken { position: 4 },
+            Finding::Missing { position: 10 },
+            Finding::Missing { position: 11 },
+            Finding::Unlinked { position: 12 },
+            Finding::Broken { position: 20 },
+            Finding::Moved { position: 30, from: 33 },
+            Finding::Moved { position: 33, from: 30 },
+        ];
+        assert_eq!(sorted(&found), sorted(&named));
+        // So that what follows every test finds a ledger that holds no nonsense.
+        t.execute("DELETE FROM consent_ledger").await;
+    }
+
+    async fn an_entry_of_another_practice_is_foreign_here(t: &TestStore) {
+        let north = ready_practice(t, NORTH).await;
+        let south = ready_practice(t, SOUTH).await;
+        for scope in [&north, &south] {
+            record(t, scope, decision("c1", Channel::Sms, ConsentState::OptedOut, ConsentSource::Portal)).await;
+        }
+        t.execute("DELETE FROM consent_ledger WHERE practice_id = 'south'").await;
+        t.execute("UPDATE consent_ledger SET practice_id = 'south'").await;
+        let found = |practice: &'static str| {
+            let practice = practice.parse::<heedwell::domain::PracticeId>().unwrap();
+            async move { t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings }
+        };
+        assert_eq!(found(SOUTH).await, [Finding::Broken { position: 1 }]);
+        assert!(found(NORTH).await.contains(&Finding::Missing { position: 1 }));
+        let practices: Vec<String> =
+            t.store.ledgers(&t.engine).await.unwrap().iter().map(|practice| practice.as_str().to_owned()).collect();
+        assert_eq!(practices, [NORTH, SOUTH]);
+    }
+
+    async fn a_gate_that_was_opened_by_hand_is_found(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
+        text(t, &scope, 1, "+12025550142", Meaning::Stop).await;
+        let practice = NORTH.parse().unwrap();
+        let found = async || t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+        let gate = |patient: Option<&str>| Finding::Gate {
+            channel: Channel::Sms,
+            patient: patient.map(str::to_owned),
+            position: 1,
+        };
+        t.execute("UPDATE recipient_gate SET consent = 0 WHERE subject_kind = 2 AND channel = 3").await;
+        assert_eq!(found().await, [gate(None)]);
+        t.execute("UPDATE recipient_gate SET consent = 1 WHERE subject_kind = 1 AND channel = 3").await;
+        assert_eq!(found().await, [gate(Some("maria")), gate(None)]);
+        t.execute("DELETE FROM recipient_gate WHERE subject_kind = 1 AND channel = 3").await;
+        assert_eq!(found().await, [gate(None), gate(Some("maria"))]);
+    }
+
+    async fn an_attempt_that_began_after_an_opt_out_is_found(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let practice = NORTH.parse().unwrap();
+        let found = async || t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+        record(t, &scope, decision("c1", Channel::Sms, ConsentState::OptedOut, ConsentSource::Portal)).await;
+        record(t, &scope, decision("c2", Channel::Sms, ConsentState::OptedIn, ConsentSource::Portal)).await;
+        let first = claimed_and_sent(t, &scope, "r1").await;
+        record(t, &scope, decision("c3", Channel::Sms, ConsentState::OptedOut, ConsentSource::Portal)).await;
+        assert_eq!(found().await, []);
+        // As if it had been claimed with the opt-out before its eyes.
+        t.execute("UPDATE attempt SET consent_seq = 3").await;
+        let sent = |position, consulted| Finding::SentAfterOptOut { delivery: first, attempt: 1, position, consulted };
+        assert_eq!(found().await, [sent(3, 3)]);
+        t.execute("UPDATE attempt SET consent_seq = 1").await;
+        assert_eq!(found().await, [sent(1, 1)]);
+        t.execute("UPDATE attempt SET consent_seq = 9").await;
+        let ahead = Finding::Ahead { delivery: first, attempt: 1, consulted: 9 };
+        assert_eq!(found().await, [ahead, sent(3, 9)]);
+        // By the number: a STOP that came while it was another's.
+        t.execute("UPDATE attempt SET consent_seq = 2").await;
+        assert_eq!(found().await, []);
+        text(t, &scope, 1, "+12025550142", Meaning::Stop).await;
+        assert_eq!(found().await, []);
+        t.execute("UPDATE delivery SET patient_id = 'nobody'").await;
+        t.execute("UPDATE attempt SET consent_seq = 4").await;
+        assert_eq!(found().await, [sent(4, 4)]);
+        t.execute("UPDATE delivery SET patient_id = 'maria'").await;
+    }
+}
+
+async fn claimed_and_sent(t: &TestStore, scope: &Scope, key: &str) -> DeliveryId {
+    Order::new(key, &[Channel::Sms]).accept(t, scope).await;
+    let claimed = claim_one(t, scope).await;
+    settle(t, &claimed, accepted("SM1")).await;
+    claimed.id
+}
+
+fn sorted(findings: &[Finding]) -> Vec<String> {
+    let mut texts: Vec<_> = findings.iter().map(|finding| format!("{finding:?}")).collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn a_finding_names_its_place() {
+    let delivery = DeliveryId(uuid::Uuid::nil());
+    for (finding, text) in [
+        (Finding::Missing { position: 7 }, "entry 7 is missing"),
+        (Finding::Broken { position: 7 }, "entry 7 is not what was written there"),
+        (Finding::Moved { position: 7, from: 9 }, "entry 7 was written as entry 9"),
+        (
+            Finding::SentAfterOptOut { delivery, attempt: 2, position: 7, consulted: 8 },
+            "attempt 2 of delivery 00000000-0000-0000-0000-000000000000 began after the opt-out of entry 7 (consulted: 8)",
+        ),
+        (
+            Finding::Gate { channel: Channel::Sms, patient: Some("maria".into()), position: 7 },
+            "the SMS gate of patient maria does not say what entry 7 says",
+        ),
+    ] {
+        assert_eq!(finding.to_string(), text);
+    }
+}
