@@ -49,12 +49,16 @@ impl Meaning {
         let plain = plain(text);
         let word: String = plain.chars().filter(|c| c.is_alphanumeric()).collect();
         let is = |words: &[&str]| words.contains(&word.as_str());
-        match () {
-            () if is(STOP) => Self::Stop,
-            () if is(START) => Self::Start,
-            () if is(HELP) => Self::Help,
-            () if asks_to_stop(&plain) => Self::StopRequest,
-            () => Self::Other,
+        if is(STOP) {
+            Self::Stop
+        } else if is(START) {
+            Self::Start
+        } else if is(HELP) {
+            Self::Help
+        } else if asks_to_stop(&plain) {
+            Self::StopRequest
+        } else {
+            Self::Other
         }
     }
 }

@@ -19,6 +19,7 @@ fn corpus() -> Vec<(bool, &'static str, &'static str)> {
 /// What the grammar is worth on sentences of both classes. The floors are below what it reaches: a change that costs more than
 /// a few sentences is seen.
 #[test]
+#[expect(clippy::print_stdout, reason = "what was measured")]
 fn requests_to_stop_are_told_from_other_texts() {
     for language in ["en", "es"] {
         let corpus = corpus().into_iter().filter(|(_, of, _)| *of == language);
@@ -110,7 +111,7 @@ fn every_class_that_a_pattern_names_is_there() {
 
 #[test]
 fn the_longest_text_is_read_at_once() {
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     for text in ["stop ".repeat(400), "do not opt out of the ".repeat(80), "a".repeat(1_600), "no more ".repeat(200)] {
         let _ = Meaning::of(&text, None);
     }

@@ -45,6 +45,7 @@ async fn claim_until(t: &TestStore, scope: &heedwell::domain::Scope, worker: u12
 }
 
 on_both! {
+    #[expect(clippy::print_stdout, reason = "what was measured")]
     async fn no_attempt_begins_after_an_opt_out_was_answered(t: &TestStore) {
         let scope = &ready_practice(t, NORTH).await;
         let people = PEOPLE.iter().enumerate();
@@ -105,12 +106,15 @@ on_both! {
     }
 
     async fn an_opt_out_in_the_middle_of_its_work_holds_up_the_claim(t: &TestStore) {
+        if t.home.backend == Backend::Sqlite {
+            // With one writer no claim can begin in the middle of an opt-out.
+            return;
+        }
         let scope = &ready_practice(t, NORTH).await;
         for (n, by_text) in [(1_u32, false), (2, true)] {
             Order::new(&format!("r{n}"), &[Channel::Sms]).accept(t, scope).await;
             // Whoever writes in the ledger waits here, with the gates in hand.
-            let begin = if t.home.backend == Backend::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
-            t.raw.execute_unprepared(begin).await.unwrap();
+            t.raw.execute_unprepared("BEGIN").await.unwrap();
             t.raw.execute_unprepared("UPDATE consent_head SET seq = seq").await.unwrap();
             let opt_out = async {
                 if by_text {
@@ -178,11 +182,8 @@ async fn rescue(t: &TestStore) {
     }
 }
 
-/// Waits until that many statements wait for a lock. SQLite has one writer and shows no queue.
+/// Waits until that many statements wait for a lock.
 async fn waiting(t: &TestStore, count: i64) {
-    if t.home.backend == Backend::Sqlite {
-        return;
-    }
     let other = t.home.raw().await;
     let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let wait = async {
