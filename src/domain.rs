@@ -16,6 +16,7 @@ mod keyword;
 mod kind;
 mod notification;
 mod phi;
+mod preference;
 mod reconcile;
 mod retry;
 mod schedule;
@@ -44,9 +45,10 @@ pub use notification::{
     SecureLink,
 };
 pub use phi::Phi;
+pub use preference::{Choices, Effective};
 pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
-pub use schedule::{Expiry, GIVE_UP_AFTER};
+pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
     Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridSettings,
     SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount,

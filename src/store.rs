@@ -4,6 +4,7 @@
 //! later.
 
 mod attempts;
+mod choices;
 mod consent;
 mod counts;
 mod deliveries;

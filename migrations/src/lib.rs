@@ -10,6 +10,7 @@ mod m20261125_000004_create_feed;
 mod m20261125_000005_create_ledgers;
 mod m20261125_000006_schedule_parked_callbacks;
 mod m20261125_000007_index_unnamed_attempts;
+mod m20261125_000008_add_choices_to_patients;
 mod m20261125_000009_keep_consent;
 mod m20261125_000010_add_expiry_to_notifications;
 mod m20261125_000011_let_shares_be_retried;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000005_create_ledgers::Migration),
             Box::new(m20261125_000006_schedule_parked_callbacks::Migration),
             Box::new(m20261125_000007_index_unnamed_attempts::Migration),
+            Box::new(m20261125_000008_add_choices_to_patients::Migration),
             Box::new(m20261125_000009_keep_consent::Migration),
             Box::new(m20261125_000010_add_expiry_to_notifications::Migration),
             Box::new(m20261125_000011_let_shares_be_retried::Migration),

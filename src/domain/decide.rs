@@ -1,9 +1,14 @@
 //! The one decision on whether a channel may be used, for sending, for the check just before each attempt, and for
 //! previews. Rules are tried in the order of [`SkipReason`]; the first that refuses is reported.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 
-use super::{Channel, ChannelSet, Kind, Patient, PracticeSettings, SkipReason, Textability};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    Channel, ChannelSet, Choices, Effective, FailureReason, Kind, Patient, PracticeSettings, SkipReason, Textability,
+};
 
 /// What the ledger says about consent to a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,23 +29,40 @@ pub struct Gates {
     pub patient: ConsentState,
     /// What was said from the address, such as STOP.
     pub address: ConsentState,
-    /// The address failed for good before.
-    pub suppressed: bool,
+    /// Why the address failed for good before; unset: it did not, or was entered anew since.
+    pub suppressed: Option<FailureReason>,
 }
 
-/// Everything that a decision about one channel rests on.
-#[derive(Debug)]
+impl Gates {
+    /// Whether the patient agrees to the channel, all in all: an opt-out by either counts, an opt-in only if it is the
+    /// patient's own, since an address can pass to somebody else.
+    #[must_use]
+    pub fn consent(self) -> ConsentState {
+        if self.address == ConsentState::OptedOut { ConsentState::OptedOut } else { self.patient }
+    }
+}
+
+/// Everything that a decision rests on.
+#[derive(Clone, Copy, Debug)]
 pub struct Grounds<'a> {
     /// The patient as they are now.
     pub patient: &'a Patient,
+    /// What the patient chose.
+    pub choices: &'a Choices,
+    /// Where the practice's clock is: the patient's, unless theirs is known.
+    pub practice_zone: Tz,
     /// The practice's settings as they are now.
     pub settings: &'a PracticeSettings,
     /// The kind of message.
     pub kind: Kind,
     /// The channels asked for; unset: those effective.
     pub requested: Option<ChannelSet>,
-    /// The gates of the channel.
-    pub gates: Gates,
+    /// It is not held while hours are quiet.
+    pub urgent: bool,
+    /// The gates of the channels; one that is not in it is open.
+    pub gates: &'a BTreeMap<Channel, Gates>,
+    /// The channels on which another recipient of the same broadcast has the address.
+    pub duplicates: ChannelSet,
     /// Regions that may be texted, such as `US`.
     pub sms_regions: &'a [String],
     /// Not before this.
@@ -97,10 +119,37 @@ impl Decision {
 }
 
 impl Grounds<'_> {
-    /// The channels effective for the patient and kind, before consent.
+    /// The channels effective for the patient and kind, before consent. An announcement has no default of the practice: the
+    /// channels that its broadcast names take that place.
     #[must_use]
-    pub fn effective(&self) -> ChannelSet {
-        self.settings.kind(self.kind).channels
+    pub fn effective(&self) -> Effective {
+        match self.settings.effective(self.kind, self.choices) {
+            Effective::ByPractice(_) if self.kind == Kind::Announcement => {
+                Effective::ByPractice(self.requested.unwrap_or_default())
+            }
+            effective => effective,
+        }
+    }
+
+    /// The channels that are thought of at all: those asked for, or else those effective.
+    #[must_use]
+    pub fn considered(&self) -> ChannelSet {
+        self.requested.unwrap_or_else(|| self.effective().channels())
+    }
+
+    /// When it may first go over `channel`, if it may: when it is due, or when quiet hours are over.
+    #[must_use]
+    pub fn first_time(&self, channel: Channel) -> DateTime<Utc> {
+        let due = self.not_before.max(self.now);
+        match self.settings.quiet_hours {
+            Some(hours) if channel.rings() && !self.urgent => hours.after(due, self.zone()),
+            _ => due,
+        }
+    }
+
+    /// Where the patient's clock is.
+    fn zone(&self) -> Tz {
+        self.patient.time_zone.unwrap_or(self.practice_zone)
     }
 
     /// Decides on `channel`.
@@ -108,9 +157,9 @@ impl Grounds<'_> {
     pub fn decide(&self, channel: Channel) -> Decision {
         let mut decision = Decision {
             channel,
-            considered: self.requested.unwrap_or_else(|| self.effective()).contains(channel),
+            considered: self.considered().contains(channel),
             skip_reason: None,
-            attempt_time: self.not_before.max(self.now),
+            attempt_time: self.first_time(channel),
             steps: Vec::with_capacity(SkipReason::ALL.len()),
         };
         for &rule in SkipReason::ALL {
@@ -128,19 +177,24 @@ impl Grounds<'_> {
     fn check(&self, rule: SkipReason, channel: Channel) -> Option<(Outcome, String)> {
         match rule {
             SkipReason::PatientInactive => Some(self.active()),
-            SkipReason::ChannelOffForKind => Some(self.on_for_kind(channel)),
+            SkipReason::ChannelOffForKind => self.on_for_kind(channel),
+            SkipReason::NotPreferred => self.preferred(channel),
             SkipReason::OptedOut => Some(self.not_opted_out(channel)),
+            SkipReason::NoConsent => self.opted_in(channel),
             SkipReason::NoAddress => Some(self.address_known(channel)),
-            SkipReason::AddressNotAllowed if channel == Channel::Sms => Some(self.address_allowed()),
-            SkipReason::AddressSuppressed => Some(self.address_alive()),
+            SkipReason::AddressNotAllowed => (channel == Channel::Sms).then(|| self.address_allowed()),
+            SkipReason::AddressSuppressed => Some(self.address_alive(channel)),
+            SkipReason::DuplicateAddress => self
+                .duplicates
+                .contains(channel)
+                .then(|| refused("Another recipient of the same broadcast has this address.")),
             SkipReason::ChannelNotConfigured => Some(self.set_up(channel)),
-            SkipReason::Expired => Some(self.in_time()),
-            // No patient has made a choice, no practice demands an opt-in, and nothing shares an address with a broadcast.
-            SkipReason::NotPreferred
-            | SkipReason::NoConsent
-            | SkipReason::DuplicateAddress
-            | SkipReason::AddressNotAllowed => None,
+            SkipReason::Expired => Some(self.in_time(channel)),
         }
+    }
+
+    fn gates(&self, channel: Channel) -> Gates {
+        self.gates.get(&channel).copied().unwrap_or_default()
     }
 
     fn active(&self) -> (Outcome, String) {
@@ -151,18 +205,38 @@ impl Grounds<'_> {
         }
     }
 
-    fn on_for_kind(&self, channel: Channel) -> (Outcome, String) {
-        let effective = self.effective();
-        let detail = format!("The practice's channels for this kind: {}.", effective.label());
-        if effective.contains(channel) { (Outcome::Passed, detail) } else { (Outcome::Refused, detail) }
+    /// Where the practice's word counts.
+    fn on_for_kind(&self, channel: Channel) -> Option<(Outcome, String)> {
+        let Effective::ByPractice(channels) = self.effective() else { return None };
+        let whose = if self.kind == Kind::Announcement {
+            "The broadcast's channels"
+        } else {
+            "The practice's channels for this kind"
+        };
+        Some(unless(channels.contains(channel), format!("{whose}: {}.", channels.label())))
+    }
+
+    /// Where the patient's word counts.
+    fn preferred(&self, channel: Channel) -> Option<(Outcome, String)> {
+        let Effective::ByPatient(channels) = self.effective() else { return None };
+        Some(unless(channels.contains(channel), format!("Chosen by the patient: {}.", channels.label())))
     }
 
     fn not_opted_out(&self, channel: Channel) -> (Outcome, String) {
-        match (self.gates.patient, self.gates.address) {
+        let gates = self.gates(channel);
+        match (gates.patient, gates.address) {
             (_, ConsentState::OptedOut) => refused(format!("The {} address was opted out.", channel.label())),
             (ConsentState::OptedOut, _) => refused(format!("The patient opted out of {}.", channel.label())),
             _ => passed("No opt-out is on record."),
         }
+    }
+
+    /// Where the practice demands an opt-in.
+    fn opted_in(&self, channel: Channel) -> Option<(Outcome, String)> {
+        self.settings.opt_in_channels.contains(channel).then(|| match self.gates(channel).consent() {
+            ConsentState::OptedIn => passed(format!("The patient opted in to {}.", channel.label())),
+            _ => refused(format!("The practice demands an opt-in to {}, and none is on record.", channel.label())),
+        })
     }
 
     fn address_known(&self, channel: Channel) -> (Outcome, String) {
@@ -186,11 +260,10 @@ impl Grounds<'_> {
         }
     }
 
-    fn address_alive(&self) -> (Outcome, String) {
-        if self.gates.suppressed {
-            refused("The address failed for good before.")
-        } else {
-            passed("The address has not failed for good.")
+    fn address_alive(&self, channel: Channel) -> (Outcome, String) {
+        match self.gates(channel).suppressed {
+            Some(reason) => refused(format!("The address failed for good before. {}", reason.message())),
+            None => passed("The address has not failed for good."),
         }
     }
 
@@ -202,11 +275,19 @@ impl Grounds<'_> {
         }
     }
 
-    fn in_time(&self) -> (Outcome, String) {
-        if self.expires_at <= self.now || self.expires_at <= self.not_before {
-            return refused("It would come too late.");
-        }
-        if self.not_before > self.now {
+    fn in_time(&self, channel: Channel) -> (Outcome, String) {
+        let (due, first) = (self.not_before.max(self.now), self.first_time(channel));
+        let quiet = || {
+            let end = first.with_timezone(&self.zone()).format("%H:%M");
+            format!("Quiet hours last until {end} ({}).", self.zone().name())
+        };
+        if self.expires_at <= due {
+            refused("It would come too late.")
+        } else if self.expires_at <= first {
+            refused(format!("It would come too late. {}", quiet()))
+        } else if first > due {
+            (Outcome::Held, quiet())
+        } else if due > self.now {
             (Outcome::Held, "Scheduled for later.".into())
         } else {
             passed("It is in time.")
@@ -221,3 +302,11 @@ fn passed(detail: impl Into<String>) -> (Outcome, String) {
 fn refused(detail: impl Into<String>) -> (Outcome, String) {
     (Outcome::Refused, detail.into())
 }
+
+/// Refuses unless `good`, on the same evidence.
+fn unless(good: bool, detail: String) -> (Outcome, String) {
+    (if good { Outcome::Passed } else { Outcome::Refused }, detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,15 @@ impl Channel {
         self as i16
     }
 
+    /// Whether a message over it makes a phone ring, so that it waits while hours are quiet.
+    #[must_use]
+    pub const fn rings(self) -> bool {
+        match self {
+            Self::Sms | Self::Push => true,
+            Self::InApp | Self::Email => false,
+        }
+    }
+
     /// The name shown to staff.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -1,6 +1,8 @@
-//! When a notification ends, and when tries in vain do.
+//! ◆ When a message may go: what the clock on the wall shows, and the hours in which it waits. When a notification ends, and
+//! when tries in vain do.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
 
 /// Tries in vain end this long after the first might be made.
 pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
@@ -30,6 +32,68 @@ impl Expiry {
         self.visit_time.map_or(end, |start| end.min(start))
     }
 }
+
+/// The first moment at which the clock in `zone` shows `local`, in whole minutes, or has just gone past it. A time that the
+/// clock shows twice is the first of the two; one that it skips is the next that it shows. Unset beyond the calendar.
+#[must_use]
+pub fn moment(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+    // The longest that any zone ever skipped is a day (Samoa, 2011).
+    (0..=24 * 60)
+        .map_while(|minutes| local.checked_add_signed(TimeDelta::minutes(minutes)))
+        .find_map(|local| zone.from_local_datetime(&local).earliest())
+        .map(|moment| moment.to_utc())
+}
+
+/// A daily span, by the clock on the wall, in which nothing goes that makes a phone ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuietHours {
+    start: NaiveTime,
+    end: NaiveTime,
+}
+
+impl QuietHours {
+    /// From `start` until `end`, which is on the next day unless it is later than `start`. Unset if they are the same: one
+    /// night would follow upon another, and nothing would ever go.
+    #[must_use]
+    pub fn new(start: NaiveTime, end: NaiveTime) -> Option<Self> {
+        (start != end).then_some(Self { start, end })
+    }
+
+    /// When they begin.
+    #[must_use]
+    pub const fn start(self) -> NaiveTime {
+        self.start
+    }
+
+    /// When they are over.
+    #[must_use]
+    pub const fn end(self) -> NaiveTime {
+        self.end
+    }
+
+    /// `time`, or the end of the quiet hours that it falls into where the clock goes by `zone`.
+    #[must_use]
+    pub fn after(self, mut time: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
+        // On a day on which the clock skips what lies between them, the next begin where these end.
+        while let Some(end) = self.end_at(time, zone) {
+            time = end;
+        }
+        time
+    }
+
+    /// When those are over into which `time` falls: they began yesterday or today.
+    fn end_at(self, time: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let today = time.with_timezone(&zone).date_naive();
+        [today.pred_opt(), Some(today)].into_iter().flatten().find_map(|day| {
+            let last = if self.end > self.start { Some(day) } else { day.succ_opt() };
+            let hours = moment(zone, day.and_time(self.start))?..moment(zone, last?.and_time(self.end))?;
+            hours.contains(&time).then_some(hours.end)
+        })
+    }
+}
+
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice};
+use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours};
 
 /// Channels for one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub struct PracticeSettings {
     pub sms: SmsSettings,
     /// Mail.
     pub email: EmailSettings,
+    /// When texts and push messages wait unless they are urgent; unset: never.
+    pub quiet_hours: Option<QuietHours>,
+    /// Channels that need a recorded opt-in, not just the absence of an opt-out.
+    pub opt_in_channels: ChannelSet,
     /// Hosts that secure links may lead to, in lower case.
     pub link_hosts: BTreeSet<String>,
 }

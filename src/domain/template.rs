@@ -7,12 +7,14 @@ mod layout;
 mod message;
 mod source;
 mod token;
+mod warnings;
 
 use std::fmt;
 
 pub use builtin::{Wording, wording};
 pub use source::{Escape, Fault, Template, TemplateError, escape_html};
 pub use token::{Form, Token, TokenClass, Values};
+pub use warnings::warnings;
 
 use super::{Channel, Content, Kind, Patient, Payload, Phi, Practice, sms};
 

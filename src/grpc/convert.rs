@@ -7,6 +7,7 @@ pub(super) mod delivery;
 pub(super) mod directory;
 pub(super) mod notification;
 mod payload;
+pub(super) mod preferences;
 pub(super) mod settings;
 
 use chrono::{DateTime, Utc};

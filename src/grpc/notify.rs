@@ -57,7 +57,9 @@ impl NotifyService for Handlers {
         &self,
         request: Request<PreviewNotificationRequest>,
     ) -> Result<Response<PreviewNotificationResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, SENDERS)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, SENDERS)?;
+        let input = convert::notification::to_preview(request.into_inner())?;
+        Ok(Response::new(convert::notification::previewed(self.notify.preview(&scope, input).await?)))
     }
 
     async fn get_notification(

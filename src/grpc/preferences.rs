@@ -50,14 +50,23 @@ impl PreferencesService for Handlers {
         request: Request<GetPatientPreferencesRequest>,
     ) -> Result<Response<GetPatientPreferencesResponse>, Status> {
         let roles = &[Role::Staff, Role::Sender, Role::Patient, Role::Portal];
-        auth::not_offered(&request, &request.get_ref().practice_id, roles)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, roles)?;
+        let patient = convert::directory::patient_id(&request.get_ref().patient_id)?;
+        let view = self.preferences.patient_get(&scope, &patient).await?;
+        let preferences = Some(convert::preferences::shown(view));
+        Ok(Response::new(GetPatientPreferencesResponse { preferences }))
     }
 
     async fn update_patient_preferences(
         &self,
         request: Request<UpdatePatientPreferencesRequest>,
     ) -> Result<Response<UpdatePatientPreferencesResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Patient, Role::Portal])
+        let roles = &[Role::Staff, Role::Patient, Role::Portal];
+        let scope = auth::scope(&request, &request.get_ref().practice_id, roles)?;
+        let update = convert::preferences::update(request.into_inner())?;
+        let change = self.preferences.patient_update(&scope, &update.patient, update.revision, &update.changes);
+        let preferences = Some(convert::preferences::shown(change.await?));
+        Ok(Response::new(UpdatePatientPreferencesResponse { preferences }))
     }
 
     async fn record_consent(
@@ -91,6 +100,9 @@ impl PreferencesService for Handlers {
         &self,
         request: Request<BatchGetReachabilityRequest>,
     ) -> Result<Response<BatchGetReachabilityResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Sender])
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Sender])?;
+        let (kind, patients) = convert::preferences::to_reach(request.into_inner())?;
+        let answer = self.preferences.reachability(&scope, kind, patients).await?;
+        Ok(Response::new(convert::preferences::reachable(answer)))
     }
 }

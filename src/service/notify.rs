@@ -1,6 +1,7 @@
 //! Notifications: decide, render, store, return. Sending follows by itself.
 
 mod prepare;
+mod preview;
 
 use std::sync::Arc;
 
@@ -21,18 +22,27 @@ use crate::{
     },
 };
 
+pub use preview::ChannelPreview;
+
 /// The list that page tokens of deliveries are for.
 const LIST: &str = "deliveries";
 /// How many items of a batch are worked on at once.
 const BATCH_WIDTH: usize = 16;
 
-/// A request to notify one patient; its fields are valid by themselves.
+/// A request to notify one patient, to be met once.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// The caller's key.
     pub request_id: String,
     /// The request without its key, encoded the same way every time.
     pub canonical: Phi<Vec<u8>>,
+    /// What to send.
+    pub input: Input,
+}
+
+/// What to send to one patient; its fields are valid by themselves.
+#[derive(Clone, Debug)]
+pub struct Input {
     /// For whom.
     pub patient: PatientId,
     /// What about.
@@ -169,10 +179,10 @@ impl Notify {
 
     /// Accepts an order for which there are grounds and room.
     async fn accept(&self, scope: &Scope, order: Order, fingerprint: [u8; 32]) -> Result<Accepted, Error> {
-        let Basis { grounds, open } = self.store.notification_basis(scope, &order.patient).await?;
-        let grounds = grounds.ok_or_else(|| Error::not_found("patient", &order.patient))?;
+        let Basis { grounds, open } = self.store.notification_basis(scope, &order.input.patient).await?;
+        let grounds = grounds.ok_or_else(|| Error::not_found("patient", &order.input.patient))?;
         self.admission.room()?;
-        self.admission.backlog(open, Class::of_one(order.priority == Priority::Urgent))?;
+        self.admission.backlog(open, Class::of_one(order.input.priority == Priority::Urgent))?;
         let new = self.prepare(order, grounds, fingerprint).await?;
         Ok(self.store.notification_accept(scope, new).await?)
     }

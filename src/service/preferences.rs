@@ -1,4 +1,7 @@
-//! What a practice set up, and whether it can send with it.
+//! What a practice set up, and whether it can send with it; what its patients want, and how they can be reached.
+
+mod patients;
+mod reachability;
 
 use chrono::{DateTime, Utc};
 
@@ -7,6 +10,9 @@ use crate::{
     service::Error,
     store::{ChannelHealth, Store, StoreError},
 };
+
+pub use patients::{NewChoice, PatientView};
+pub use reachability::{ChannelReach, Reachability};
 
 /// How far a channel is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub struct SettingsView {
     pub inbound_webhook_url: String,
 }
 
-/// Settings of practices.
+/// Settings of practices, and preferences of patients.
 #[derive(Clone, Debug)]
 pub struct Preferences {
     store: Store,

@@ -160,7 +160,8 @@ async fn record_on(
 /// The patient, who keeps their addresses until COMMIT.
 async fn patient_on(tx: &Tx, keys: &PracticeKeys, id: &PatientId) -> Result<Patient, StoreError> {
     let mut patients = grounds::patients_on(&tx.db, keys, [id.as_str().to_owned()], true).await?;
-    patients.remove(id.as_str()).ok_or(StoreError::NotFound("patient"))
+    let found = patients.remove(id.as_str()).ok_or(StoreError::NotFound("patient"))?;
+    Ok(found.patient)
 }
 
 /// Where the patient and their present number stand.

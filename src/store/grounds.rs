@@ -12,6 +12,7 @@ use sea_orm::{
 
 use super::{
     Store, StoreError,
+    choices::stored_choices,
     directory::stored_patient,
     entity::{patient, recipient_gate},
     preferences,
@@ -19,7 +20,10 @@ use super::{
     tx::Tx,
     vault::PracticeKeys,
 };
-use crate::domain::{Channel, ConsentState, Gates, Patient, PatientId, Practice, PracticeSettings, Scope};
+use crate::domain::{
+    Channel, ChannelSet, Choices, ConsentState, FailureReason, Gates, Grounds, Kind, Patient, PatientId, Practice,
+    PracticeSettings, Scope, Stored,
+};
 
 /// The gate of a patient.
 pub(super) const PATIENT: i16 = 1;
@@ -35,12 +39,44 @@ pub struct GroundsRow {
     pub settings: Arc<PracticeSettings>,
     /// The patient.
     pub patient: Patient,
+    /// What the patient chose.
+    pub choices: Stored<Choices>,
     /// The gates of each channel.
     pub gates: BTreeMap<Channel, Gates>,
     /// Regions that may be texted.
     pub sms_regions: Arc<[String]>,
     /// The moment.
     pub now: chrono::DateTime<chrono::Utc>,
+}
+
+impl GroundsRow {
+    /// The grounds of a decision about something of `kind` that goes to the patient at once, over whatever channels are
+    /// effective, and does not expire. Whoever asks for something else says so.
+    #[must_use]
+    pub fn grounds(&self, kind: Kind) -> Grounds<'_> {
+        Grounds {
+            patient: &self.patient,
+            choices: &self.choices.value,
+            practice_zone: self.practice.time_zone,
+            settings: &self.settings,
+            kind,
+            requested: None,
+            urgent: false,
+            gates: &self.gates,
+            duplicates: ChannelSet::NONE,
+            sms_regions: &self.sms_regions,
+            not_before: self.now,
+            expires_at: chrono::DateTime::<chrono::Utc>::MAX_UTC,
+            now: self.now,
+        }
+    }
+}
+
+/// A patient, and what they chose.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    pub(super) patient: Patient,
+    pub(super) choices: Stored<Choices>,
 }
 
 impl Store {
@@ -52,6 +88,20 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let mut rows = self.grounds_of(&keys, [patient.as_str().to_owned()]).await?;
         rows.remove(patient.as_str()).ok_or(StoreError::NotFound("patient"))
+    }
+
+    /// Loads the grounds of decisions about several patients, by id, in as many queries as for one; those that the practice
+    /// does not have are left out.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn grounds_of_all(
+        &self,
+        scope: &Scope,
+        patients: &[PatientId],
+    ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        self.grounds_of(&keys, patients.iter().map(|id| id.as_str().to_owned())).await
     }
 
     /// The grounds of decisions about several patients of one practice; those that it does not have are left out.
@@ -66,14 +116,14 @@ impl Store {
         let (practice, settings) = (Arc::new(home.0), Arc::new(home.1));
         let gate_keys: Vec<GateKey> = patients
             .values()
-            .flat_map(|patient| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, patient)))
+            .flat_map(|one| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, &one.patient)))
             .collect();
         let gates = gates_on(db, keys.practice(), &gate_keys, false).await?;
-        let row = |(id, patient)| {
+        let row = |(id, Recipient { patient, choices })| {
             let gates = Channel::ALL.map(|channel| (channel, gates_of(&gates, keys, channel, &patient)));
             let (practice, settings) = (Arc::clone(&practice), Arc::clone(&settings));
             let sms_regions = Arc::clone(&self.inner.sms_regions);
-            (id, GroundsRow { practice, settings, patient, gates: gates.into(), sms_regions, now })
+            (id, GroundsRow { practice, settings, patient, choices, gates: gates.into(), sms_regions, now })
         };
         Ok(patients.into_iter().map(row).collect())
     }
@@ -202,7 +252,7 @@ pub(super) fn is_shut(row: &recipient_gate::Model) -> bool {
     is_opted_out(row) || row.blocked_at.is_some()
 }
 
-/// What the rows say about one patient and channel.
+/// What the rows, in the order of their keys, say about one patient and channel.
 pub(super) fn gates_of(
     rows: &[recipient_gate::Model],
     keys: &PracticeKeys,
@@ -210,25 +260,32 @@ pub(super) fn gates_of(
     patient: &Patient,
 ) -> Gates {
     let find = |kind: i16, subject: &[u8]| {
-        rows.iter().find(|row| row.channel == channel.number() && row.subject_kind == kind && row.subject == subject)
+        let key = (channel.number(), kind, subject);
+        let place = rows.binary_search_by(|row| (row.channel, row.subject_kind, row.subject.as_slice()).cmp(&key));
+        place.ok().and_then(|place| rows.get(place))
     };
     let address = address_index(keys, channel, patient);
     let address = address.as_deref().and_then(|subject| find(ADDRESS, subject));
     Gates {
         patient: find(PATIENT, patient.id.as_str().as_bytes()).map(consent).unwrap_or_default(),
         address: address.map(consent).unwrap_or_default(),
-        suppressed: address.is_some_and(|row| row.blocked_at.is_some()),
+        suppressed: address.and_then(suppressed),
     }
 }
 
-/// Loads the patients with these ids, in their order; those that are gone are left out. With a shared lock, if wanted, they
+/// Why nothing goes to the address any more.
+fn suppressed(row: &recipient_gate::Model) -> Option<FailureReason> {
+    row.blocked_at.map(|_| row.block_reason.and_then(FailureReason::from_number).unwrap_or(FailureReason::Other))
+}
+
+/// Loads the patients with these ids and what they chose, in their order; those that are gone are left out. With a shared lock, if wanted, they
 /// stay as they are until COMMIT.
 pub(super) async fn patients_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
     ids: impl IntoIterator<Item = String>,
     lock: bool,
-) -> Result<BTreeMap<String, Patient>, StoreError> {
+) -> Result<BTreeMap<String, Recipient>, StoreError> {
     let mut query = patient::Entity::find()
         .filter(patient::Column::PracticeId.eq(keys.practice()))
         .filter(patient::Column::PatientId.is_in(padded(ids)))
@@ -240,7 +297,8 @@ pub(super) async fn patients_on(
     rows.into_iter()
         .map(|row| {
             let patient = stored_patient(keys, &row, BTreeSet::new())?.value;
-            Ok((row.patient_id, patient))
+            let choices = stored_choices(&row)?;
+            Ok((row.patient_id, Recipient { patient, choices }))
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{NaiveTime, Timelike};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, JoinType, QuerySelect, RelationDef};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, Practice,
-    PracticeSettings, Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
+    PracticeSettings, QuietHours, Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -26,6 +27,8 @@ struct Body {
     kinds: Vec<KindBody>,
     sms: SmsBody,
     email: EmailBody,
+    quiet_hours: Option<QuietBody>,
+    opt_in: Vec<i16>,
     link_hosts: BTreeSet<String>,
 }
 
@@ -34,6 +37,13 @@ struct KindBody {
     kind: i16,
     channels: Vec<i16>,
     offered: Option<Vec<i16>>,
+}
+
+/// Times of the day, in seconds after midnight.
+#[derive(Serialize, Deserialize)]
+struct QuietBody {
+    start: u32,
+    end: u32,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -217,8 +227,18 @@ fn to_body(settings: &PracticeSettings) -> Body {
             reply_to: address(email.reply_to.as_ref()),
             phi_permitted: email.phi_permitted,
         },
+        quiet_hours: settings.quiet_hours.map(|hours| QuietBody {
+            start: hours.start().num_seconds_from_midnight(),
+            end: hours.end().num_seconds_from_midnight(),
+        }),
+        opt_in: numbers(settings.opt_in_channels),
         link_hosts: settings.link_hosts.clone(),
     }
+}
+
+fn quiet_hours(body: &QuietBody) -> Option<QuietHours> {
+    let time = |seconds| NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0);
+    QuietHours::new(time(body.start)?, time(body.end)?)
 }
 
 fn smtp_body(smtp: &SmtpSettings) -> SmtpBody {
@@ -283,6 +303,8 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
             reply_to: address(body.email.reply_to),
             phi_permitted: body.email.phi_permitted,
         },
+        quiet_hours: body.quiet_hours.map(|hours| quiet_hours(&hours).ok_or_else(corrupt)).transpose()?,
+        opt_in_channels: channels(body.opt_in)?,
         link_hosts: body.link_hosts,
     })
 }

@@ -151,6 +151,7 @@ impl Store {
         let patients = grounds::patients_on(self.read(), keys, [row.patient_id.clone()], false).await?;
         let patient = patients
             .get(&row.patient_id)
+            .map(|found| &found.patient)
             .filter(|patient| grounds::address_index(keys, channel, patient) == row.address_bi);
         Ok(patient.and_then(|patient| match channel {
             Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),

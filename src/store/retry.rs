@@ -10,7 +10,7 @@ use super::{
     Store, StoreError,
     entity::{attempt, content, delivery, delivery_event, notification},
     feed::{self, Change},
-    grounds,
+    grounds::{self, Recipient},
     idem::{self, Prior},
     image::{self, Draft, Note, POSSIBLE_DUPLICATE},
     notifications, preferences,
@@ -21,8 +21,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Author, Channel, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts, GIVE_UP_AFTER, Grounds, Kind,
-        Known, Patient, RetryBar, Scope, SkipReason,
+        Author, Channel, ChannelSet, Class, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts,
+        GIVE_UP_AFTER, Grounds, Kind, Known, Patient, RetryBar, Scope, SkipReason,
     },
 };
 
@@ -165,28 +165,33 @@ async fn decide_on(
         visit_time: source.visit_time,
         share: source.broadcast_id.is_some(),
     };
-    let expires_at = expiry.of(tx.now);
-    let patient = grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id);
-    let Some(patient) = patient else {
+    let found = grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id);
+    let Some(Recipient { patient, choices }) = found else {
         // Whoever is not in the directory any more is not written to.
         let skip_reason = Some(SkipReason::PatientInactive);
         let decision = Decision { channel, considered: true, skip_reason, attempt_time: tx.now, steps: Vec::new() };
-        return Ok((None, decision, expires_at));
+        return Ok((None, decision, expiry.of(tx.now)));
     };
-    let settings = preferences::load(&tx.db, keys).await?.value;
+    let (practice, settings) = preferences::home_on(&tx.db, keys).await?;
     let gates = grounds::gates_on(&tx.db, keys.practice(), &grounds::gate_keys(keys, channel, &patient), false).await?;
+    let gates = BTreeMap::from([(channel, grounds::gates_of(&gates, keys, channel, &patient))]);
     let grounds = Grounds {
         patient: &patient,
+        choices: &choices.value,
+        practice_zone: practice.time_zone,
         settings: &settings,
         kind: Kind::from_number(old.kind).ok_or_else(corrupt)?,
         requested: notifications::unpack(source.requested),
-        gates: grounds::gates_of(&gates, keys, channel, &patient),
+        urgent: old.class == Class::Urgent.number(),
+        gates: &gates,
+        duplicates: ChannelSet::NONE,
         sms_regions: &store.inner.sms_regions,
         not_before: tx.now,
-        expires_at,
+        expires_at: tx.now,
         now: tx.now,
     };
-    let decision = grounds.decide(channel);
+    let expires_at = expiry.of(grounds.first_time(channel));
+    let decision = Grounds { expires_at, ..grounds }.decide(channel);
     Ok((Some(patient), decision, expires_at))
 }
 

@@ -12,12 +12,15 @@ use crate::{
         Channel, ChannelSet, Content, Decision, Delivery, DeliveryEvent, NotificationId, PatientId, Phi, Priority,
     },
     grpc::{
-        proto::{self, batch_send_notifications_response as batch, notification_input::Priority as Urgency},
+        proto::{
+            self, batch_send_notifications_response as batch, notification_input::Priority as Urgency,
+            preview_notification_response as preview,
+        },
         status,
     },
     service::{
         Error, NotificationDetail, NotificationRecord,
-        notify::{Order, Sent, Stopped},
+        notify::{ChannelPreview, Input, Order, Sent, Stopped},
     },
 };
 
@@ -40,13 +43,20 @@ pub(crate) fn orders(request: proto::BatchSendNotificationsRequest) -> Result<Ve
 fn keyed_order(id: String, input: Option<proto::NotificationInput>) -> Result<Order, Error> {
     let mut check = Check::default();
     let id = request_id(&mut check, id);
-    let order = check.required("notification", input, |check, input| read(check, id, input));
-    check.finish(order)
+    // Maps are encoded in the order of their keys, so that equal requests give equal bytes. The key is not in it.
+    let canonical = Phi::new(input.as_ref().map(Message::encode_to_vec).unwrap_or_default());
+    let input = check.required("notification", input, read);
+    check.finish(input.map(|input| Order { request_id: id, canonical, input }))
 }
 
-fn read(check: &mut Check, request_id: String, input: proto::NotificationInput) -> Option<Order> {
-    // Maps are encoded in the order of their keys, so that equal requests give equal bytes. The key is not in it.
-    let canonical = Phi::new(input.encode_to_vec());
+/// What a preview is asked for.
+pub(crate) fn to_preview(request: proto::PreviewNotificationRequest) -> Result<Input, Error> {
+    let mut check = Check::default();
+    let input = check.required("notification", request.notification, read);
+    check.finish(input)
+}
+
+fn read(check: &mut Check, input: proto::NotificationInput) -> Option<Input> {
     let patient = check.parsed("patient_id", &input.patient_id, str::parse::<PatientId>);
     let payload = payload::payload(check, input.payload);
     let custom_content = check.lines("custom_content", input.custom_content, 1_000);
@@ -55,9 +65,7 @@ fn read(check: &mut Check, request_id: String, input: proto::NotificationInput) 
     let expire_time = check.time("expire_time", input.expire_time);
     let reference = check.line("reference", input.reference, 128);
     let priority = check.at("priority", |check| priority(check, input.priority));
-    Some(Order {
-        request_id,
-        canonical,
+    Some(Input {
         patient: patient?,
         payload: payload?,
         custom_content: Some(custom_content).filter(|text| !text.is_empty()).map(Phi::new),
@@ -104,6 +112,17 @@ fn notification_id(check: &mut Check, id: &str) -> Result<NotificationId, Error>
 /// What a single send answers.
 pub(crate) fn sent(sent: Sent) -> proto::SendNotificationResponse {
     proto::SendNotificationResponse { notification: Some(shown(sent.notification)), replayed: sent.replayed }
+}
+
+/// What a preview answers.
+pub(crate) fn previewed(channels: Vec<ChannelPreview>) -> proto::PreviewNotificationResponse {
+    let channels = channels.into_iter().map(|channel| preview::ChannelPreview {
+        decision: Some(decision(channel.decision)),
+        address_hint: channel.address_hint,
+        content: channel.content.map(rendered),
+        warnings: channel.warnings,
+    });
+    proto::PreviewNotificationResponse { channels: channels.collect() }
 }
 
 /// What a cancel answers.

@@ -3,6 +3,7 @@
 mod fields;
 mod update;
 
+use chrono::{NaiveTime, Timelike};
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use self::update::Update;
@@ -10,7 +11,7 @@ use super::{etag, timestamp};
 use crate::{
     domain::{
         Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Finding, Kind, KindChannels, PracticeSettings,
-        SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
+        QuietHours, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
     },
     grpc::proto::{self, channel_status::State, email_settings::Provider, sms_settings::Sender},
     service::preferences::{ChannelStatus, SettingsView, SetupState},
@@ -18,12 +19,14 @@ use crate::{
 
 /// Settings with their setup check. Every kind is there, with its default where nothing was set.
 pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
-    let PracticeSettings { sms, email, link_hosts, .. } = &view.settings.value;
+    let PracticeSettings { sms, email, quiet_hours, opt_in_channels, link_hosts, .. } = &view.settings.value;
     let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, view.settings.value.kind(kind)));
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
         sms: Some(shown_sms(sms, view.inbound_webhook_url)),
         email: Some(shown_email(email)),
+        quiet_hours: quiet_hours.map(shown_hours),
+        opt_in_channels: numbers(*opt_in_channels),
         link_hosts: link_hosts.iter().cloned().collect(),
         channel_statuses: view.statuses.into_iter().map(shown_status).collect(),
         update_time: Some(timestamp(view.settings.update_time)),
@@ -40,7 +43,13 @@ fn shown_kind(kind: Kind, channels: KindChannels) -> proto::KindChannels {
     }
 }
 
-fn numbers(channels: ChannelSet) -> Vec<i32> {
+fn shown_hours(hours: QuietHours) -> proto::QuietHours {
+    let time =
+        |time: NaiveTime| proto::TimeOfDay { hours: time.hour().cast_signed(), minutes: time.minute().cast_signed() };
+    proto::QuietHours { start: Some(time(hours.start())), end: Some(time(hours.end())) }
+}
+
+pub(super) fn numbers(channels: ChannelSet) -> Vec<i32> {
     channels.iter().map(Channel::number).map(i32::from).collect()
 }
 

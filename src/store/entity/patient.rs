@@ -22,6 +22,9 @@ pub struct Model {
     pub inactive: bool,
     pub update_time: DateTimeUtc,
     pub revision: i64,
+    pub choices: String,
+    pub choices_time: Option<DateTimeUtc>,
+    pub choices_revision: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

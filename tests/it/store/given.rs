@@ -136,21 +136,14 @@ impl Order {
         let row = t.store.grounds(scope, &self.patient.parse().unwrap()).await.unwrap();
         let not_before = self.schedule_time.unwrap_or(row.now);
         let expire_time = not_before + self.lasts;
-        let decide = |channel| {
-            let grounds = Grounds {
-                patient: &row.patient,
-                settings: &row.settings,
-                kind: self.kind,
-                requested: Some(self.channels),
-                gates: row.gates[&channel],
-                sms_regions: &row.sms_regions,
-                not_before,
-                expires_at: expire_time,
-                now: row.now,
-            };
-            grounds.decide(channel)
+        let grounds = Grounds {
+            requested: Some(self.channels),
+            urgent: self.urgent,
+            not_before,
+            expires_at: expire_time,
+            ..row.grounds(self.kind)
         };
-        let decisions: Vec<Decision> = Channel::ALL.into_iter().map(decide).collect();
+        let decisions: Vec<Decision> = Channel::ALL.into_iter().map(|channel| grounds.decide(channel)).collect();
         let considered = decisions.iter().filter(|decision| decision.considered);
         let deliveries = considered.map(|decision| self.delivery(decision, row.now)).collect();
         NewNotification {

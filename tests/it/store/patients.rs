@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, ConsentState, Patient, Phi, Scope},
+    domain::{Channel, ConsentState, FailureReason, Patient, Phi, Scope},
     store::{PatientQuery, StoreError},
 };
 
@@ -223,16 +223,20 @@ on_both! {
         t.execute("UPDATE recipient_gate SET consent = 2 WHERE channel = 3 AND subject_kind = 1").await;
         t.execute("UPDATE recipient_gate SET consent = 1 WHERE channel = 2 AND subject_kind = 2").await;
         t.execute(
-            "UPDATE recipient_gate SET blocked_at = '2026-03-02T00:00:00+00:00' WHERE channel = 3 AND subject_kind = 2",
+            "UPDATE recipient_gate SET blocked_at = '2026-03-02T00:00:00+00:00', block_reason = 1 \
+             WHERE channel = 3 AND subject_kind = 2",
         )
         .await;
         let gates = t.store.grounds(&scope, &id).await.unwrap().gates;
         let sms = gates[&Channel::Sms];
-        assert_eq!((sms.patient, sms.address, sms.suppressed), (ConsentState::OptedOut, ConsentState::Unknown, true));
+        assert_eq!(
+            (sms.patient, sms.address, sms.suppressed),
+            (ConsentState::OptedOut, ConsentState::Unknown, Some(FailureReason::InvalidAddress))
+        );
         let email = gates[&Channel::Email];
         assert_eq!(
             (email.patient, email.address, email.suppressed),
-            (ConsentState::Unknown, ConsentState::OptedIn, false)
+            (ConsentState::Unknown, ConsentState::OptedIn, None)
         );
         assert_eq!(gates[&Channel::InApp], Default::default());
     }

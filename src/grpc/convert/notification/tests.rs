@@ -77,7 +77,7 @@ fn each_arm_decides_the_kind() {
         (Arm::Custom(custom()), Kind::Custom),
     ];
     for (arm, kind) in arms {
-        assert_eq!(single(input(arm)).unwrap().payload.kind(), kind);
+        assert_eq!(single(input(arm)).unwrap().input.payload.kind(), kind);
     }
 }
 
@@ -250,7 +250,7 @@ fn times_and_texts_arrive() {
     input.schedule_time = Some(Timestamp { seconds: 1_800_000_000, nanos: 123_456_789 });
     input.channels = vec![3, 2];
     input.priority = 2;
-    let order = single(input).unwrap();
+    let order = single(input).unwrap().input;
     assert_eq!(order.schedule_time.unwrap().timestamp_subsec_nanos(), 123_456_000);
     assert_eq!(order.channels.unwrap().iter().collect::<Vec<_>>(), [Channel::Email, Channel::Sms]);
     assert_eq!((order.priority, order.custom_content.is_none()), (Priority::Urgent, true));

@@ -182,17 +182,12 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.sendgrid.api_key_set",
         "email.sendgrid.event_webhook_url",
     ];
-    let later = [
-        "push",
-        "push.fcm_service_account_json",
-        "quiet_hours",
-        "quiet_hours.start",
-        "after_hours_reply",
-        "opt_in_channels",
-        "test_contacts",
-    ];
+    let later = ["push", "push.fcm_service_account_json", "after_hours_reply", "test_contacts"];
+    let whole = ["quiet_hours.start", "quiet_hours.end", "quiet_hours.end.hours"];
     let unknown = ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "Sms", "*", "nope"];
-    for (paths, word) in [(&output_only[..], "output only"), (&later, "not support"), (&unknown, "no setting")] {
+    let groups =
+        [(&output_only[..], "output only"), (&later, "not support"), (&whole, "as a whole"), (&unknown, "no setting")];
+    for (paths, word) in groups {
         for path in paths {
             let found = faults(proto::PracticeSettings::default(), &["sms", path]);
             let [(field, description)] = found.as_slice() else { panic!("{path}: {found:?}") };
@@ -290,4 +285,50 @@ fn an_etag_that_was_not_made_here_matches_nothing() {
     for bad in ["x", "-5", "1.0", "99999999999999999999"] {
         assert_eq!(revision(bad), Some(-1), "{bad}");
     }
+}
+
+fn quiet(start: Option<(i32, i32)>, end: Option<(i32, i32)>) -> proto::PracticeSettings {
+    let time = |(hours, minutes)| proto::TimeOfDay { hours, minutes };
+    let quiet_hours = proto::QuietHours { start: start.map(time), end: end.map(time) };
+    proto::PracticeSettings { quiet_hours: Some(quiet_hours), ..Default::default() }
+}
+
+#[test]
+fn quiet_hours_are_set_whole_and_shown_and_taken_away() {
+    let before = apply(full(), quiet(Some((21, 30)), Some((8, 0))), &["quiet_hours"]);
+    let hours = before.quiet_hours.unwrap();
+    assert_eq!((hours.start().to_string().as_str(), hours.end().to_string().as_str()), ("21:30:00", "08:00:00"));
+    assert_eq!(before.link_hosts, full().link_hosts);
+    let settings = Stored { value: before.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 };
+    let view = SettingsView { settings, statuses: Vec::new(), inbound_webhook_url: String::new() };
+    assert!(shown(view).quiet_hours == quiet(Some((21, 30)), Some((8, 0))).quiet_hours);
+    assert_eq!(apply(before, proto::PracticeSettings::default(), &["quiet_hours"]).quiet_hours, None);
+}
+
+#[test]
+fn quiet_hours_that_are_none_are_refused() {
+    let cases: [(proto::PracticeSettings, &[&str]); 6] = [
+        (quiet(None, None), &["start", "end"]),
+        (quiet(Some((21, 0)), None), &["end"]),
+        (quiet(Some((24, 0)), Some((8, 60))), &["start.hours", "end.minutes"]),
+        (quiet(Some((-1, -1)), Some((8, 0))), &["start.hours", "start.minutes"]),
+        // From eight to eight, day after day: nothing would ever go.
+        (quiet(Some((8, 0)), Some((8, 0))), &["end"]),
+        (quiet(Some((0, 0)), Some((0, 0))), &["end"]),
+    ];
+    for (settings, expected) in cases {
+        let found: Vec<_> = faults(settings, &["quiet_hours"]).into_iter().map(|(field, _)| field).collect();
+        let expected: Vec<_> = expected.iter().map(|field| format!("settings.quiet_hours.{field}")).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn channels_that_want_an_opt_in_are_named_once_each() {
+    let of = |channels: &[i32]| proto::PracticeSettings { opt_in_channels: channels.into(), ..Default::default() };
+    let settings = apply(full(), of(&[3, 4]), &["opt_in_channels"]);
+    assert_eq!(settings.opt_in_channels.iter().collect::<Vec<_>>(), [Channel::Sms, Channel::Push]);
+    assert!(apply(settings, of(&[]), &["opt_in_channels"]).opt_in_channels.is_empty());
+    let found: Vec<_> = faults(of(&[3, 3, 0, 9]), &["opt_in_channels"]).into_iter().map(|(field, _)| field).collect();
+    assert_eq!(found, [1, 2, 3].map(|place| format!("settings.opt_in_channels[{place}]")));
 }

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::NaiveTime;
+
 use super::fields::{self, EMAIL, SENDGRID, SMS, SMTP};
 use crate::{
-    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings},
+    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings, QuietHours},
     grpc::{
         convert::{check::Check, revision},
         proto::{self, email_settings::Provider},
@@ -18,6 +20,7 @@ const MOST_PATHS: usize = 100;
 
 pub(super) const OUTPUT_ONLY: &str = "is output only";
 pub(super) const UNKNOWN: &str = "names no setting";
+const WHOLE: &str = "names a part of a setting that is set as a whole";
 const LATER: &str = "names a setting that this server does not support yet";
 
 /// A change, good in itself: what it makes of settings depends on them only where secrets are kept.
@@ -87,7 +90,10 @@ fn apply(
         ["email", "sendgrid", field] => check.at("email.sendgrid", |check| {
             fields::with_sendgrid(email, |stored| fields::set(SENDGRID, field, check, new_sendgrid, stored))
         })?,
-        ["push" | "quiet_hours" | "after_hours_reply" | "opt_in_channels" | "test_contacts", ..] => return Err(LATER),
+        ["quiet_hours"] => settings.quiet_hours = check.optional("quiet_hours", new.quiet_hours, quiet_hours),
+        ["opt_in_channels"] => settings.opt_in_channels = channel_set(check, path, &new.opt_in_channels),
+        ["quiet_hours", "start" | "end", ..] => return Err(WHOLE),
+        ["push" | "after_hours_reply" | "test_contacts", ..] => return Err(LATER),
         ["channel_statuses" | "content_retention" | "update_time" | "etag", ..] => return Err(OUTPUT_ONLY),
         _ => return Err(UNKNOWN),
     }
@@ -114,6 +120,20 @@ fn kind_channels(check: &mut Check, entries: &[proto::KindChannels]) -> BTreeMap
 
 fn channel_set(check: &mut Check, field: &str, numbers: &[i32]) -> ChannelSet {
     check.choices(field, numbers.to_vec(), Channel::from_number).into_iter().collect()
+}
+
+fn quiet_hours(check: &mut Check, hours: proto::QuietHours) -> Option<QuietHours> {
+    let start = check.required("start", hours.start, time_of_day);
+    let end = check.required("end", hours.end, time_of_day);
+    let hours = QuietHours::new(start?, end?);
+    check.expect("end", hours.is_some(), "must differ from start: nothing would ever go");
+    hours
+}
+
+fn time_of_day(check: &mut Check, time: proto::TimeOfDay) -> Option<NaiveTime> {
+    let hours = check.number("hours", time.hours, 0..=23);
+    let minutes = check.number("minutes", time.minutes, 0..=59);
+    NaiveTime::from_hms_opt(u32::try_from(hours).ok()?, u32::try_from(minutes).ok()?, 0)
 }
 
 fn link_hosts(check: &mut Check, hosts: &[String]) -> BTreeSet<String> {

@@ -43,6 +43,13 @@ pub(super) fn park(tx: &Tx, draft: &mut Draft, at: DateTime<Utc>, failing: Optio
     Ok(())
 }
 
+/// Puts a delivery off that may go and must not yet, since hours are quiet where the patient is.
+pub(super) fn hold(tx: &Tx, draft: &mut Draft, until: DateTime<Utc>) {
+    draft.row.not_before = until;
+    draft.row.parked_until = None;
+    draft.note(Note::new(Author::system(), "Held until quiet hours are over."), tx.now);
+}
+
 /// The latest moment at which a call still makes sense. A provider of texts is told how long it may try, and less than this is
 /// not worth a try (Twilio, `ValidityPeriod`).
 pub(super) fn last_start(channel: Channel, expires_at: DateTime<Utc>) -> DateTime<Utc> {

@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use super::{
     Handover, Leave, Made, Turn,
-    ends::{file, give_up, last_start, park, refuse},
+    ends::{file, give_up, hold, last_start, park, refuse},
 };
 use crate::{
     crypto,
     domain::{
-        Account, Author, Channel, DeliveryId, Facts, FailureReason, Grounds, Kind, Patient, Phi, Practice,
-        PracticeSettings, SkipReason,
+        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Facts, FailureReason, Grounds, Kind,
+        Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
         Store, StoreError,
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
-        grounds,
+        grounds::{self, Recipient},
         image::{Draft, IN_FLIGHT, Note},
         notifications, preferences,
         queue::{Claimed, Destination},
@@ -37,7 +37,7 @@ pub(super) struct World<'a> {
     practice: Practice,
     settings: PracticeSettings,
     /// Unset: one that cannot be read.
-    patients: BTreeMap<String, Option<Patient>>,
+    patients: BTreeMap<String, Option<Recipient>>,
     gates: Vec<recipient_gate::Model>,
     notifications: BTreeMap<Uuid, notification::Model>,
     contents: BTreeMap<Uuid, content::Model>,
@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         for row in due {
             // Whatever is not found here is found again, and dealt with, when the delivery's turn comes.
             let Some(channel) = Channel::from_number(row.channel) else { continue };
-            let Some(Some(patient)) = patients.get(&row.patient_id) else { continue };
+            let Some(Some(Recipient { patient, .. })) = patients.get(&row.patient_id) else { continue };
             let gates = grounds::gate_keys(keys, channel, patient);
             if grounds::address_index(keys, channel, patient) != row.address_bi {
                 moved.extend(gates.clone());
@@ -111,24 +111,14 @@ impl<'a> World<'a> {
         if stop::ends_instead(draft, tx.now)? {
             return Ok(());
         }
-        let Some(patient) = self.patients.get(&draft.row.patient_id) else {
+        let Some(recipient) = self.patients.get(&draft.row.patient_id) else {
             refuse(tx, draft, SkipReason::PatientInactive);
             return Ok(());
         };
-        let patient = patient.as_ref().ok_or(StoreError::Corrupt("patient"))?;
+        let recipient = recipient.as_ref().ok_or(StoreError::Corrupt("patient"))?;
+        let patient = &recipient.patient;
         let asked = self.notifications.get(&draft.row.source_id);
-        let grounds = Grounds {
-            patient,
-            settings: &self.settings,
-            kind: Kind::from_number(draft.row.kind).ok_or(StoreError::Corrupt("delivery"))?,
-            requested: asked.and_then(|row| notifications::unpack(row.requested)),
-            gates: grounds::gates_of(&self.gates, self.keys, channel, patient),
-            sms_regions: &self.store.inner.sms_regions,
-            not_before: draft.row.not_before,
-            expires_at: last_start(channel, draft.row.expires_at),
-            now: tx.now,
-        };
-        let decision = grounds.decide(channel);
+        let decision = self.decide(tx, &draft.row, channel, (recipient, asked))?;
         if let Some(reason) = decision.skip_reason {
             refuse(tx, draft, reason);
             return Ok(());
@@ -136,6 +126,10 @@ impl<'a> World<'a> {
         // A definite no ends by its settlement, which knows the reason. This ends the round of unknown, absent, sent again.
         if draft.facts().any(Facts::UNKNOWN_OPEN) && tx.now >= draft.row.give_up_at {
             return give_up(tx, draft, FailureReason::ProviderUnavailable);
+        }
+        if decision.attempt_time > tx.now {
+            hold(tx, draft, decision.attempt_time);
+            return Ok(());
         }
         draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
         if channel == Channel::InApp {
@@ -177,6 +171,34 @@ impl<'a> World<'a> {
         });
         made.attempts.push(attempt);
         Ok(())
+    }
+
+    /// What every rule says by now.
+    fn decide(
+        &self,
+        tx: &Tx,
+        row: &delivery::Model,
+        channel: Channel,
+        (Recipient { patient, choices }, asked): (&Recipient, Option<&notification::Model>),
+    ) -> Result<Decision, StoreError> {
+        let gates = BTreeMap::from([(channel, grounds::gates_of(&self.gates, self.keys, channel, patient))]);
+        let grounds = Grounds {
+            patient,
+            choices: &choices.value,
+            practice_zone: self.practice.time_zone,
+            settings: &self.settings,
+            kind: Kind::from_number(row.kind).ok_or(StoreError::Corrupt("delivery"))?,
+            requested: asked.and_then(|row| notifications::unpack(row.requested)),
+            urgent: row.class == Class::Urgent.number(),
+            gates: &gates,
+            // Who of a broadcast has an address to themselves was settled when it was planned.
+            duplicates: ChannelSet::NONE,
+            sms_regions: &self.store.inner.sms_regions,
+            not_before: row.not_before,
+            expires_at: last_start(channel, row.expires_at),
+            now: tx.now,
+        };
+        Ok(grounds.decide(channel))
     }
 
     fn handover<'h>(&'h self, tx: &Tx, draft: &Draft, account: &'h Account) -> Handover<'h> {
@@ -236,7 +258,7 @@ async fn patients_on(
     tx: &Tx,
     keys: &PracticeKeys,
     ids: BTreeSet<String>,
-) -> Result<BTreeMap<String, Option<Patient>>, StoreError> {
+) -> Result<BTreeMap<String, Option<Recipient>>, StoreError> {
     match grounds::patients_on(&tx.db, keys, ids.clone(), true).await {
         Ok(patients) => return Ok(patients.into_iter().map(|(id, patient)| (id, Some(patient))).collect()),
         Err(StoreError::Corrupt(_)) => {}

@@ -1,0 +1,54 @@
+//! The text of one channel, from an input and what is known of its patient.
+
+use crate::{
+    domain::{
+        Channel, Content,
+        template::{self, RenderError, Rendering},
+    },
+    service::{
+        Error,
+        notify::{Input, prepare::Addresses},
+    },
+    store::GroundsRow,
+};
+
+/// Renders the text.
+pub(in crate::service::notify) fn content(
+    input: &Input,
+    row: &GroundsRow,
+    channel: Channel,
+    addresses: &Addresses,
+) -> Result<Content, RenderError> {
+    template::render(&ask(input, row, channel, addresses))
+}
+
+/// What the text is made from.
+pub(in crate::service::notify) fn ask<'a>(
+    input: &'a Input,
+    row: &'a GroundsRow,
+    channel: Channel,
+    addresses: &'a Addresses,
+) -> Rendering<'a> {
+    Rendering {
+        channel,
+        payload: &input.payload,
+        custom_content: input.custom_content.as_ref(),
+        practice: &row.practice,
+        patient: &row.patient,
+        sms_prefix: row.settings.sms_prefix(&row.practice),
+        phi_permitted: row.settings.email.phi_permitted(),
+        link: addresses.link.as_deref(),
+        unsubscribe: Some(&addresses.unsubscribe),
+    }
+}
+
+/// What to answer when there is no text for a channel that is used.
+pub(in crate::service::notify) fn refused(error: RenderError) -> Error {
+    match error {
+        RenderError::UnknownTemplate => {
+            Error::field("notification.custom.template_key", "the practice has no template of that key")
+        }
+        RenderError::TooLong => Error::field("notification", "the text would be too long for the channel"),
+        RenderError::Template(_) => Error::Internal(Box::new(error)),
+    }
+}
