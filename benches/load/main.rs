@@ -10,6 +10,7 @@
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
 //! * `claims [--rows 10000000]`: beside so many finished deliveries, and without any.
 //! * `memory`: a server that does nothing.
+//! * `reads [--count 100]`: how long reachability of 500 patients and a preview take, one call at a time.
 //! * `streams [--watchers 1000] [--events 500]`: changes to all watchers of a practice, beside bare tonic doing that; and how
 //!   soon a change is seen.
 //!
@@ -33,6 +34,7 @@ mod latency;
 mod machine;
 mod memory;
 mod product;
+mod reads;
 mod sinks;
 mod streams;
 
@@ -72,8 +74,11 @@ async fn main() {
         Some("e2e") => e2e::run(&arguments).await,
         Some("latency") => latency::run(&arguments).await,
         Some("memory") => memory::run(&arguments).await,
+        Some("reads") => reads::run(&arguments).await,
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
-        _ => println!("accept, claims, drain, e2e, latency, memory or streams? See the head of benches/load/main.rs."),
+        _ => println!(
+            "accept, claims, drain, e2e, latency, memory, reads or streams? See the head of benches/load/main.rs."
+        ),
     }
 }

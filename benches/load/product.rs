@@ -97,6 +97,16 @@ impl Product {
         }
     }
 
+    /// As many patients in the first practice as one call can ask about. Yields their ids.
+    pub(crate) async fn furnish_more(&self) -> Vec<String> {
+        let patients: Vec<_> = (0..2 * PATIENTS).map(a_patient).collect();
+        let ids = patients.iter().map(|patient| patient.patient_id.clone()).collect();
+        let put = proto::BatchPutPatientsRequest { practice_id: practice(0), patients };
+        let mut directory = DirectoryServiceClient::new(connect(self.addr).await);
+        directory.batch_put_patients(self.request(put)).await.unwrap();
+        ids
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         request(&self.token, message)
     }
@@ -277,6 +287,25 @@ impl Callers {
         let mut client = NotifyServiceClient::new(self.connections[0].clone());
         client.list_deliveries(request(&self.token, list)).await.unwrap();
         start.elapsed()
+    }
+
+    /// Asks how these patients of the first practice can be reached.
+    pub(crate) async fn reach(&self, ids: &[String]) {
+        let reach =
+            proto::BatchGetReachabilityRequest { practice_id: practice(0), patient_ids: ids.to_vec(), kind: SYSTEM };
+        let mut client = PreferencesServiceClient::new(self.connections[0].clone());
+        let answer = client.batch_get_reachability(request(&self.token, reach)).await.unwrap().into_inner();
+        assert_eq!((answer.patients.len(), answer.missing_patient_ids.len()), (ids.len(), 0));
+    }
+
+    /// Asks what a send would do.
+    pub(crate) async fn preview(&self, number: usize) {
+        let order = order(0, number, None);
+        let preview =
+            proto::PreviewNotificationRequest { practice_id: order.practice_id, notification: order.notification };
+        let mut client = NotifyServiceClient::new(self.connections[0].clone());
+        let answer = client.preview_notification(request(&self.token, preview)).await.unwrap().into_inner();
+        assert_eq!(answer.channels.len(), 4);
     }
 }
 

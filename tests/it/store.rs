@@ -3,6 +3,7 @@
 mod accepts;
 mod at_rest;
 mod cancels;
+mod choices;
 mod claims;
 mod consent;
 mod doubts;
@@ -20,6 +21,7 @@ mod parking;
 mod patients;
 mod polls;
 mod practices;
+mod quiet;
 mod races;
 mod receipts;
 mod retries;

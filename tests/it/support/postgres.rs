@@ -41,6 +41,7 @@ END $$"#;
 struct Cluster {
     _keeper: Child,
     url: String,
+    folder: PathBuf,
 }
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
@@ -94,6 +95,26 @@ impl Careless {
         let cluster = cluster(format!("{setting}=off")).await?;
         connect(&cluster.url).await.close().await.unwrap();
         Some(Self { url: cluster.url.clone(), _cluster: cluster })
+    }
+}
+
+/// A server that writes down each statement before it runs it; it ends when this is dropped.
+pub(crate) struct Logging {
+    pub(crate) url: String,
+    cluster: Cluster,
+}
+
+impl Logging {
+    pub(crate) async fn start() -> Option<Self> {
+        let cluster = cluster("log_statement=all".to_owned()).await?;
+        connect(&cluster.url).await.close().await.unwrap();
+        Some(Self { url: cluster.url.clone(), cluster })
+    }
+
+    /// How many reads it was asked for so far.
+    pub(crate) fn reads(&self) -> usize {
+        let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
+        log.lines().filter(|line| line.contains("LOG: ") && line.contains(": SELECT ")).count()
     }
 }
 
@@ -165,7 +186,8 @@ fn start(bin: &Path, setting: &str) -> io::Result<Cluster> {
         .arg(setting)
         .stdin(Stdio::piped())
         .spawn()?;
-    Ok(Cluster { _keeper: keeper, url: format!("postgres://postgres@localhost/postgres?host={}", folder.display()) })
+    let url = format!("postgres://postgres@localhost/postgres?host={}", folder.display());
+    Ok(Cluster { _keeper: keeper, url, folder })
 }
 
 /// The socket is there before the server answers, so that the first connections may be refused.
