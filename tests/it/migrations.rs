@@ -95,6 +95,43 @@ async fn old_notifications(backend: Backend) {
     assert_eq!((rows.len(), row), (1, vec![false, true, true]));
 }
 
+/// Patients from before `choices` have chosen nothing, and whoever does not know of it yet can still bring some.
+async fn old_patients(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    let change = "m20261125_000008_add_choices_to_patients";
+    let before = Migrator::migrations().iter().position(|migration| migration.name() == change).unwrap();
+    Migrator::up(&db, Some(u32::try_from(before).unwrap())).await.unwrap();
+    let bytes = if backend == Backend::Sqlite { "x'00'" } else { "'\\x00'" };
+    let insert = |id: &str| {
+        format!(
+            "INSERT INTO patient (practice_id, patient_id, contact_ct, locale, time_zone, portal_enabled, inactive, \
+             update_time, revision) VALUES ('acme', '{id}', {bytes}, '', '', true, false, '2026-03-02 15:00:00+00:00', 3)"
+        )
+    };
+    db.execute_unprepared(&insert("old")).await.unwrap();
+    Migrator::up(&db, None).await.unwrap();
+    db.execute_unprepared(&insert("new")).await.unwrap();
+    let query = "SELECT choices, choices_revision, choices_time IS NULL, revision FROM patient ORDER BY patient_id";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "");
+        let numbers: [i64; 2] = [1, 3].map(|place| row.try_get_by_index(place).unwrap());
+        assert_eq!((numbers, row.try_get_by_index::<bool>(2).unwrap()), ([0, 3], true));
+    }
+}
+
+#[tokio::test]
+async fn patients_from_before_have_chosen_nothing_sqlite() {
+    old_patients(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn patients_from_before_have_chosen_nothing_postgres() {
+    old_patients(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn notifications_from_before_keep_their_end_sqlite() {
     old_notifications(Backend::Sqlite).await;
