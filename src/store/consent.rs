@@ -7,14 +7,14 @@ mod standing;
 mod text;
 mod waiting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, grounds,
+    GroundsRow, Store, StoreError, grounds,
     idem::{self, Prior},
     image::save_all_on,
     ledger::{self, NewEntry},
@@ -25,7 +25,7 @@ use crate::{
     crypto,
     domain::{
         Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, Patient, PatientId, Phi, Scope,
-        effective_now,
+        effective_now, in_force,
     },
 };
 pub use mail::Subscription;
@@ -120,6 +120,37 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The entries on which the consent in force of a patient rests, by channel; none where nothing was decided.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn consents_rest_on(
+        &self,
+        scope: &Scope,
+        row: &GroundsRow,
+    ) -> Result<BTreeMap<Channel, ConsentRecord>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let rows = ledger::rows_of_on(self.read(), keys.practice(), &row.patient.id).await?;
+        let mut entries = BTreeMap::<Channel, Vec<ConsentEntry>>::new();
+        for entry in rows.iter().map(ledger::to_entry) {
+            let entry = entry?;
+            entries.entry(entry.channel).or_default().push(entry);
+        }
+        let mut records = BTreeMap::new();
+        for (channel, entries) in entries {
+            let gates = row.gates.get(&channel).copied().unwrap_or_default();
+            let number = grounds::address_index(&keys, channel, &row.patient);
+            let closed = number.filter(|_| gates.address == ConsentState::OptedOut);
+            let Some(entry) = rests_on(&entries, closed.as_deref()) else { continue };
+            if let Some(row) = rows.iter().find(|row| row.seq == entry.position) {
+                records.insert(channel, ledger::to_record(&keys, row)?);
+            }
+        }
+        Ok(records)
+    }
+}
+
 async fn record_on(
     tx: &Tx,
     keys: &PracticeKeys,
@@ -206,6 +237,13 @@ async fn is_closed_on(tx: &Tx, standing: &Standing<'_>, stop: &ConsentEntry) -> 
     Ok(rows.iter().any(grounds::is_opted_out))
 }
 
+/// Of a patient's entries for a channel the one that decides: a number that is closed is closed by what came from it, whatever
+/// the patient decided since.
+fn rests_on<'e>(entries: &'e [ConsentEntry], closed: Option<&[u8]>) -> Option<&'e ConsentEntry> {
+    let stops = entries.iter().filter(|entry| closed.is_some_and(|number| entry.is_stop_from(number)));
+    stops.max_by_key(|entry| entry.position).or_else(|| in_force(entries))
+}
+
 /// What is in force for a patient, and the entry that it rests on. A number that is closed closes the channel, whatever the
 /// patient decided since.
 async fn shown_on(
@@ -216,10 +254,7 @@ async fn shown_on(
     let id = patient.id.as_str();
     let number = grounds::address_index(standing.keys, standing.channel, patient)
         .filter(|number| standing.number(number).closure != Closure::Open);
-    let stop = number.as_ref().and_then(|number| {
-        standing.entries(id).iter().filter(|entry| entry.is_stop_from(number)).max_by_key(|entry| entry.position)
-    });
-    let entry = stop.or_else(|| standing.in_force(id));
+    let entry = rests_on(standing.entries(id), number.as_deref());
     let state = match (&number, entry) {
         (Some(_), _) => ConsentState::OptedOut,
         (None, Some(entry)) => entry.state,

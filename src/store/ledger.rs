@@ -233,6 +233,20 @@ pub(super) async fn entries_on(
     Ok(entries)
 }
 
+/// All entries of a patient.
+pub(super) async fn rows_of_on(
+    db: &impl ConnectionTrait,
+    practice: &str,
+    patient: &PatientId,
+) -> Result<Vec<consent_ledger::Model>, StoreError> {
+    let rows = consent_ledger::Entity::find()
+        .filter(consent_ledger::Column::PracticeId.eq(practice))
+        .filter(consent_ledger::Column::PatientId.eq(patient.as_str()))
+        .all(db)
+        .await?;
+    Ok(rows)
+}
+
 /// The entry at a position.
 pub(super) async fn row_at_on(
     db: &impl ConnectionTrait,

@@ -245,8 +245,10 @@ fn practices() -> Vec<(Vec<Channel>, Option<Vec<Channel>>)> {
     practices
 }
 
+type Channels = Option<Vec<Channel>>;
+
 /// Wishes: what the patient chose, and what the sender asks for.
-fn wishes() -> Vec<(Option<Vec<Channel>>, Option<Vec<Channel>>)> {
+fn wishes() -> Vec<(Channels, Channels)> {
     let some = [Channel::Email, Channel::Sms, Channel::Push];
     let requests = some_or_none(lists(&some).into_iter().filter(|list| !list.is_empty()).collect());
     let choices = some_or_none(lists(&some));

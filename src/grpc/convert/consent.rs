@@ -117,7 +117,8 @@ pub(crate) fn listed(page: ConsentListPage) -> proto::ListConsentRecordsResponse
     proto::ListConsentRecordsResponse { records, next_page_token: page.next_page_token }
 }
 
-const fn shown_state(state: ConsentState) -> proto::ConsentState {
+/// A state as the contract has it.
+pub(crate) const fn shown_state(state: ConsentState) -> proto::ConsentState {
     match state {
         ConsentState::Unknown => proto::ConsentState::Unknown,
         ConsentState::OptedIn => proto::ConsentState::OptedIn,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{
     check::{Check, MOST_VIOLATIONS},
-    etag, revision,
+    consent, etag, revision,
     settings::numbers,
     timestamp,
 };
 use crate::{
-    domain::{Channel, ChannelSet, Choices, ConsentState, Kind, PatientId},
+    domain::{Channel, ChannelSet, Choices, ConsentRecord, ConsentState, Kind, PatientId},
     grpc::proto::{self, batch_get_reachability_response as reachability},
     service::{
         Error,
@@ -75,16 +75,11 @@ fn shown_choices(choices: &Choices) -> Vec<proto::KindChoice> {
         .collect()
 }
 
-/// The state is that of the gates; the entry of the ledger that it rests on is not looked up here.
-fn shown_consent((channel, state): (Channel, ConsentState)) -> proto::ChannelConsent {
-    proto::ChannelConsent { channel: channel.number().into(), state: consent_state(state).into(), record: None }
-}
-
-const fn consent_state(state: ConsentState) -> proto::ConsentState {
-    match state {
-        ConsentState::Unknown => proto::ConsentState::Unknown,
-        ConsentState::OptedIn => proto::ConsentState::OptedIn,
-        ConsentState::OptedOut => proto::ConsentState::OptedOut,
+fn shown_consent((channel, state, record): (Channel, ConsentState, Option<ConsentRecord>)) -> proto::ChannelConsent {
+    proto::ChannelConsent {
+        channel: channel.number().into(),
+        state: consent::shown_state(state).into(),
+        record: record.map(consent::shown),
     }
 }
 
@@ -117,6 +112,6 @@ fn shown_reach(reach: ChannelReach) -> reachability::ChannelReachability {
         channel: reach.channel.number().into(),
         skip_reason: reach.skip_reason.map_or(0, |reason| reason.number().into()),
         address_hint: reach.address_hint,
-        consent: consent_state(reach.consent).into(),
+        consent: consent::shown_state(reach.consent).into(),
     }
 }

@@ -2,7 +2,10 @@
 
 use super::Preferences;
 use crate::{
-    domain::{Channel, Choices, ConsentState, Denied, Kind, KindChannels, PatientId, PracticeSettings, Scope, Stored},
+    domain::{
+        Channel, Choices, ConsentRecord, ConsentState, Denied, Kind, KindChannels, PatientId, PracticeSettings, Scope,
+        Stored,
+    },
     service::{Error, Violation},
     store::{GroundsRow, StoreError},
 };
@@ -23,8 +26,8 @@ pub struct PatientView {
     pub patient: PatientId,
     /// Their choices, as they were made.
     pub choices: Stored<Choices>,
-    /// One per channel.
-    pub consents: Vec<(Channel, ConsentState)>,
+    /// One per channel: what is in force, and the entry of the ledger that it rests on.
+    pub consents: Vec<(Channel, ConsentState, Option<ConsentRecord>)>,
     /// One per kind: what is effective before consent, and what the patient may choose from.
     pub effective: Vec<(Kind, KindChannels)>,
 }
@@ -36,7 +39,7 @@ impl Preferences {
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice, and for a patient's own token also for any other patient.
     pub async fn patient_get(&self, scope: &Scope, patient: &PatientId) -> Result<PatientView, Error> {
         let row = self.row(scope, patient).await?;
-        Ok(view(row))
+        self.patient_view(scope, row).await
     }
 
     /// Changes what a patient chose for some kinds. `etag`, if given, must match. A repeat changes nothing, its etag included.
@@ -58,10 +61,10 @@ impl Preferences {
             }
             let after = changed(before.value.clone(), changes, &row.settings)?;
             if after == before.value {
-                return Ok(view(row));
+                return self.patient_view(scope, row).await;
             }
             match self.store.choices_put(scope, patient, after, before.revision).await {
-                Ok(choices) => return Ok(view(GroundsRow { choices, ..row })),
+                Ok(choices) => return self.patient_view(scope, GroundsRow { choices, ..row }).await,
                 // Somebody else was quicker. Their choices stay; ours are made beside them.
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(Error::from(error).named(patient)),
@@ -74,6 +77,25 @@ impl Preferences {
             return Err(Denied::Scope.into());
         }
         self.store.grounds(scope, patient).await.map_err(|error| Error::from(error).named(patient))
+    }
+
+    async fn patient_view(&self, scope: &Scope, row: GroundsRow) -> Result<PatientView, Error> {
+        let effective = Kind::ALL.map(|kind| {
+            let channels = row.settings.effective(kind, &row.choices.value).channels();
+            (kind, KindChannels { channels, offered: Some(row.settings.offered(kind)) })
+        });
+        let mut records = self.store.consents_rest_on(scope, &row).await?;
+        let consent = |channel| row.gates.get(&channel).copied().unwrap_or_default().consent();
+        let consents = Channel::ALL.map(|channel| match consent(channel) {
+            ConsentState::Unknown => (channel, ConsentState::Unknown, None),
+            state => (channel, state, records.remove(&channel)),
+        });
+        Ok(PatientView {
+            patient: row.patient.id,
+            choices: row.choices,
+            consents: consents.into(),
+            effective: effective.into(),
+        })
     }
 }
 
@@ -91,19 +113,4 @@ fn changed(mut choices: Choices, changes: &[NewChoice], settings: &PracticeSetti
         choices.set(change.kind, change.channels.as_ref().map(|channels| channels.iter().copied().collect()));
     }
     if violations.is_empty() { Ok(choices) } else { Err(Error::FieldInvalid(violations)) }
-}
-
-fn view(row: GroundsRow) -> PatientView {
-    let effective = Kind::ALL.map(|kind| {
-        let channels = row.settings.effective(kind, &row.choices.value).channels();
-        (kind, KindChannels { channels, offered: Some(row.settings.offered(kind)) })
-    });
-    let consents = consents(&row);
-    PatientView { patient: row.patient.id, choices: row.choices, consents, effective: effective.into() }
-}
-
-/// The consent in force, channel by channel, as the gates have it.
-fn consents(row: &GroundsRow) -> Vec<(Channel, ConsentState)> {
-    let consent = |channel| row.gates.get(&channel).copied().unwrap_or_default().consent();
-    Channel::ALL.map(|channel| (channel, consent(channel))).into()
 }

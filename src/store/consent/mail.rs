@@ -77,7 +77,7 @@ impl Store {
         let keys = self.keys(&letter.practice).await?;
         let id = letter.patient.as_str().to_owned();
         let entries = ledger::entries_on(self.read(), keys.practice(), Channel::Email, [id]).await?;
-        let in_force = entries.values().next().and_then(|entries| in_force(entries));
+        let in_force = entries.values().next().map(Vec::as_slice).and_then(in_force);
         let opted_out = in_force.is_some_and(ConsentEntry::is_opt_out);
         let record = match in_force {
             Some(entry) => ledger::row_at_on(self.read(), keys.practice(), entry.position).await?,

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Channel, ConsentRecord, ConsentSource, ConsentState, ListConsentRecordsRequest, ListConsentRecordsResponse,
-        RecordConsentRequest, RecordConsentResponse,
+        Channel, ConsentRecord, ConsentSource, ConsentState, GetPatientPreferencesRequest, ListConsentRecordsRequest,
+        ListConsentRecordsResponse, RecordConsentRequest, RecordConsentResponse,
     },
     sandbox::Entry,
 };
@@ -90,6 +90,12 @@ on_a_server! {
         assert_eq!((state(&sms), skipped(&sms)), ("SKIPPED", "OPTED_OUT"));
         assert_eq!(skipped(&delivery(t, &send_over(t, "pat", Channel::Sms).await).await), "OPTED_OUT");
         until_state(t, &send_over(t, "pat", Channel::Email).await, "SENT").await;
+
+        let asked = GetPatientPreferencesRequest { practice_id: ACME.into(), patient_id: "pat".into() };
+        let read = staff.preferences.get_patient_preferences(asked).await.unwrap().into_inner().preferences.unwrap();
+        let [_, mail, text, _] = &read.consents[..] else { panic!("one per channel") };
+        assert!(text.record.as_ref() == Some(&one) && text.state() == ConsentState::OptedOut);
+        assert!(mail.record.is_none() && mail.state() == ConsentState::Unknown);
 
         let again = record(&mut staff, request.clone()).await.unwrap();
         assert_eq!((again.replayed, again.skipped_deliveries), (true, 0));

@@ -209,7 +209,7 @@ impl World {
     }
 
     fn input(&self, t: &TestApp, id: &str) -> NotificationInput {
-        let [payloads @ ..] = payloads(t);
+        let payloads = payloads(t);
         NotificationInput {
             patient_id: id.into(),
             payload: payloads.into_iter().nth(usize::try_from(self.kind - 1).unwrap()),

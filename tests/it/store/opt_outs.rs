@@ -61,7 +61,7 @@ on_both! {
             let over = AtomicBool::new(false);
             // By form or by text, and what is said from a number counts like what is signed.
             let opt_out = async |n: usize| {
-                if (n + round) % 2 == 0 {
+                if (n + round).is_multiple_of(2) {
                     let key = format!("o{n}-{round}");
                     let new = decision(&key, Channel::Sms, ConsentState::OptedOut, ConsentSource::Portal);
                     record(t, scope, NewConsent { patient: PEOPLE[n].parse().unwrap(), ..new }).await;
@@ -91,7 +91,7 @@ on_both! {
             settle_all(t, ended).await;
             rescue(t).await;
             for (n, id) in PEOPLE.iter().enumerate() {
-                if (n + round) % 2 == 0 {
+                if (n + round).is_multiple_of(2) {
                     let key = format!("i{n}-{round}");
                     let new = decision(&key, Channel::Sms, ConsentState::OptedIn, ConsentSource::Portal);
                     record(t, scope, NewConsent { patient: id.parse().unwrap(), ..new }).await;
@@ -131,7 +131,7 @@ on_both! {
                 waiting(t, 2).await;
                 t.raw.execute_unprepared("COMMIT").await.unwrap();
             };
-            let ((), (claimed, ())) = join(opt_out, join(claims, release)).await;
+            let ((), (claimed, ())) = Box::pin(join(opt_out, join(claims, release))).await;
             assert!(claimed.is_empty(), "a claim passed an opt-out that was committing");
             if !by_text {
                 record(t, scope, decision("c2", Channel::Sms, ConsentState::OptedIn, ConsentSource::Portal)).await;
