@@ -278,8 +278,8 @@ fn suppressed(row: &recipient_gate::Model) -> Option<FailureReason> {
     row.blocked_at.map(|_| row.block_reason.and_then(FailureReason::from_number).unwrap_or(FailureReason::Other))
 }
 
-/// Loads the patients with these ids and what they chose, in their order; those that are gone are left out. With a shared lock, if wanted, they
-/// stay as they are until COMMIT.
+/// Loads the patients with these ids and what they chose, in their order; those that are gone are left out. With a shared lock,
+/// if wanted, they stay as they are until COMMIT.
 pub(super) async fn patients_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,

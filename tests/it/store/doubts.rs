@@ -11,8 +11,8 @@ use heedwell::{
 
 use super::{
     given::{
-        NORTH, Order, SOUTH, accepted, claim, claim_one, claimed, delivery, look_twice, patient, phone, ready_practice,
-        settings, settle, unknown,
+        NORTH, Order, SOUTH, accepted, claim, claim_one, claimed, delivery, doubted_again, look_twice, patient, phone,
+        ready_practice, settings, settle, unknown,
     },
     *,
 };
@@ -273,25 +273,13 @@ on_both! {
 
     async fn a_second_doubt_is_looked_into_from_the_start(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
-        let first = claimed(t, &scope, "r1", Channel::Sms).await;
-        settle(t, &first, unknown()).await;
-        look_twice(t, &Look::Absent).await;
-        let second = claim_one(t, &scope).await;
-        settle(t, &second, unknown()).await;
-        t.advance(20);
-        let doubt = one_doubt(t).await;
+        let (_, doubt) = doubted_again(t, &scope).await;
         assert_eq!((doubt.attempt, doubt.inquiry.looks, doubt.inquiry.resent), (2, 0, false));
     }
 
     async fn an_earlier_attempt_of_its_own_is_no_rival(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
-        let first = claimed(t, &scope, "r1", Channel::Sms).await;
-        settle(t, &first, unknown()).await;
-        look_twice(t, &Look::Absent).await;
-        let second = claim_one(t, &scope).await;
-        settle(t, &second, unknown()).await;
-        t.advance(20);
-        let doubt = one_doubt(t).await;
+        let (_, doubt) = doubted_again(t, &scope).await;
         assert!(t.store.rivals(&t.engine, &doubt).await.unwrap().is_empty());
         claimed(t, &scope, "r2", Channel::Sms).await;
         assert_eq!(t.store.rivals(&t.engine, &doubt).await.unwrap().len(), 1, "to the same number");

@@ -14,7 +14,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     given::{
-        NORTH, accepted, changes, claim, claim_one, claimed, delivery, look_twice, ready_practice, settle, unknown,
+        NORTH, accepted, changes, claim, claim_one, claimed, delivery, doubted_again, look_twice, ready_practice,
+        settle, unknown,
     },
     *,
 };
@@ -352,13 +353,7 @@ on_both! {
 
     async fn an_id_that_passes_between_attempts_of_one_delivery_contradicts_nothing(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
-        let first = claimed(t, &scope, "r1", Channel::Sms).await;
-        settle(t, &first, unknown()).await;
-        look_twice(t, &Look::Absent).await;
-        let second = claim_one(t, &scope).await;
-        settle(t, &second, unknown()).await;
-        t.advance(20);
-        let doubt = t.store.doubts_due(&t.engine, 10).await.unwrap().remove(0);
+        let (first, doubt) = doubted_again(t, &scope).await;
         let found = Look::Found { provider_ref: "SM1".into(), status: "sent".into(), code: String::new(), failure: None };
         t.store.doubt_settle(&t.engine, &doubt, found, Facts::SENT_TO_CARRIER, 0.0).await.unwrap();
         let seen = delivery(t, &scope, first.id).await;

@@ -13,8 +13,8 @@ use heedwell::{
         Source, Verdict,
     },
     store::{
-        Accepted, Applied, Asked, CLASSES, Claimed, Leave, NewDelivery, NewLink, NewNotification, NotificationRecord,
-        Receipt, Settlement, Turn,
+        Accepted, Applied, Asked, CLASSES, Claimed, Doubt, Leave, NewDelivery, NewLink, NewNotification,
+        NotificationRecord, Receipt, Settlement, Turn,
     },
 };
 use uuid::Uuid;
@@ -308,6 +308,17 @@ pub(super) async fn look_twice(t: &TestStore, look: &Look) {
         assert_eq!(doubts.len(), 1);
         t.store.doubt_settle(&t.engine, &doubts.remove(0), look.clone(), Facts::NONE, 0.0).await.unwrap();
     }
+}
+
+/// A text that was presumed absent, sent again, and is in doubt once more: its first claim, and the doubt of the second.
+pub(super) async fn doubted_again(t: &TestStore, scope: &Scope) -> (Claimed, Doubt) {
+    let first = claimed(t, scope, "r1", Channel::Sms).await;
+    settle(t, &first, unknown()).await;
+    look_twice(t, &Look::Absent).await;
+    let second = claim_one(t, scope).await;
+    settle(t, &second, unknown()).await;
+    t.advance(20);
+    (first, t.store.doubts_due(&t.engine, 10).await.unwrap().remove(0))
 }
 
 /// A delivery as it is now.
