@@ -28,7 +28,8 @@ pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability};
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use consent::{
-    Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, effective_now, in_force, start_opts_in,
+    Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,
+    unanswered_stops,
 };
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};

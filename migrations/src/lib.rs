@@ -15,6 +15,7 @@ mod m20261125_000009_keep_consent;
 mod m20261125_000010_add_expiry_to_notifications;
 mod m20261125_000011_let_shares_be_retried;
 mod m20261125_000016_park_deliveries;
+mod m20261129_000017_seal_consent_heads;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000010_add_expiry_to_notifications::Migration),
             Box::new(m20261125_000011_let_shares_be_retried::Migration),
             Box::new(m20261125_000016_park_deliveries::Migration),
+            Box::new(m20261129_000017_seal_consent_heads::Migration),
         ]
     }
 }

@@ -129,9 +129,41 @@ impl ConsentEntry {
     }
 }
 
-/// Of a patient's entries for one channel the one in force: the newest by the time of the decision; on a tie the opt-out.
+/// Of a patient's entries for one channel the one in force: the newest by the time of the decision; on a tie the opt-out. An
+/// opt-out by a link that was taken back counts for nothing, and neither does the taking back: what lies below holds again, so
+/// that a click and its undoing never make an opt-in that nobody gave.
 pub fn in_force<'a>(entries: impl IntoIterator<Item = &'a ConsentEntry>) -> Option<&'a ConsentEntry> {
-    entries.into_iter().max_by_key(|entry| (entry.effective_time, entry.is_opt_out(), entry.position))
+    let standing = not_taken_back(entries).into_iter();
+    standing.max_by_key(|entry| (entry.effective_time, entry.is_opt_out(), entry.position))
+}
+
+/// The entries that count, in the order of their positions: a link takes back the last that a link did.
+fn not_taken_back<'a>(entries: impl IntoIterator<Item = &'a ConsentEntry>) -> Vec<&'a ConsentEntry> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_unstable_by_key(|entry| entry.position);
+    let mut left: Vec<&ConsentEntry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if entry.source != ConsentSource::Unsubscribe || entry.is_opt_out() {
+            left.push(entry);
+        } else if let Some(at) = left.iter().rposition(|entry| entry.source == ConsentSource::Unsubscribe) {
+            left.remove(at);
+        }
+    }
+    left
+}
+
+/// The opt-outs by links that were not taken back.
+pub fn by_links(entries: &[ConsentEntry]) -> impl Iterator<Item = &ConsentEntry> {
+    not_taken_back(entries).into_iter().filter(|entry| entry.source == ConsentSource::Unsubscribe)
+}
+
+/// Each STOP of a patient that they did not answer themselves since, by START or in the portal, whatever others decided
+/// meanwhile.
+pub fn unanswered_stops(entries: &[ConsentEntry]) -> impl Iterator<Item = &ConsentEntry> {
+    let when = |entry: &ConsentEntry| (entry.effective_time, entry.position);
+    let own = |entry: &&ConsentEntry| matches!(entry.source, ConsentSource::Portal | ConsentSource::SmsKeyword);
+    let answer = entries.iter().filter(own).filter(|entry| !entry.is_opt_out()).map(when).max();
+    entries.iter().filter(move |entry| entry.is_hard_stop() && answer.is_none_or(|answer| when(entry) > answer))
 }
 
 /// When a decision counts that is made at this very moment: after the one that it answers, also where a clock was set back.
@@ -246,6 +278,51 @@ mod tests {
     }
 
     #[test]
+    fn what_a_link_took_back_counts_for_nothing() {
+        let position = |entries: &[ConsentEntry]| in_force(entries).map(|entry| entry.position);
+        let back = |position| yes(position, Unsubscribe);
+        for (entries, expected) in [
+            // Nobody ever opted in.
+            (vec![no(1, Unsubscribe), back(2)], None),
+            (vec![yes(1, Form), no(2, Unsubscribe), back(3)], Some(1)),
+            // What was decided before the click, though written after it.
+            (vec![no(2, Unsubscribe), entry(3, ConsentState::OptedOut, Staff, 1), back(4)], Some(3)),
+            (vec![no(1, Provider), no(2, Unsubscribe), back(3)], Some(1)),
+            // Another mail's link is not taken back by it.
+            (vec![no(1, Unsubscribe), no(2, Unsubscribe), back(3)], Some(1)),
+            (vec![no(1, Unsubscribe), no(2, Unsubscribe), back(3), back(4)], None),
+            (vec![no(1, Unsubscribe), back(2), no(3, Unsubscribe)], Some(3)),
+            (vec![no(1, Unsubscribe), back(2), yes(3, Portal)], Some(3)),
+            (vec![back(1), no(2, Staff)], Some(2)),
+        ] {
+            assert_eq!(position(&entries), expected, "{entries:?}");
+            let left: Vec<_> = by_links(&entries).map(|entry| entry.position).collect();
+            assert!(left.len() <= 1 && left.iter().all(|at| Some(*at) == expected), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_patient_answers_a_stop() {
+        let stops =
+            |entries: &[ConsentEntry]| unanswered_stops(entries).map(|entry| entry.position).collect::<Vec<_>>();
+        for (entries, expected) in [
+            (vec![], vec![]),
+            (vec![no(1, SmsKeyword)], vec![1]),
+            (vec![no(1, Provider)], vec![1]),
+            (vec![no(1, SmsFreeText)], vec![]),
+            (vec![no(1, SmsKeyword), no(2, Staff)], vec![1]),
+            (vec![no(1, SmsKeyword), yes(2, Staff), no(3, Form)], vec![1]),
+            (vec![no(1, SmsKeyword), yes(2, Portal), no(3, Staff)], vec![]),
+            (vec![no(1, SmsKeyword), yes(2, SmsKeyword)], vec![]),
+            (vec![no(1, SmsKeyword), yes(2, Portal), no(3, SmsKeyword)], vec![3]),
+            // Decided before STOP, and written after it.
+            (vec![no(2, SmsKeyword), entry(3, ConsentState::OptedIn, Portal, 1)], vec![2]),
+        ] {
+            assert_eq!(stops(&entries), expected, "{entries:?}");
+        }
+    }
+
+    #[test]
     fn what_is_decided_now_is_in_force_though_the_clock_was_set_back() {
         let known = entry(1, ConsentState::OptedOut, SmsKeyword, 100);
         for (state, now, expected) in [
@@ -340,11 +417,26 @@ mod tests {
             let mut turned = entries.clone();
             turned.rotate_left(seed % entries.len());
             prop_assert_eq!(in_force(&entries), in_force(&turned));
+            let undone = entries.iter().any(|entry| entry.source == Unsubscribe && !entry.is_opt_out());
             let newest = entries.iter().map(|entry| entry.effective_time).max().unwrap();
-            let decided = in_force(&entries).unwrap();
-            prop_assert_eq!(decided.effective_time, newest);
-            let refused = entries.iter().any(|entry| entry.effective_time == newest && entry.is_opt_out());
-            prop_assert_eq!(decided.is_opt_out(), refused);
+            if let Some(decided) = in_force(&entries).filter(|_| !undone) {
+                prop_assert_eq!(decided.effective_time, newest);
+                let refused = entries.iter().any(|entry| entry.effective_time == newest && entry.is_opt_out());
+                prop_assert_eq!(decided.is_opt_out(), refused);
+            } else {
+                prop_assert!(undone);
+            }
+        }
+
+        #[test]
+        fn a_link_never_makes_an_opt_in_and_lifts_nothing_but_what_links_did(
+            drawn in prop::collection::vec(any_entry(), 0..8),
+        ) {
+            let entries: Vec<_> =
+                drawn.iter().zip(1..).map(|((state, source, time), n)| entry(n, *state, *source, *time)).collect();
+            let others: Vec<_> = entries.iter().filter(|entry| entry.source != Unsubscribe).cloned().collect();
+            let (all, without) = (in_force(&entries), in_force(&others));
+            prop_assert!(all == without || all.is_some_and(|entry| entry.source == Unsubscribe && entry.is_opt_out()));
         }
 
         #[test]

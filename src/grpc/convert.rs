@@ -35,5 +35,6 @@ fn etag(revision: i64) -> String {
 /// nothing has, so that it is answered like any other that is out of date.
 pub(super) fn revision(etag: &str) -> Option<i64> {
     const NEVER: i64 = -1;
-    if etag.is_empty() { None } else { Some(etag.parse().ok().filter(|revision| *revision >= 0).unwrap_or(NEVER)) }
+    let ours = |revision: &i64| *revision >= 0 && self::etag(*revision) == etag;
+    if etag.is_empty() { None } else { Some(etag.parse().ok().filter(ours).unwrap_or(NEVER)) }
 }

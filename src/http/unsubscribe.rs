@@ -39,7 +39,7 @@ pub(super) async fn act(
 ) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let posted = match form::only_field(content_type, &body) {
-        Some((name, value)) if name == "List-Unsubscribe" && value == "One-Click" => Posted::Out,
+        Some((name, value)) if name == "List-Unsubscribe" && value.trim() == "One-Click" => Posted::Out,
         Some((name, value)) if name == "Undo" && value == "Unsubscribe" => Posted::Undo,
         _ => return odd(),
     };

@@ -115,9 +115,14 @@ impl Consents {
     pub async fn record(&self, scope: &Scope, order: ConsentOrder) -> Result<ConsentOutcome, Error> {
         own(scope, Some(&order.patient))?;
         let (patient, channel) = (order.patient.clone(), order.channel);
+        // A patient's keys are their own: nobody takes those of others by guessing.
+        let request_id = match scope.patient() {
+            Some(own) => format!("{own}\u{1f}{}", order.request_id),
+            None => order.request_id,
+        };
         let new = NewConsent {
             fingerprint: self.fingerprints.fingerprint(order.canonical.expose()),
-            request_id: order.request_id,
+            request_id,
             patient: order.patient,
             channel,
             state: order.state,

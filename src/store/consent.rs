@@ -25,7 +25,7 @@ use crate::{
     crypto,
     domain::{
         Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, Patient, PatientId, Phi, Scope,
-        effective_now, in_force,
+        effective_now, in_force, unanswered_stops,
     },
 };
 pub use mail::Subscription;
@@ -217,7 +217,7 @@ async fn may_be_lifted(
     let address = grounds::address_index(standing.keys, standing.channel, patient);
     let number = address.map(|number| standing.number(&number)).unwrap_or_default();
     let mut stops = vec![(number.closure == Closure::ByStop, number.since)];
-    if let Some(entry) = standing.in_force(patient.id.as_str()).filter(|entry| entry.is_hard_stop()) {
+    for entry in unanswered_stops(standing.entries(patient.id.as_str())) {
         stops.push((is_closed_on(tx, standing, entry).await?, entry.effective_time));
     }
     if stops.into_iter().any(|(closed, since)| closed && effective_time >= since) {

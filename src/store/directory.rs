@@ -13,10 +13,14 @@ use super::{
     Store, StoreError, consent,
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
     image::save_all_on,
+    ledger,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Scope, Stored};
+use crate::{
+    crypto::GENESIS,
+    domain::{Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Scope, Stored},
+};
 
 /// Names and addresses of a patient, as they are sealed.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
@@ -104,7 +108,8 @@ impl Store {
                         }
                         let key = store.inner.vault.mint(&id, tx.now);
                         super::entity::data_key::Entity::insert(key).exec_without_returning(&tx.db).await?;
-                        insert_heads_on(tx, id.as_str()).await?;
+                        let seal = ledger::seal(&store.inner.vault.consent_chain(&id), 0, &GENESIS);
+                        insert_heads_on(tx, id.as_str(), seal).await?;
                     }
                 }
                 Ok(Stored { value, update_time: row.update_time, revision: row.revision })
@@ -270,11 +275,12 @@ fn has_name(patient: &Patient, start: &str) -> bool {
 }
 
 /// The rows on which a practice's feed, ledger and trail are numbered exist before anything is numbered.
-async fn insert_heads_on(tx: &Tx, practice: &str) -> Result<(), StoreError> {
+async fn insert_heads_on(tx: &Tx, practice: &str, seal: Vec<u8>) -> Result<(), StoreError> {
     let id = || Set(practice.to_owned());
     let feed = feed_head::ActiveModel { practice_id: id(), seq: Set(0), open0: Set(0), open1: Set(0), open2: Set(0) };
     feed_head::Entity::insert(feed).exec_without_returning(&tx.db).await?;
-    let consent = consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: Set(Vec::new()) };
+    let consent =
+        consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: Set(Vec::new()), seal: Set(Some(seal)) };
     consent_head::Entity::insert(consent).exec_without_returning(&tx.db).await?;
     let audit = audit_head::ActiveModel { practice_id: id(), seq: Set(0), mac: Set(Vec::new()) };
     audit_head::Entity::insert(audit).exec_without_returning(&tx.db).await?;

@@ -20,7 +20,7 @@ use super::{
     vault::{PracticeKeys, Sealed},
 };
 use crate::{
-    crypto::GENESIS,
+    crypto::{ChainKey, GENESIS},
     domain::{
         ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
     },
@@ -89,6 +89,7 @@ pub(super) async fn append_on(
     let mut head = head.into_active_model();
     head.seq = Set(seq);
     head.mac = Set(mac.to_vec());
+    head.seal = Set(Some(seal(keys.consent_chain(), seq, &mac)));
     head.update(&tx.db).await?;
     Ok(records)
 }
@@ -126,6 +127,16 @@ fn row(
 /// The MAC in a column; before the first entry there is none.
 pub(super) fn mac_of(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
     if bytes.is_empty() { Ok(GENESIS) } else { bytes.try_into().map_err(|_| StoreError::Corrupt("consent_ledger")) }
+}
+
+/// What the head of a ledger has beside the newest entry's position and MAC, so that none but us can say that an earlier entry
+/// is the newest.
+pub(super) fn seal(chain: &ChainKey, seq: i64, mac: &[u8; 32]) -> Vec<u8> {
+    // No entry begins like this: see `chained`.
+    const HEAD: u8 = 0;
+    let mut bytes = vec![HEAD];
+    bytes.extend(seq.to_be_bytes());
+    chain.link(mac, &bytes).to_vec()
 }
 
 /// Everything of a row that its MAC covers: all but the MAC itself, each part with its length.

@@ -4,17 +4,20 @@
 
 mod chain;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
+    ColumnTrait, ConnectionTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef,
     sea_query::Condition,
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    entity::{attempt, consent_head, consent_ledger, delivery, recipient_gate},
+    entity::{attempt, consent_head, consent_ledger, delivery, practice, recipient_gate},
     grounds,
     ledger::{state_number, to_entry},
     vault::PracticeKeys,
@@ -119,21 +122,26 @@ pub struct Proof {
 }
 
 impl Store {
-    /// The practices that have a ledger.
+    /// The practices, each of which has a ledger.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn ledgers(&self, _: &Engine) -> Result<Vec<PracticeId>, StoreError> {
-        let practices =
-            consent_head::Entity::find().order_by_asc(consent_head::Column::PracticeId).all(self.read()).await?;
-        let entries = consent_ledger::Entity::find()
-            .select_only()
-            .column(consent_ledger::Column::PracticeId)
-            .distinct()
-            .into_tuple::<String>()
-            .all(self.read())
-            .await?;
-        let mut ids: Vec<String> = practices.into_iter().map(|head| head.practice_id).chain(entries).collect();
+        let mut ids = Vec::<String>::new();
+        // From each of them, since whoever removes one of them would rather that nobody looked.
+        for query in [
+            practice::Entity::find().select_only().column(practice::Column::PracticeId).into_query(),
+            consent_head::Entity::find().select_only().column(consent_head::Column::PracticeId).into_query(),
+            consent_ledger::Entity::find()
+                .select_only()
+                .column(consent_ledger::Column::PracticeId)
+                .distinct()
+                .into_query(),
+        ] {
+            for row in self.read().query_all(&query).await? {
+                ids.push(row.try_get_by_index(0)?);
+            }
+        }
         ids.sort();
         ids.dedup();
         ids.into_iter().map(|id| id.parse().map_err(|_| StoreError::Corrupt("consent_head"))).collect()
@@ -202,7 +210,8 @@ async fn prove_gates_on(
     known: &Known,
     proof: &mut Proof,
 ) -> Result<(), StoreError> {
-    let mut unseen: BTreeMap<&(i16, String), ()> = known.patients.keys().map(|key| (key, ())).collect();
+    let mut unseen: BTreeSet<&(i16, String)> = known.patients.keys().collect();
+    let mut unseen_numbers: BTreeSet<&Vec<u8>> = known.numbers.keys().collect();
     let mut after: Option<recipient_gate::Model> = None;
     loop {
         let rows = gates_page_on(db, keys.practice(), after.as_ref()).await?;
@@ -215,6 +224,9 @@ async fn prove_gates_on(
                 let state = entry.map_or(ConsentState::Unknown, |entry| entry.state);
                 (Some(id), state, entry.map_or(0, |entry| entry.position))
             } else {
+                if channel == Channel::Sms {
+                    unseen_numbers.remove(&row.subject);
+                }
                 let state = known.number(&row.subject, i64::MAX);
                 let closed = state.closure != Closure::Open;
                 (None, if closed { ConsentState::OptedOut } else { ConsentState::Unknown }, state.position)
@@ -229,7 +241,13 @@ async fn prove_gates_on(
             break;
         }
     }
-    for (channel, id) in unseen.into_keys() {
+    for number in unseen_numbers {
+        let position = known.number(number, i64::MAX).position;
+        if position != 0 {
+            proof.findings.push(Finding::Gate { channel: Channel::Sms, patient: None, position });
+        }
+    }
+    for (channel, id) in unseen {
         let channel_of = Channel::from_number(*channel).ok_or(StoreError::Corrupt("recipient_gate"))?;
         let position = known.patient(*channel, id, i64::MAX).map_or(0, |entry| entry.position);
         proof.findings.push(Finding::Gate { channel: channel_of, patient: Some(id.clone()), position });

@@ -60,10 +60,15 @@ impl Vault {
         let current = keys.next().ok_or(StoreError::NotFound("practice"))??;
         let retired = keys.collect::<Result<_, _>>()?;
         let blind = self.keys.blind_index(practice.as_str());
-        let consent = self.keys.chain("consent", practice.as_str());
+        let consent = self.consent_chain(practice);
         let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent });
         self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
         Ok(keys)
+    }
+
+    /// What chains the consent ledger of `practice`.
+    pub(super) fn consent_chain(&self, practice: &PracticeId) -> ChainKey {
+        self.keys.chain("consent", practice.as_str())
     }
 
     /// A data key for a practice that has none yet.

@@ -14,8 +14,9 @@ pub(super) fn only_field(content_type: Option<&str>, body: &[u8]) -> Option<(Str
 
 /// The fields of a multipart form (RFC 7578), none of which is a file.
 fn multipart(boundary: &str, body: &str) -> Option<Vec<(String, String)>> {
-    let delimiter = format!("\r\n--{boundary}");
-    let body = format!("\r\n{body}");
+    // Some programs end their lines with LF alone.
+    let body = format!("\n{}", body.replace("\r\n", "\n"));
+    let delimiter = format!("\n--{boundary}");
     let mut parts = body.split(&delimiter);
     // What stands before the first boundary means nothing.
     parts.next()?;
@@ -24,15 +25,15 @@ fn multipart(boundary: &str, body: &str) -> Option<Vec<(String, String)>> {
         if part.starts_with("--") {
             return Some(fields);
         }
-        fields.push(field(part.trim_start_matches([' ', '\t']).strip_prefix("\r\n")?)?);
+        fields.push(field(part.trim_start_matches([' ', '\t']).strip_prefix('\n')?)?);
     }
     // The last boundary is missing: who knows what else is.
     None
 }
 
 fn field(part: &str) -> Option<(String, String)> {
-    let (head, value) = part.split_once("\r\n\r\n")?;
-    let disposition = head.split("\r\n").find_map(|line| {
+    let (head, value) = part.split_once("\n\n")?;
+    let disposition = head.split('\n').find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
     })?;
@@ -74,6 +75,7 @@ mod tests {
         let charset = Some("Application/X-WWW-Form-Urlencoded; charset=UTF-8");
         assert_eq!(only_field(charset, b"List-Unsubscribe=One-Click"), one_click());
         assert_eq!(only_field(PARTS, EXAMPLE.as_bytes()), one_click());
+        assert_eq!(only_field(PARTS, EXAMPLE.replace("\r\n", "\n").as_bytes()), one_click());
         let quoted = Some("multipart/form-data; charset=utf-8; boundary=\"---FormBoundaryjWmhtjORrn\"");
         let more = EXAMPLE.replace("\r\n\r\n", "\r\nContent-Type: text/plain\r\n\r\n");
         assert_eq!(only_field(quoted, format!("preamble\r\n{more}epilogue").as_bytes()), one_click());

@@ -4,8 +4,12 @@ use super::{Answer, Callbacks, Incoming, unavailable};
 use crate::{
     domain::{Meaning, Phi, PhoneNumber, SmsSender, SmsSettings},
     providers::twilio::callback::inbound::{self, Inbound},
-    store::{Heard, InboundText},
+    store::{Heard, InboundText, StoreError},
 };
+
+/// How often a text is stored at most, where others hold its number: each time they may for a second, and Twilio repeats a text
+/// only where it is told to.
+const TRIES: u32 = 3;
 
 impl Callbacks {
     /// A text that a patient sent, as Twilio posts it. Nobody but Twilio answers STOP, START and HELP: a second answer would be
@@ -25,11 +29,19 @@ impl Callbacks {
             Err(error) => return unavailable(&error),
         };
         let Ok(read) = inbound::parse(incoming.body) else { return Answer::Malformed };
-        if !is_ours(&settings.sms, &read) {
-            tracing::warn!(practice.id = %scope.practice(), "incoming text refused: not of the practice's account or number");
+        if read.account_sid != settings.sms.account_sid {
+            tracing::warn!(practice.id = %scope.practice(), "incoming text refused: not of the practice's account");
             return Answer::Forbidden;
         }
-        match self.store.text_take(&scope, text(read)).await {
+        let text = text(&settings.sms, read);
+        let mut heard = self.store.text_take(&scope, text.clone()).await;
+        for _ in 1..TRIES {
+            if !matches!(heard, Err(StoreError::Busy(_))) {
+                break;
+            }
+            heard = self.store.text_take(&scope, text.clone()).await;
+        }
+        match heard {
             Ok(Heard::New { entries }) => {
                 tracing::info!(practice.id = %scope.practice(), entries, "incoming text stored");
                 Answer::Stored
@@ -40,22 +52,27 @@ impl Callbacks {
     }
 }
 
-/// Whether it came to the practice's own account, and to the number or service that it texts from. Twilio names the service
-/// beside any of its numbers.
-fn is_ours(settings: &SmsSettings, read: &Inbound) -> bool {
-    let to_ours = match &settings.sender {
+/// Whether it came to the number or service that the practice texts from now. Twilio names the service beside any of its
+/// numbers.
+fn is_to_sender(settings: &SmsSettings, read: &Inbound) -> bool {
+    match &settings.sender {
         Some(SmsSender::Number(number)) => read.to == number.e164(),
         Some(SmsSender::MessagingService(sid)) => read.service_sid == *sid,
         None => false,
-    };
-    to_ours && read.account_sid == settings.account_sid
+    }
 }
 
-fn text(read: Inbound) -> InboundText {
+/// What it says, and what that means. An opt-out counts to whichever sender of the account it comes, also one that the practice
+/// has given up: patients answer what they got. START to another sender lifts nothing at this one.
+fn text(settings: &SmsSettings, read: Inbound) -> InboundText {
+    let meaning = match Meaning::of(&read.body, read.opt_out_type.as_deref()) {
+        Meaning::Start if !is_to_sender(settings, &read) => Meaning::Other,
+        meaning => meaning,
+    };
     InboundText {
         // Only what is written in full names a phone: Twilio posts E.164, and short codes without a plus.
         from: read.from.starts_with('+').then(|| PhoneNumber::parse(&read.from, "").ok()).flatten(),
-        meaning: Meaning::of(&read.body, read.opt_out_type.as_deref()),
+        meaning,
         sid: read.sid,
         from_text: Phi::new(read.from),
         to: read.to,

@@ -11,13 +11,12 @@ use crate::{
     crypto::{self, Purpose},
     domain::{
         ActorType, Author, Channel, ConsentEntry, ConsentSource, ConsentState, DeliveryId, Engine, Patient, PatientId,
-        Phi, PracticeId, effective_now, in_force,
+        Phi, PracticeId, by_links, effective_now, in_force,
     },
     store::{
         Store, StoreError,
         directory::stored_practice,
         entity::{delivery, practice},
-        grounds,
         image::save_all_on,
         ledger::{self, NewEntry},
         tx::Tx,
@@ -51,6 +50,9 @@ struct Letter {
     practice: PracticeId,
     practice_name: String,
     patient: PatientId,
+    /// The mailbox that it went to, which the patient may have left since.
+    address: Option<Vec<u8>>,
+    address_hint: String,
 }
 
 impl Store {
@@ -112,7 +114,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let patient = patient_on(tx, &keys, &letter.patient).await?;
-                    wish_on(tx, &keys, &patient, mail, wish).await
+                    wish_on(tx, &keys, &patient, (mail, &letter), wish).await
                 })
             })
             .await;
@@ -135,6 +137,8 @@ impl Store {
             practice: row.practice_id.parse().map_err(|_| corrupt())?,
             practice_name: stored_practice(home)?.value.display_name,
             patient: row.patient_id.parse().map_err(|_| corrupt())?,
+            address: row.address_bi,
+            address_hint: row.address_hint,
         }))
     }
 }
@@ -148,7 +152,7 @@ async fn wish_on(
     tx: &Tx,
     keys: &PracticeKeys,
     patient: &Patient,
-    mail: DeliveryId,
+    (mail, letter): (DeliveryId, &Letter),
     wish: Wish,
 ) -> Result<(), StoreError> {
     let id = patient.id.as_str();
@@ -156,8 +160,9 @@ async fn wish_on(
     let in_force = standing.in_force(id);
     let out = in_force.is_some_and(ConsentEntry::is_opt_out);
     let state = match wish {
-        Wish::Out if !out => ConsentState::OptedOut,
-        Wish::In if out && is_by_on(tx, &standing, id, mail).await? => ConsentState::OptedIn,
+        // Also where another one opted out before: that may be taken back, and this was said all the same.
+        Wish::Out if !has_said_on(tx, &standing, id, mail).await? => ConsentState::OptedOut,
+        Wish::In if out && is_by_on(tx, &standing, in_force, mail).await? => ConsentState::OptedIn,
         _ => return Ok(()),
     };
     let author = Author { kind: ActorType::Patient, id: id.to_owned(), display_name: String::new() };
@@ -167,8 +172,8 @@ async fn wish_on(
         channel: Channel::Email,
         state,
         source: ConsentSource::Unsubscribe,
-        address: grounds::address_index(keys, Channel::Email, patient),
-        address_hint: patient.address_hint(Channel::Email),
+        address: letter.address.clone(),
+        address_hint: letter.address_hint.clone(),
         effective_time: effective_now(state, in_force, tx.now),
         evidence: evidence_of(mail),
     };
@@ -178,11 +183,24 @@ async fn wish_on(
     save_all_on(tx, drafts).await
 }
 
-/// Whether the opt-out in force came by the link of this very mail.
-async fn is_by_on(tx: &Tx, standing: &Standing<'_>, patient: &str, mail: DeliveryId) -> Result<bool, StoreError> {
-    let Some(entry) = standing.in_force(patient).filter(|entry| entry.source == ConsentSource::Unsubscribe) else {
-        return Ok(false);
-    };
+/// Whether the link of this very mail opted out, and that was not taken back.
+async fn has_said_on(tx: &Tx, standing: &Standing<'_>, patient: &str, mail: DeliveryId) -> Result<bool, StoreError> {
+    for entry in by_links(standing.entries(patient)) {
+        if is_by_on(tx, standing, Some(entry), mail).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an entry came by the link of this very mail.
+async fn is_by_on(
+    tx: &Tx,
+    standing: &Standing<'_>,
+    entry: Option<&ConsentEntry>,
+    mail: DeliveryId,
+) -> Result<bool, StoreError> {
+    let Some(entry) = entry.filter(|entry| entry.source == ConsentSource::Unsubscribe) else { return Ok(false) };
     let row = ledger::row_at_on(&tx.db, standing.keys.practice(), entry.position).await?;
     let record = row.as_ref().map(|row| ledger::to_record(standing.keys, row)).transpose()?;
     Ok(record.is_some_and(|record| record.evidence == evidence_of(mail)))

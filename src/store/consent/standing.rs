@@ -94,10 +94,10 @@ impl<'a> Standing<'a> {
             }
         }
         for patient in patients {
-            if let Some(entry) = self.in_force(&patient) {
-                let gate = grounds::patient_gate(self.channel, &patient);
-                say_on(tx, self.keys.practice(), gate, entry.state, entry.position).await?;
-            }
+            let (state, position) =
+                self.in_force(&patient).map_or_else(Default::default, |entry| (entry.state, entry.position));
+            let gate = grounds::patient_gate(self.channel, &patient);
+            say_on(tx, self.keys.practice(), gate, state, position).await?;
         }
         for (number, state) in self.numbers.iter().filter(|(number, state)| before.get(*number) != Some(*state)) {
             let closed = state.closure != Closure::Open;

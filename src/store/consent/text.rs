@@ -225,7 +225,8 @@ pub(in crate::store) async fn report_on(
         let in_force = standing.in_force(patient);
         let known = in_force.is_some_and(|entry| match report.channel {
             Channel::Sms => entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop()),
-            _ => entry.is_opt_out(),
+            // What a link did can be taken back by it; a complaint cannot.
+            _ => entry.is_opt_out() && entry.source == report.source,
         });
         if !known {
             let time = effective_now(ConsentState::OptedOut, in_force, tx.now);

@@ -14,7 +14,7 @@ use crate::{
     domain::ConsentEntry,
     store::{
         StoreError,
-        ledger::{chained, mac_of},
+        ledger::{chained, mac_of, seal},
         vault::PracticeKeys,
     },
 };
@@ -80,7 +80,7 @@ pub(super) async fn prove_on(
             walk.miss(head.seq + 1);
             walk.is_head(&head)
         }
-        None => walk.entries.is_empty(),
+        None => false,
     };
     proof.findings.extend(walk.missing.iter().map(|&position| Finding::Missing { position }));
     walk.judge(&mut proof.findings);
@@ -125,6 +125,10 @@ impl Walk<'_> {
     /// Whether the head is what the last entry made of it. One that is missing or does not fit is named by itself.
     fn is_head(&self, head: &consent_head::Model) -> bool {
         let mac = mac_of(&head.mac).ok();
+        let sealed = mac.map(|mac| seal(self.keys.consent_chain(), head.seq, &mac));
+        if head.seal.is_none() || head.seal != sealed {
+            return false;
+        }
         match head.seq.cmp(&self.last) {
             Ordering::Less => false,
             Ordering::Equal => self.odd.contains_key(&head.seq) || mac == self.stored.get(&head.seq).copied(),

@@ -229,8 +229,11 @@ on_both! {
         // What was decided before is history, and changes nothing.
         let old = NewConsent { effective_time: Some(before), ..key("c2", OptedIn, Form) };
         assert_eq!(record(t, &scope, old).await.state, OptedOut);
-        // An opt-out is always taken, and so is the patient's own word.
+        // An opt-out is always taken. It does not make room for what was refused.
         assert_eq!(record(t, &scope, key("c3", OptedOut, Staff)).await.state, OptedOut);
+        let refused = t.store.consent_record(&scope, key("c1", OptedIn, Staff)).await;
+        assert!(matches!(refused, Err(StoreError::StateForbids { .. })), "{refused:?}");
+        // The patient's own word is taken too.
         assert_eq!(record(t, &scope, key("c4", OptedIn, Portal)).await.state, OptedIn);
         assert_eq!(refusal(t, &scope, "maria").await, None);
         proves(t).await;
@@ -360,6 +363,10 @@ on_both! {
         assert_eq!(delivery(t, &scope, mail.deliveries[0].id).await.skip_reason, Some(SkipReason::OptedOut));
         assert_eq!(claim_one(t, &scope).await.channel, Channel::Sms);
         assert_eq!(t.store.mailbox_opted_out(&scope, &email("no@example.com"), "x".into()).await.unwrap(), 0);
+        // The link in a mail takes back what it did itself, and no complaint.
+        let token = t.store.unsubscribe_token(mail.deliveries[0].id);
+        t.store.unsubscribe(&t.engine, &token).await.unwrap();
+        assert!(t.store.resubscribe(&t.engine, &token).await.unwrap().unwrap().opted_out);
         // No number is bound by it: the patient's own word opens it again.
         let yes = record(t, &scope, decision("c1", Channel::Email, OptedIn, Portal)).await;
         assert_eq!(yes.state, OptedIn);
@@ -419,6 +426,49 @@ on_both! {
         record(t, &scope, decision("c1", Channel::Email, OptedOut, Portal)).await;
         assert!(t.store.resubscribe(&t.engine, &token).await.unwrap().unwrap().opted_out);
         assert_eq!(ledger(t, &scope).await.len(), 3);
+        proves(t).await;
+    }
+
+    async fn a_click_that_is_taken_back_leaves_what_was_there(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mails = Order::new("r1", &[Channel::Email]).accept(t, &scope).await.deliveries[0].id;
+        let more = Order::new("r2", &[Channel::Email]).accept(t, &scope).await.deliveries[0].id;
+        let (token, others) = (t.store.unsubscribe_token(mails), t.store.unsubscribe_token(more));
+        let state = async || {
+            let row = t.store.grounds(&scope, &"maria".parse().unwrap()).await.unwrap();
+            row.gates.get(&Channel::Email).copied().unwrap_or_default().consent()
+        };
+        let click = async |token: &str| t.store.unsubscribe(&t.engine, token).await.unwrap().unwrap().opted_out;
+        let back = async |token: &str| t.store.resubscribe(&t.engine, token).await.unwrap().unwrap().opted_out;
+        assert!(click(&token).await && !back(&token).await);
+        assert_eq!(state().await, ConsentState::Unknown, "nobody ever opted in");
+        // A second mail's click is on record beside the first, once, and is not taken back by it.
+        assert!(click(&token).await && click(&others).await && click(&others).await);
+        assert_eq!(ledger(t, &scope).await.len(), 4);
+        assert!(back(&token).await);
+        assert!(back(&others).await, "the first one stands");
+        assert!(!back(&token).await);
+        // Written after the click, decided before it.
+        assert!(click(&token).await);
+        let before = Some(t.now() - chrono::TimeDelta::seconds(30));
+        let staff = NewConsent { effective_time: before, ..decision("c1", Channel::Email, OptedOut, Staff) };
+        record(t, &scope, staff).await;
+        assert!(back(&token).await, "what staff put on record stands");
+        assert_eq!(state().await, OptedOut);
+        proves(t).await;
+    }
+
+    async fn what_a_link_says_is_on_record_for_the_mailbox_that_it_went_to(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mail = claimed(t, &scope, "r1", Channel::Email).await;
+        settle(t, &mail, accepted("250")).await;
+        let moved = Patient { email: Some(email("new@example.org")), ..patient("maria") };
+        t.store.patients_put(&scope, vec![moved]).await.unwrap();
+        let token = t.store.unsubscribe_token(mail.id);
+        assert!(t.store.unsubscribe(&t.engine, &token).await.unwrap().unwrap().opted_out);
+        let query = ConsentQuery { limit: 1, ..ConsentQuery::default() };
+        let record = t.store.consent_list(&scope, &query).await.unwrap().records.remove(0);
+        assert_eq!(record.address_hint, email("maria@example.com").mask());
         proves(t).await;
     }
 

@@ -133,6 +133,13 @@ fn shift(dice: &mut Dice, last: i64) -> Tampering {
 fn cut(dice: &mut Dice, last: i64) -> Tampering {
     let kept = last - 1 - dice.below(3);
     let cut = format!("DELETE FROM consent_ledger WHERE {OF} AND seq > {kept}");
+    if dice.below(2) == 0 {
+        let head = format!(
+            "UPDATE consent_head SET seq = {kept}, mac = (SELECT mac FROM consent_ledger WHERE {OF} AND seq = {kept}) \
+             WHERE {OF}"
+        );
+        return Tampering { statements: vec![cut, head], named: vec![Finding::Head] };
+    }
     Tampering {
         statements: vec![cut],
         named: (kept + 1..=last).map(|position| Finding::Missing { position }).collect(),
@@ -252,6 +259,27 @@ on_both! {
         assert_eq!(found().await, [gate(Some("maria")), gate(None)]);
         t.execute("DELETE FROM recipient_gate WHERE subject_kind = 1 AND channel = 3").await;
         assert_eq!(found().await, [gate(None), gate(Some("maria"))]);
+        t.execute("DELETE FROM recipient_gate").await;
+        assert_eq!(found().await, [gate(None), gate(Some("maria"))]);
+    }
+
+    async fn a_ledger_that_is_gone_whole_is_missed(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let practice = NORTH.parse().unwrap();
+        record(t, &scope, decision("c1", Channel::Push, ConsentState::OptedOut, ConsentSource::Portal)).await;
+        for statement in [
+            "DELETE FROM recipient_gate",
+            "DELETE FROM consent_ledger",
+            "UPDATE consent_head SET seq = 0, mac = (SELECT mac FROM audit_head)",
+            "UPDATE consent_head SET seal = NULL",
+            "DELETE FROM consent_head",
+        ] {
+            t.execute(statement).await;
+            let head = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings.contains(&Finding::Head);
+            // The head still says that there was an entry.
+            assert_eq!(head, !["DELETE FROM recipient_gate", "DELETE FROM consent_ledger"].contains(&statement), "{statement}");
+            assert_eq!(t.store.ledgers(&t.engine).await.unwrap(), [practice.clone()]);
+        }
     }
 
     async fn an_attempt_that_began_after_an_opt_out_is_found(t: &TestStore) {
