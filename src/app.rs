@@ -44,7 +44,7 @@ pub enum StartError {
     #[error("HEEDWELL_JWKS")]
     Auth(#[source] auth::SetupError),
     /// The providers' settings cannot be used.
-    #[error("HEEDWELL_TWILIO_URL")]
+    #[error("HEEDWELL_TWILIO_URL, HEEDWELL_SENDGRID_URL")]
     Providers(#[source] providers::SetupError),
     /// The limits of sending do not fit together.
     #[error("the limits of sending do not fit together")]

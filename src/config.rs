@@ -31,6 +31,8 @@ pub use faults::{Fault, Faults};
 
 /// Where Twilio's API is.
 const TWILIO: &str = "https://api.twilio.com";
+/// Where SendGrid's API is. Accounts in the European Union have another.
+const SENDGRID: &str = "https://api.sendgrid.com";
 
 /// Everything that a server needs to know before it starts.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 21] = [
+pub const VARIABLES: [&str; 22] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -89,6 +91,7 @@ pub const VARIABLES: [&str; 21] = [
     "HEEDWELL_TLS_KEY_FILE",
     "HEEDWELL_TLS_CLIENT_CA_FILE",
     "HEEDWELL_TWILIO_URL",
+    "HEEDWELL_SENDGRID_URL",
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
@@ -329,17 +332,20 @@ fn auth_settings(env: &Env, loopback: bool, faults: &mut Faults) -> auth::Settin
 }
 
 fn providers_settings(env: &Env, allow_private: bool, faults: &mut Faults) -> providers::Settings {
-    const NAME: &str = "HEEDWELL_TWILIO_URL";
-    let twilio_url = Url::parse(env.text(NAME).unwrap_or(TWILIO)).ok();
+    let twilio_url = provider_url(env, ("HEEDWELL_TWILIO_URL", TWILIO), allow_private, faults);
+    let sendgrid_url = provider_url(env, ("HEEDWELL_SENDGRID_URL", SENDGRID), allow_private, faults);
+    providers::Settings { allow_private, ..providers::Settings::new(twilio_url, sendgrid_url) }
+}
+
+/// Where a provider's API is: what the variable says, or else the real one.
+fn provider_url(env: &Env, (name, real): (&'static str, &str), allow_private: bool, faults: &mut Faults) -> Url {
     let usable = |url: &Url| url.has_host() && (url.scheme() == "https" || (allow_private && url.scheme() == "http"));
-    let twilio_url = twilio_url.filter(usable).or_else(|| {
-        faults.add(NAME, "must be an https URL (http only with HEEDWELL_ALLOW_PRIVATE_PROVIDERS)");
-        Url::parse(TWILIO).ok()
+    let url = Url::parse(env.text(name).unwrap_or(real)).ok().filter(usable).or_else(|| {
+        faults.add(name, "must be an https URL (http only with HEEDWELL_ALLOW_PRIVATE_PROVIDERS)");
+        Url::parse(real).ok()
     });
     #[expect(clippy::expect_used, reason = "the default is a constant that parses")]
-    let mut settings = providers::Settings::new(twilio_url.expect("a URL"));
-    settings.allow_private = allow_private;
-    settings
+    url.expect("a URL")
 }
 
 fn telemetry_settings(env: &Env, faults: &mut Faults) -> telemetry::Settings {

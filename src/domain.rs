@@ -51,6 +51,6 @@ pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
 pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
-    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridSettings,
-    SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount,
+    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridAccount,
+    SendGridSettings, SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
 };

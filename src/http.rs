@@ -4,6 +4,7 @@
 mod links;
 mod page;
 mod probes;
+mod sendgrid;
 mod twilio;
 mod unsubscribe;
 
@@ -18,7 +19,11 @@ use axum::{
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 
-use crate::service::{callbacks::Callbacks, links::Links, unsubscribe::Unsubscribe};
+use crate::service::{
+    callbacks::{Answer, Callbacks},
+    links::Links,
+    unsubscribe::Unsubscribe,
+};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -50,8 +55,10 @@ impl Default for Settings {
     }
 }
 
-/// Largest body of a callback.
+/// Largest body of a callback of Twilio.
 const BODY_LIMIT: usize = 64 * 1024;
+/// Largest batch of events. SendGrid sends up to 768 KB.
+const BATCH_LIMIT: usize = 1024 * 1024;
 /// Largest body of what the button on a page posts.
 const FORM_LIMIT: usize = 8 * 1024;
 
@@ -60,8 +67,11 @@ pub fn router(services: Services, settings: Settings) -> Router {
     let webhooks = Router::new()
         .route("/webhooks/twilio/{practice}/status/{token}", post(twilio::status))
         .route("/webhooks/twilio/{practice}/inbound", post(twilio::inbound))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(GlobalConcurrencyLimitLayer::new(settings.in_flight));
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    let batches = Router::new()
+        .route("/webhooks/sendgrid/{practice}", post(sendgrid::events))
+        .layer(DefaultBodyLimit::max(BATCH_LIMIT));
+    let webhooks = webhooks.merge(batches).layer(GlobalConcurrencyLimitLayer::new(settings.in_flight));
     let pages = Router::new()
         .route("/l/{token}", get(links::page).post(links::open))
         .route("/u/{token}", get(unsubscribe::page).post(unsubscribe::act))
@@ -79,4 +89,14 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("cache-control", "no-store"))
         .layer(CatchPanicLayer::new())
+}
+
+/// How a provider is answered.
+const fn status_of(answer: Answer) -> StatusCode {
+    match answer {
+        Answer::Stored => StatusCode::NO_CONTENT,
+        Answer::Forbidden => StatusCode::FORBIDDEN,
+        Answer::Malformed => StatusCode::BAD_REQUEST,
+        Answer::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }

@@ -17,11 +17,13 @@ use crate::{
 mod error;
 mod mail;
 mod net;
+pub mod sendgrid;
 mod smtp;
 pub mod twilio;
 
 pub use error::{LookError, Reach, SendError};
 use net::Network;
+use sendgrid::SendGrid;
 use smtp::Smtp;
 use twilio::{Twilio, callback::ReportedStatus};
 
@@ -30,6 +32,8 @@ use twilio::{Twilio, callback::ReportedStatus};
 pub struct Settings {
     /// Twilio's API.
     pub twilio_url: Url,
+    /// SendGrid's API.
+    pub sendgrid_url: Url,
     /// Permits private addresses, HTTP without TLS, and a relay on the loopback that offers no TLS: for stand-ins only.
     pub allow_private: bool,
     /// From the name to a connection that can be used.
@@ -39,11 +43,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Everything at its default, against `twilio_url`.
+    /// Everything at its default, against these APIs.
     #[must_use]
-    pub const fn new(twilio_url: Url) -> Self {
+    pub const fn new(twilio_url: Url, sendgrid_url: Url) -> Self {
         Self {
             twilio_url,
+            sendgrid_url,
             allow_private: false,
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(30),
@@ -57,6 +62,9 @@ pub enum SetupError {
     /// Twilio's URL is not one that may be called.
     #[error("the URL of Twilio's API must begin with https:// and name a public host, without user or password")]
     TwilioUrl,
+    /// SendGrid's URL is not one that may be called.
+    #[error("the URL of SendGrid's API must begin with https:// and name a public host, without user or password")]
+    SendGridUrl,
     /// No HTTP client could be made, for example because the system has no CA certificates.
     #[error("no HTTP client could be made")]
     Http(#[source] reqwest::Error),
@@ -102,12 +110,14 @@ pub struct OutgoingEmail {
     pub message_id: String,
     /// An `https` URL that unsubscribes at a single POST (RFC 8058).
     pub list_unsubscribe: Option<String>,
+    /// What the provider repeats in its reports, where it reports: the attempt's token.
+    pub attempt_token: String,
 }
 
 /// The provider took the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The provider's name for the message: Twilio's SID. A relay gives none that could be asked for.
+    /// The provider's name for the message: Twilio's SID, SendGrid's message id. A relay gives none that could be asked for.
     pub provider_ref: Option<String>,
     /// What the provider said at once.
     pub status: ReportedStatus,
@@ -185,6 +195,7 @@ pub struct Providers {
     clock: SharedClock,
     twilio: Twilio,
     smtp: Smtp,
+    sendgrid: SendGrid,
 }
 
 impl Providers {
@@ -194,10 +205,12 @@ impl Providers {
     /// When the settings cannot be used.
     pub fn new(settings: Settings, clock: SharedClock) -> Result<Self, SetupError> {
         let network = Network { allow_private: settings.allow_private };
-        check(&settings.twilio_url, network)?;
+        check(&settings.twilio_url, network).ok_or(SetupError::TwilioUrl)?;
+        check(&settings.sendgrid_url, network).ok_or(SetupError::SendGridUrl)?;
         let http = network.http_client(&settings).map_err(SetupError::Http)?;
         Ok(Self {
-            twilio: Twilio::new(http, settings.twilio_url, clock.clone()),
+            twilio: Twilio::new(http.clone(), settings.twilio_url, clock.clone()),
+            sendgrid: SendGrid::new(http, settings.sendgrid_url, clock.clone()),
             smtp: Smtp::new(network, settings.connect_timeout, settings.call_timeout),
             clock,
         })
@@ -214,7 +227,8 @@ impl Providers {
                 let mail = mail::build(account, email, self.clock.now())?;
                 self.smtp.send(account, &mail).await
             }
-            (Account::Twilio(_), Outgoing::Email(_)) | (Account::Smtp(_), Outgoing::Sms(_)) => {
+            (Account::SendGrid(account), Outgoing::Email(email)) => self.sendgrid.send(account, email).await,
+            (Account::Twilio(_), Outgoing::Email(_)) | (Account::Smtp(_) | Account::SendGrid(_), Outgoing::Sms(_)) => {
                 Err(SendError::internal("wrong account"))
             }
         }
@@ -237,8 +251,9 @@ impl Providers {
     }
 }
 
-/// The HTTP client checks names as it resolves them, but never sees a literal: those are checked here, once.
-fn check(url: &Url, network: Network) -> Result<(), SetupError> {
+/// The HTTP client checks names as it resolves them, but never sees a literal: those are checked here, once. Unset: the
+/// URL may not be called.
+fn check(url: &Url, network: Network) -> Option<()> {
     let scheme = url.scheme() == "https" || (network.allow_private && url.scheme() == "http");
     let host = match url.host() {
         Some(Host::Domain(_)) => true,
@@ -248,7 +263,7 @@ fn check(url: &Url, network: Network) -> Result<(), SetupError> {
     };
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    if scheme && host && bare { Ok(()) } else { Err(SetupError::TwilioUrl) }
+    (scheme && host && bare).then_some(())
 }
 
 #[cfg(test)]
@@ -258,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_of_twilio_must_be_public_and_encrypted() {
+    fn the_url_of_an_api_must_be_public_and_encrypted() {
         for (url, closed, open) in [
             ("https://api.twilio.com", true, true),
             ("https://api.twilio.com/prefix/", true, true),
@@ -275,8 +290,8 @@ mod tests {
             ("data:text/plain,x", false, false),
         ] {
             let url: Url = url.parse().unwrap();
-            assert_eq!(check(&url, Network { allow_private: false }).is_ok(), closed, "{url}");
-            assert_eq!(check(&url, Network { allow_private: true }).is_ok(), open, "{url}");
+            assert_eq!(check(&url, Network { allow_private: false }).is_some(), closed, "{url}");
+            assert_eq!(check(&url, Network { allow_private: true }).is_some(), open, "{url}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Stand-ins for the providers: a Twilio and a mail relay on real ports, with a journal of all they saw and a control
+//! Stand-ins for the providers: a Twilio, a SendGrid and a mail relay on real ports, with a journal of all they saw and a control
 //! endpoint. They are an independent judge of our clients, so this room shares no code with the rest of the crate.
 //! Guarantee: what a stand-in accepted is in the journal before its caller hears of it.
 //!
@@ -11,6 +11,7 @@ mod line;
 mod magic;
 mod odds;
 mod rules;
+mod sendgrid;
 mod signature;
 mod smtp;
 mod twilio;
@@ -29,10 +30,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{callbacks::Carrier, control::Control, smtp::Relay, twilio::Twilio};
+use self::{callbacks::Carrier, control::Control, sendgrid::SendGrid, smtp::Relay, twilio::Twilio};
 pub use self::{
     journal::{Entry, Journal, Outcome, Raw, Stage},
-    magic::{Answer, Behaviour, End, MAGIC, MagicRecipient, MailPlan, Reports, SmsPlan},
+    magic::{Answer, Behaviour, End, MAGIC, MagicRecipient, MailEvent, MailPlan, Reports, SendGridPlan, SmsPlan},
     odds::Odds,
     rules::{Rules, UnknownBehaviour},
 };
@@ -42,6 +43,8 @@ pub use self::{
 pub struct Settings {
     /// Address of the Twilio stand-in (plain HTTP).
     pub twilio_addr: SocketAddr,
+    /// Address of the SendGrid stand-in (plain HTTP).
+    pub sendgrid_addr: SocketAddr,
     /// Address of the mail relay.
     pub smtp_addr: SocketAddr,
     /// Address of the control endpoint (plain HTTP, no password).
@@ -63,6 +66,7 @@ impl Default for Settings {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
             twilio_addr: any,
+            sendgrid_addr: any,
             smtp_addr: any,
             control_addr: any,
             journal: None,
@@ -77,6 +81,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("twilio_addr", &self.twilio_addr)
+            .field("sendgrid_addr", &self.sendgrid_addr)
             .field("smtp_addr", &self.smtp_addr)
             .field("control_addr", &self.control_addr)
             .field("journal", &self.journal)
@@ -90,8 +95,10 @@ impl fmt::Debug for Settings {
 #[derive(Debug)]
 pub struct Sandbox {
     twilio_addr: SocketAddr,
+    sendgrid_addr: SocketAddr,
     smtp_addr: SocketAddr,
     control_addr: SocketAddr,
+    sendgrid: Arc<SendGrid>,
     certificate_pem: Option<String>,
     journal: Journal,
     rules: Rules,
@@ -100,7 +107,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Binds the three ports and serves them until [`Sandbox::stop`].
+    /// Binds the four ports and serves them until [`Sandbox::stop`].
     ///
     /// # Errors
     /// A port that is taken, a journal file that cannot be opened, or a TLS set-up that fails.
@@ -108,28 +115,57 @@ impl Sandbox {
         // Another part of the process may have chosen a provider already, and any choice will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let twilio = TcpListener::bind(settings.twilio_addr).await?;
+        let sendgrid = TcpListener::bind(settings.sendgrid_addr).await?;
         let smtp = TcpListener::bind(settings.smtp_addr).await?;
         let control = TcpListener::bind(settings.control_addr).await?;
-        let (twilio_addr, smtp_addr, control_addr) = (twilio.local_addr()?, smtp.local_addr()?, control.local_addr()?);
+        let (twilio_addr, sendgrid_addr) = (twilio.local_addr()?, sendgrid.local_addr()?);
+        let (smtp_addr, control_addr) = (smtp.local_addr()?, control.local_addr()?);
 
         let journal = Journal::open(settings.journal.as_deref())?;
         let rules = Rules::default();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let carrier = Carrier::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
+        let mailer = SendGrid::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let relay = Relay::new(settings.smtp_starttls, settings.smtp_login, &journal, &rules)?;
         let certificate_pem = relay.certificate_pem().map(str::to_owned);
 
         tasks.spawn(line::serve(twilio, Twilio::new(carrier.clone()).router(), stop.clone()));
-        tasks.spawn(line::serve(control, Control::new(carrier, stop.clone()).router(), stop.clone()));
+        tasks.spawn(line::serve(sendgrid, Arc::clone(&mailer).router(), stop.clone()));
+        let control_router = Control::new(carrier, Arc::clone(&mailer), stop.clone()).router();
+        tasks.spawn(line::serve(control, control_router, stop.clone()));
         tasks.spawn(smtp::serve(smtp, Arc::new(relay), tasks.clone(), stop.clone()));
         let stop = stop.drop_guard();
-        Ok(Self { twilio_addr, smtp_addr, control_addr, certificate_pem, journal, rules, stop, tasks })
+        Ok(Self {
+            twilio_addr,
+            sendgrid_addr,
+            smtp_addr,
+            control_addr,
+            sendgrid: mailer,
+            certificate_pem,
+            journal,
+            rules,
+            stop,
+            tasks,
+        })
     }
 
     /// What replaces `https://api.twilio.com`, as `http://ip:port`.
     #[must_use]
     pub fn twilio_url(&self) -> String {
         format!("http://{}", self.twilio_addr)
+    }
+
+    /// What replaces `https://api.sendgrid.com`, as `http://ip:port`.
+    #[must_use]
+    pub fn sendgrid_url(&self) -> String {
+        format!("http://{}", self.sendgrid_addr)
+    }
+
+    /// Has the event webhook of the account with that API key go to `url`; without this it goes nowhere. Yields the key that
+    /// verifies it, as SendGrid shows it: the same for the same API key.
+    #[must_use]
+    pub fn sendgrid_webhook(&self, api_key: &str, url: &str) -> String {
+        self.sendgrid.set_webhook(api_key, url)
     }
 
     /// Where the relay listens.

@@ -12,8 +12,9 @@ pub(super) fn command() -> Command {
         Arg::new(name).long(name).default_value(default).value_parser(value_parser!(SocketAddr)).help(help)
     };
     Command::new("sandbox")
-        .about("Stands in for Twilio and a mail relay, with real signatures and magic recipients")
+        .about("Stands in for Twilio, SendGrid and a mail relay, with real signatures and magic recipients")
         .arg(addr("twilio-addr", "127.0.0.1:4010", "Where Twilio's API is served"))
+        .arg(addr("sendgrid-addr", "127.0.0.1:4011", "Where SendGrid's API is served"))
         .arg(addr("smtp-addr", "127.0.0.1:2525", "Where the mail relay listens"))
         .arg(addr("control-addr", "127.0.0.1:4000", "Where the control endpoint is served"))
         .arg(
@@ -37,6 +38,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let addr = |name, default| matches.get_one::<SocketAddr>(name).copied().unwrap_or(default);
     let settings = Settings {
         twilio_addr: addr("twilio-addr", defaults.twilio_addr),
+        sendgrid_addr: addr("sendgrid-addr", defaults.sendgrid_addr),
         smtp_addr: addr("smtp-addr", defaults.smtp_addr),
         control_addr: addr("control-addr", defaults.control_addr),
         journal: matches.get_one::<PathBuf>("journal").cloned(),
@@ -55,9 +57,10 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stdout, reason = "where the stand-ins are is the result of the command")]
 fn show(sandbox: &Sandbox) {
-    println!("twilio  {}", sandbox.twilio_url());
-    println!("smtp    {}", sandbox.smtp_addr());
-    println!("control {}", sandbox.control_url());
+    println!("twilio   {}", sandbox.twilio_url());
+    println!("sendgrid {}", sandbox.sendgrid_url());
+    println!("smtp     {}", sandbox.smtp_addr());
+    println!("control  {}", sandbox.control_url());
     println!("\nmagic recipients:");
     for magic in MAGIC {
         println!("  {:<18} {}", magic.recipient, magic.description);

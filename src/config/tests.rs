@@ -17,6 +17,8 @@ fn nothing_set_is_a_server_on_this_machine_only() {
     assert!(config.grpc_addr.ip().is_loopback() && config.http_addr.ip().is_loopback());
     assert!(config.may_make_keys && !config.providers.allow_private && config.public_url.is_none());
     assert_eq!(config.store.database_url, "sqlite:heedwell-data/heedwell.db");
+    assert_eq!(config.providers.twilio_url.as_str(), "https://api.twilio.com/");
+    assert_eq!(config.providers.sendgrid_url.as_str(), "https://api.sendgrid.com/");
 }
 
 #[test]
@@ -32,6 +34,7 @@ fn every_fault_is_named_at_once() {
         ("HEEDWELL_MAX_OPEN_DELIVERIES", "0"),
         ("HEEDWELL_DISK_RESERVE_MIB", "7"),
         ("HEEDWELL_TWILIO_URL", "http://127.0.0.1:1"),
+        ("HEEDWELL_SENDGRID_URL", "api.sendgrid.com"),
         ("HEEDWELL_LOG_FORMAT", "xml"),
         ("HEEDWELL_GRPC_ADRR", "127.0.0.1:1"),
     ]);
@@ -46,6 +49,7 @@ fn every_fault_is_named_at_once() {
         "HEEDWELL_MAX_OPEN_DELIVERIES",
         "HEEDWELL_DISK_RESERVE_MIB",
         "HEEDWELL_TWILIO_URL",
+        "HEEDWELL_SENDGRID_URL",
         "HEEDWELL_LOG_FORMAT",
         "HEEDWELL_GRPC_ADRR",
     ] {

@@ -83,6 +83,7 @@ impl Dispatch {
             (Destination::Mailbox(to, name), account) => {
                 let domain = match account {
                     Account::Smtp(smtp) => smtp.from_address.domain(),
+                    Account::SendGrid(sendgrid) => sendgrid.from_address.domain(),
                     Account::Twilio(_) => "localhost",
                 };
                 Outgoing::Email(OutgoingEmail {
@@ -93,6 +94,7 @@ impl Dispatch {
                     html: content.html.clone(),
                     message_id: format!("{}@{domain}", claimed.id.0.simple()),
                     list_unsubscribe: self.unsubscribe_url(claimed),
+                    attempt_token: claimed.callback_token(),
                 })
             }
         }

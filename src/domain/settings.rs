@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours};
+pub use sendgrid::{SendGridAccount, SendGridSettings, WebhookKey};
+
+mod sendgrid;
 
 /// Channels for one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,15 +111,6 @@ pub enum SmtpSecurity {
     Tls,
 }
 
-/// SendGrid.
-#[derive(Clone, Debug, Default)]
-pub struct SendGridSettings {
-    /// Sends.
-    pub api_key: Option<SecretString>,
-    /// Verifies the event webhook; base64 of a SubjectPublicKeyInfo.
-    pub webhook_public_key: String,
-}
-
 /// An account at a provider, complete enough to send with. A closed set: a new provider is a new arm, and the compiler
 /// lists every place that it touches.
 #[derive(Clone, Debug)]
@@ -125,6 +119,8 @@ pub enum Account {
     Twilio(TwilioAccount),
     /// An SMTP relay.
     Smtp(SmtpAccount),
+    /// SendGrid's mail API.
+    SendGrid(SendGridAccount),
 }
 
 impl Account {
@@ -134,6 +130,7 @@ impl Account {
         match self {
             Self::Twilio(_) => Provider::Twilio,
             Self::Smtp(_) => Provider::Smtp,
+            Self::SendGrid(_) => Provider::SendGrid,
         }
     }
 }
@@ -148,6 +145,8 @@ impl Account {
                 let user = account.credentials.as_ref().map_or("", |(user, _)| user);
                 format!("{}:{}/{user}", account.host, account.port)
             }
+            // Nothing but the key names it, and a practice has only one.
+            Self::SendGrid(_) => "sendgrid".to_owned(),
         }
     }
 
@@ -160,6 +159,7 @@ impl Account {
                 SmsSender::MessagingService(sid) => format!("{}/{sid}", account.account_sid),
             },
             Self::Smtp(account) => format!("{}:{}/{}", account.host, account.port, account.from_address.as_str()),
+            Self::SendGrid(account) => format!("sendgrid/{}", account.from_address.as_str()),
         }
     }
 }
@@ -300,7 +300,7 @@ impl PracticeSettings {
     pub fn account(&self, channel: Channel, practice: &Practice) -> Option<Account> {
         match channel {
             Channel::Sms => self.sms.account().map(Account::Twilio),
-            Channel::Email => self.email.account(practice).map(Account::Smtp),
+            Channel::Email => self.email.account(practice),
             Channel::InApp | Channel::Push => None,
         }
     }
@@ -371,14 +371,24 @@ impl EmailSettings {
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         match &self.provider {
-            None => {
-                findings.push(Finding::missing("email.smtp", "Enter the SMTP relay that sends the practice's mail."))
-            }
-            Some(EmailProvider::Smtp(smtp)) => findings.extend(smtp.findings()),
-            Some(EmailProvider::SendGrid(_)) => findings.push(Finding::missing(
-                "email.sendgrid",
-                "This server cannot send through SendGrid yet: enter an SMTP relay.",
+            None => findings.push(Finding::missing(
+                "email.smtp",
+                "Enter the SMTP relay or the SendGrid account that sends the practice's mail.",
             )),
+            Some(EmailProvider::Smtp(smtp)) => findings.extend(smtp.findings()),
+            Some(EmailProvider::SendGrid(sendgrid)) => {
+                findings.extend(sendgrid.findings());
+                if self.phi_permitted == Some(true) {
+                    findings.push(Finding {
+                        field: "email.phi_permitted",
+                        message:
+                            "SendGrid signs no agreement on health information (HIPAA): leave this unset, and mail \
+                                  keeps to a minimal wording."
+                                .into(),
+                        blocking: false,
+                    });
+                }
+            }
         }
         match &self.from_address {
             None => findings.push(Finding::missing(
@@ -397,24 +407,43 @@ impl EmailSettings {
         findings
     }
 
-    fn account(&self, practice: &Practice) -> Option<SmtpAccount> {
+    fn account(&self, practice: &Practice) -> Option<Account> {
         if self.findings().iter().any(|finding| finding.blocking) {
             return None;
         }
-        let Some(EmailProvider::Smtp(smtp)) = &self.provider else { return None };
-        Some(SmtpAccount {
-            host: smtp.host.clone(),
-            port: smtp.port,
-            security: smtp.security?,
-            credentials: smtp
-                .password
-                .clone()
-                .filter(|_| !smtp.username.is_empty())
-                .map(|p| (smtp.username.clone(), p)),
-            from_address: self.from_address.clone()?,
-            from_name: if self.from_name.is_empty() { practice.display_name.clone() } else { self.from_name.clone() },
-            reply_to: self.reply_to.clone(),
+        let from_address = self.from_address.clone()?;
+        let from_name = Some(&self.from_name).filter(|name| !name.is_empty()).unwrap_or(&practice.display_name).clone();
+        let reply_to = self.reply_to.clone();
+        Some(match self.provider.as_ref()? {
+            EmailProvider::Smtp(smtp) => Account::Smtp(SmtpAccount {
+                host: smtp.host.clone(),
+                port: smtp.port,
+                security: smtp.security?,
+                credentials: smtp
+                    .password
+                    .clone()
+                    .filter(|_| !smtp.username.is_empty())
+                    .map(|p| (smtp.username.clone(), p)),
+                from_address,
+                from_name,
+                reply_to,
+            }),
+            EmailProvider::SendGrid(sendgrid) => Account::SendGrid(SendGridAccount {
+                api_key: sendgrid.api_key.clone()?,
+                from_address,
+                from_name,
+                reply_to,
+            }),
         })
+    }
+
+    /// The key that verifies what SendGrid reports; unset where the practice sends by other means.
+    #[must_use]
+    pub fn webhook_key(&self) -> Option<&WebhookKey> {
+        match &self.provider {
+            Some(EmailProvider::SendGrid(sendgrid)) => sendgrid.webhook_key.as_ref(),
+            Some(EmailProvider::Smtp(_)) | None => None,
+        }
     }
 
     /// Whether mail may carry more than the minimal wording.

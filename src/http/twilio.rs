@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Services;
+use super::{Services, status_of};
 use crate::service::callbacks::{Answer, Incoming};
 
 /// `POST /webhooks/twilio/{practice}/status/{token}`.
@@ -56,14 +56,5 @@ fn incoming<'a>(
         signature: header("x-twilio-signature"),
         body,
         shared_key: headers.contains_key("x-twilio-webhooks-signature-settings"),
-    }
-}
-
-const fn status_of(answer: Answer) -> StatusCode {
-    match answer {
-        Answer::Stored => StatusCode::NO_CONTENT,
-        Answer::Forbidden => StatusCode::FORBIDDEN,
-        Answer::Malformed => StatusCode::BAD_REQUEST,
-        Answer::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -143,6 +143,25 @@ impl SendError {
         Self::of(class, retry_after, text)
     }
 
+    /// SendGrid's answer to a send that is not its 202. `field` is what its body finds fault with, if a body could be read: it
+    /// counts only beside a 400, since nothing else tells a request from its account.
+    pub(super) fn from_sendgrid(status: u16, field: Option<&str>, retry_after: Option<Duration>) -> Self {
+        let class = match status {
+            429 => Class::Later(Reach::Account),
+            // The API lives elsewhere than configured: redirects are not followed.
+            300..400 | 404..=406 => Class::Final(FailureReason::ProviderConfig),
+            400 => sendgrid_class(field.unwrap_or_default()),
+            // The key, its scopes, the sender's domain, credits, or an account in another region.
+            401 | 403 | 407 | 451 => Class::Ours(Reach::Account),
+            // A time-out on the provider's side says nothing about what was done before it.
+            408 => return Self::Unknown { code: format!("http {status}") },
+            413 => Class::Final(FailureReason::Internal),
+            400..500 => Class::Final(FailureReason::Other),
+            _ => return Self::Unknown { code: format!("http {status}") },
+        };
+        Self::of(class, retry_after, format!("http {status}"))
+    }
+
     /// A relay's 4yz or 5yz. `enhanced` is subject and detail of the enhanced status code (RFC 3463).
     pub(super) fn from_smtp(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Self {
         let text = match enhanced {
@@ -211,6 +230,17 @@ const fn twilio_class(code: u32) -> Class {
         30002 | 30024 | 30028..=30030 | 30032..=30035 => Class::Ours(Reach::Account),
         14107 | 20429 | 21611 | 30001 | 30022 | 30023 | 30027 => Class::Later(Reach::Account),
         _ => Class::Final(Other),
+    }
+}
+
+/// What is wrong with a request that SendGrid calls a bad one, by the field: `personalizations.0.to.0.email`.
+fn sendgrid_class(field: &str) -> Class {
+    let mut names = field.split('.').filter(|name| name.parse::<u16>().is_err());
+    match (names.next(), names.next(), names.next()) {
+        (Some("personalizations"), Some("to"), Some("email")) => Class::Final(FailureReason::InvalidAddress),
+        (Some("from" | "reply_to"), ..) => Class::Ours(Reach::Account),
+        // The request was made here, whoever is at fault.
+        _ => Class::Final(FailureReason::Other),
     }
 }
 
@@ -299,6 +329,56 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_sendgrid_is_sorted_by_what_may_follow() {
+        let refused = |reason, status| SendError::Refused { reason, code: format!("http {status}") };
+        let (ours, unknown) = (
+            |status| SendError::misconfigured(&format!("http {status}")),
+            |status| SendError::unknown(&format!("http {status}")),
+        );
+        for (status, field, expected) in [
+            (400, Some("personalizations.0.to.0.email"), refused(InvalidAddress, 400)),
+            // Of the list, not of an address in it: nobody is suppressed.
+            (400, Some("personalizations.0.to"), refused(Other, 400)),
+            (400, Some("personalizations.0.cc.0.email"), refused(Other, 400)),
+            (400, Some("from.email"), ours(400)),
+            (400, Some("reply_to"), ours(400)),
+            (400, Some("content.0.value"), refused(Other, 400)),
+            (400, Some(""), refused(Other, 400)),
+            (400, None, refused(Other, 400)),
+            (401, Some("personalizations.0.to.0.email"), ours(401)),
+            (401, None, ours(401)),
+            (403, Some("from"), ours(403)),
+            (403, None, ours(403)),
+            (407, None, ours(407)),
+            (451, None, ours(451)),
+            (404, None, refused(ProviderConfig, 404)),
+            (405, None, refused(ProviderConfig, 405)),
+            (406, None, refused(ProviderConfig, 406)),
+            (301, None, refused(ProviderConfig, 301)),
+            (307, None, refused(ProviderConfig, 307)),
+            (413, None, refused(Internal, 413)),
+            (415, None, refused(Other, 415)),
+            (422, None, refused(Other, 422)),
+            (429, None, SendError::not_taken("http 429")),
+            (408, None, unknown(408)),
+            (500, Some("personalizations.0.to.0.email"), unknown(500)),
+            (502, None, unknown(502)),
+            (503, None, unknown(503)),
+            (504, None, unknown(504)),
+            // Its sandbox mode, or somebody on the way: not the 202 that says that mail will leave.
+            (200, None, unknown(200)),
+            (201, None, unknown(201)),
+            (204, None, unknown(204)),
+            (101, None, unknown(101)),
+        ] {
+            assert_eq!(SendError::from_sendgrid(status, field, None), expected, "{status} {field:?}");
+        }
+        let minute = Some(Duration::from_secs(60));
+        let limited = SendError::from_sendgrid(429, None, minute);
+        assert!(matches!(limited, SendError::NotTaken { retry_after, .. } if retry_after == minute));
+    }
+
+    #[test]
     fn a_reply_to_the_recipient_or_the_content_has_its_reason() {
         for (reply, enhanced, reason) in [
             (550, Some((1, 1)), InvalidAddress),
@@ -372,6 +452,13 @@ mod tests {
             (SendError::from_twilio(400, Some(21408), None), theirs),
             (SendError::from_twilio(400, Some(21610), None), theirs),
             (SendError::from_twilio(400, Some(21211), None), theirs),
+            (SendError::from_sendgrid(429, None, None), ours),
+            (SendError::from_sendgrid(500, None, None), ours),
+            (SendError::from_sendgrid(401, None, None), ours),
+            (SendError::from_sendgrid(404, None, None), ours),
+            (SendError::from_sendgrid(400, Some("from"), None), ours),
+            (SendError::from_sendgrid(400, Some("personalizations.0.to.0.email"), None), theirs),
+            (SendError::from_sendgrid(413, None, None), theirs),
             (SendError::from_smtp(Stage::Session, 450, None), ours),
             (SendError::from_smtp(Stage::Session, 554, None), ours),
             (SendError::from_smtp(Stage::Recipient, 421, Some((7, 0))), ours),

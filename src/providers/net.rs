@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -162,6 +163,19 @@ pub(super) async fn body(mut response: Response) -> Option<Vec<u8>> {
         body.extend_from_slice(&chunk);
     }
     Some(body)
+}
+
+/// A date of HTTP (RFC 9110 section 5.6.7).
+pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
+pub(super) fn wait(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(value).map(|date| (date - now).to_std().unwrap_or_default()),
+    }
 }
 
 /// Whether `ip` is an address of the public Internet: global unicast that the IANA special-purpose registries

@@ -150,8 +150,8 @@ impl Twilio {
         let response = failpoint!("F8", sent).await.map_err(|error| net::http_failure(&error))?;
         let received = Instant::now();
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let date = text(header::DATE).and_then(http_date);
-        let retry_after = text(header::RETRY_AFTER).and_then(|value| wait(value, self.clock.now()));
+        let date = text(header::DATE).and_then(net::http_date);
+        let retry_after = text(header::RETRY_AFTER).and_then(|value| net::wait(value, self.clock.now()));
         Ok(Answer { status: response.status(), date, received, retry_after, body: net::body(response).await })
     }
 }
@@ -228,18 +228,6 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::E
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(DateTime::parse_from_rfc2822(&text).map_err(serde::de::Error::custom)?.to_utc())
-}
-
-fn http_date(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
-}
-
-/// `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
-fn wait(value: &str, now: DateTime<Utc>) -> Option<Duration> {
-    match value.trim().parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => http_date(value).map(|date| (date - now).to_std().unwrap_or_default()),
-    }
 }
 
 fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static str, String)> {

@@ -137,7 +137,7 @@ impl Carrier {
     async fn live(&self, message: &Message, steps: &[Step]) {
         for &step in steps {
             sleep(self.delay).await;
-            self.messages.advance(&message.sid, step, self.rules.twilio_now());
+            self.messages.advance(&message.sid, step, self.rules.provider_now());
         }
     }
 
@@ -212,7 +212,7 @@ impl Carrier {
         ];
         params.extend(message.service().map(|service| ("MessagingServiceSid", service.to_owned())));
         params.extend(step.error_code.map(|code| ("ErrorCode", code.to_string())));
-        let done = step.is_final().then(|| self.rules.twilio_now().format("%y%m%d%H%M").to_string());
+        let done = step.is_final().then(|| self.rules.provider_now().format("%y%m%d%H%M").to_string());
         params.extend(done.map(|time| ("RawDlrDoneDate", time)));
         let (sid, account) = (message.sid.clone(), message.account.clone());
         Webhook { sid, status: step.status, account, url: url.to_owned(), params }
@@ -243,25 +243,13 @@ impl Carrier {
         None
     }
 
-    /// Where a webhook really goes.
-    fn destination(&self, url: &str) -> String {
-        let balanced = self.rules.callback_host().and_then(|host| {
-            let mut url = url::Url::parse(url).ok()?;
-            let (ip, port) = host.rsplit_once(':')?;
-            url.set_host(Some(ip)).ok()?;
-            url.set_port(port.parse().ok()).ok()?;
-            Some(url.into())
-        });
-        balanced.unwrap_or_else(|| url.to_owned())
-    }
-
     async fn post_once(&self, webhook: &Webhook, event: Uuid) -> Result<Reply, Failure> {
         let auth_token = self.rules.auth_token(&webhook.account).ok_or_else(Failure::unsigned)?;
         let signature = signature::sign(&auth_token, &webhook.url, &webhook.params);
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&webhook.params).finish();
         let request = self
             .http
-            .post(self.destination(&webhook.url))
+            .post(self.rules.destination(&webhook.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8")
             .header("X-Twilio-Signature", signature)
             .header("I-Twilio-Idempotency-Token", event.to_string())

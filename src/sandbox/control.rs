@@ -23,6 +23,7 @@ use super::{
     magic::{MAGIC, MagicRecipient},
     odds::Odds,
     rules::UnknownBehaviour,
+    sendgrid::SendGrid,
 };
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -30,12 +31,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The endpoint's state.
 pub(super) struct Control {
     carrier: Arc<Carrier>,
+    sendgrid: Arc<SendGrid>,
     stop: CancellationToken,
 }
 
 impl Control {
-    pub(super) fn new(carrier: Arc<Carrier>, stop: CancellationToken) -> Self {
-        Self { carrier, stop }
+    pub(super) fn new(carrier: Arc<Carrier>, sendgrid: Arc<SendGrid>, stop: CancellationToken) -> Self {
+        Self { carrier, sendgrid, stop }
     }
 
     pub(super) fn router(self) -> Router {
@@ -47,6 +49,7 @@ impl Control {
             .route("/dials", post(set_dials))
             .route("/odds", post(set_odds))
             .route("/accounts", post(set_account))
+            .route("/sendgrid", post(set_webhook))
             .route("/inbound", post(send_inbound))
             .fallback(async || Fault::new(StatusCode::NOT_FOUND, "no such path"))
             .method_not_allowed_fallback(async || Fault::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
@@ -150,6 +153,17 @@ struct NewAccount {
 async fn set_account(State(control): Shared, Body(account): Body<NewAccount>) -> StatusCode {
     control.carrier.rules.set_account(&account.account_sid, &account.auth_token);
     StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize)]
+struct NewWebhook {
+    api_key: String,
+    webhook_url: String,
+}
+
+/// Answers the key that verifies the events of the account.
+async fn set_webhook(State(control): Shared, Body(webhook): Body<NewWebhook>) -> Json<Value> {
+    Json(json!({ "public_key": control.sendgrid.set_webhook(&webhook.api_key, &webhook.webhook_url) }))
 }
 
 /// Answers the message's SID, the webhook's HTTP status (null if it could not be reached) and its body, which Twilio

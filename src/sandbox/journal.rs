@@ -2,6 +2,7 @@
 //! disk before [`Journal::append`] returns, so a killed stand-in forgets nothing that it acknowledged.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Write},
     path::Path,
@@ -51,6 +52,32 @@ pub enum Entry {
         http_status: Option<u16>,
         error: Option<String>,
     },
+    /// SendGrid took a mail: the patient will have it, whatever the caller was told.
+    SendGridMail {
+        to: String,
+        /// The custom arguments, which its events repeat.
+        custom_args: BTreeMap<String, String>,
+        /// As `X-Message-Id` says it.
+        message_id: String,
+        /// The whole request.
+        mail: serde_json::Value,
+        /// What the caller was told.
+        outcome: Outcome,
+        /// How many accepted mails carried these custom arguments so far, this one included; 0 without any.
+        token_uses: usize,
+    },
+    /// SendGrid refused a request and took nothing.
+    SendGridRefused { to: Option<String>, http_status: u16, why: String },
+    /// SendGrid posted a batch of events.
+    EventsSent {
+        /// Their words.
+        words: Vec<String>,
+        message_id: String,
+        /// 1 for the first try of this batch.
+        attempt: u32,
+        http_status: Option<u16>,
+        error: Option<String>,
+    },
     /// The relay stored a mail.
     SmtpMessage {
         mail_from: String,
@@ -72,13 +99,13 @@ pub enum Entry {
     },
 }
 
-/// What Twilio told the caller about a message that it took.
+/// What Twilio or SendGrid told the caller about a message that it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// 201 Created.
+    /// That it was taken.
     Created,
-    /// 500, code 20500.
+    /// 500.
     Failed,
     /// Nothing: the connection was cut.
     Dropped,
@@ -237,7 +264,8 @@ impl Log {
         line.push(b'\n');
         file.write_all(&line)?;
         // A callback acknowledges nothing: what it tells was synced when it was taken.
-        if matches!(recorded.entry, Entry::CallbackSent { .. }) { Ok(()) } else { file.sync_data() }
+        let told = matches!(recorded.entry, Entry::CallbackSent { .. } | Entry::EventsSent { .. });
+        if told { Ok(()) } else { file.sync_data() }
     }
 }
 

@@ -3,25 +3,25 @@
 
 use serde::Serialize;
 
-/// What Twilio answers to a create.
+/// What Twilio answers to a create, and SendGrid to a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// Takes it, 201.
+    /// Takes it: 201, or SendGrid's 202.
     Created,
-    /// Takes it, 500 with code 20500.
+    /// Takes it, 500.
     Failed,
     /// Takes it, then cuts the connection without a byte of reply.
     Dropped,
-    /// Takes nothing, 500 with code 20500.
+    /// Takes nothing, 500.
     FailedUntaken,
-    /// Takes nothing.
+    /// Takes nothing. SendGrid has no codes.
     Refused { http_status: u16, code: u32 },
-    /// Takes nothing and answers 429 with code 20429 and `Retry-After: 1` the first time; 201 from then on.
+    /// Takes nothing, answers 429 and wants to be left alone for a second the first time; takes it from then on.
     LimitedOnce,
     /// The same, whichever time it is.
     Limited,
-    /// Takes it, and answers 201 after so many milliseconds.
+    /// Takes it, and answers after so many milliseconds.
     Stalled(u64),
 }
 
@@ -36,7 +36,7 @@ pub enum End {
     Sent,
 }
 
-/// How status callbacks tell of that life.
+/// How status callbacks, or batches of events, tell of that life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reports {
@@ -80,12 +80,33 @@ pub enum MailPlan {
     Slow,
 }
 
-/// A behaviour, by the channel that it belongs to.
+/// An event of a mail at SendGrid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MailEvent {
+    /// SendGrid's word.
+    pub event: &'static str,
+    /// Further fields and their values.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+/// What happens to a mail that is handed to SendGrid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SendGridPlan {
+    pub answer: Answer,
+    /// Its life, in order.
+    pub events: &'static [MailEvent],
+    /// How the event webhook tells of it.
+    pub reports: Reports,
+}
+
+/// A behaviour, by the channel or provider that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
     Sms(SmsPlan),
     Mail(MailPlan),
+    #[serde(rename = "sendgrid")]
+    SendGrid(SendGridPlan),
 }
 
 /// A row of the table.
@@ -165,7 +186,87 @@ pub const MAGIC: &[MagicRecipient] = &[
         MailPlan::DroppedBeforeDotOnce,
     ),
     mail("slow", "slow", "Stored at once, 250 after a while.", MailPlan::Slow),
+    sendgrid("*", "sendgrid_delivered", "SendGrid: 202, processed, delivered.", ARRIVED),
+    sendgrid("nouser", "sendgrid_bounced", "SendGrid: a bounce with 5.1.1.", BOUNCED),
+    sendgrid("full", "sendgrid_full", "SendGrid: deferred, then a bounce with 5.2.2.", events(FULL)),
+    sendgrid("spam", "sendgrid_blocked", "SendGrid: a bounce that is a block, 5.7.1.", events(BLOCKED)),
+    sendgrid("greylist", "sendgrid_deferred", "SendGrid: deferred, then delivered.", events(GREYLISTED)),
+    sendgrid("suppressed", "sendgrid_dropped", "SendGrid: dropped, it bounced before.", events(SUPPRESSED)),
+    sendgrid("unsubscribed", "sendgrid_opted_out", "SendGrid: dropped, unsubscribed before.", events(OPTED_OUT)),
+    sendgrid("complains", "sendgrid_complained", "SendGrid: delivered, then called spam.", events(COMPLAINED)),
+    sendgrid("unsubscribes", "sendgrid_unsubscribed", "SendGrid: delivered, then unsubscribed.", events(UNSUBSCRIBED)),
+    sendgrid("refused", "sendgrid_refused", "SendGrid: 400, not a valid address.", at_sendgrid(refused(400, 0))),
+    sendgrid("unauthorised", "sendgrid_unauthorised", "SendGrid: 401.", at_sendgrid(refused(401, 0))),
+    sendgrid("limited", "sendgrid_limited_once", "SendGrid: 429 the first time.", at_sendgrid(Answer::LimitedOnce)),
+    sendgrid("failed", "sendgrid_failed", "SendGrid: 500, nothing taken.", at_sendgrid(Answer::FailedUntaken)),
+    sendgrid(
+        "drop-after-dot",
+        "sendgrid_cut_off",
+        "SendGrid: taken, the connection is cut without a reply, events come.",
+        at_sendgrid(Answer::Dropped),
+    ),
+    sendgrid(
+        "drop-silently",
+        "sendgrid_cut_off_silently",
+        "SendGrid: taken, the connection is cut without a reply, no events.",
+        SendGridPlan { reports: Reports::Never, ..at_sendgrid(Answer::Dropped) },
+    ),
+    sendgrid("reordered", "sendgrid_reordered", "SendGrid: one batch, latest first.", told(Reports::Reversed)),
+    sendgrid("repeated", "sendgrid_repeated", "SendGrid: each event comes 5 times.", told(Reports::Repeated(5))),
+    sendgrid("early", "sendgrid_early", "SendGrid: all events come before the 202.", told(Reports::BeforeAnswer)),
+    sendgrid("quiet", "sendgrid_quiet", "SendGrid: delivered, but no event comes.", told(Reports::Never)),
 ];
+
+const fn event(event: &'static str, fields: &'static [(&'static str, &'static str)]) -> MailEvent {
+    MailEvent { event, fields }
+}
+
+const PROCESSED: MailEvent = event("processed", &[]);
+const ARRIVES: MailEvent = event("delivered", &[("response", "250 2.0.0 OK")]);
+const FULL: &[MailEvent] = &[
+    PROCESSED,
+    event("deferred", &[("response", "452 4.2.2 The mailbox is full"), ("attempt", "1")]),
+    event("bounce", &[("type", "bounce"), ("status", "5.2.2"), ("reason", "552 5.2.2 The mailbox is full")]),
+];
+const BLOCKED: &[MailEvent] = &[
+    PROCESSED,
+    event("bounce", &[("type", "blocked"), ("status", "5.7.1"), ("reason", "550 5.7.1 Message refused as spam")]),
+];
+const GREYLISTED: &[MailEvent] =
+    &[PROCESSED, event("deferred", &[("response", "451 4.7.1 Try again later"), ("attempt", "1")]), ARRIVES];
+const SUPPRESSED: &[MailEvent] = &[event("dropped", &[("reason", "Bounced Address"), ("status", "5.0.0")])];
+const OPTED_OUT: &[MailEvent] = &[event("dropped", &[("reason", "Unsubscribed Address"), ("status", "5.0.0")])];
+const COMPLAINED: &[MailEvent] = &[PROCESSED, ARRIVES, event("spamreport", &[])];
+const UNSUBSCRIBED: &[MailEvent] =
+    &[PROCESSED, ARRIVES, event("open", &[("ip", "198.51.100.7")]), event("unsubscribe", &[])];
+
+pub(super) const ARRIVED: SendGridPlan =
+    SendGridPlan { answer: Answer::Created, events: &[PROCESSED, ARRIVES], reports: Reports::InOrder };
+pub(super) const BOUNCED: SendGridPlan = events(&[
+    PROCESSED,
+    event("bounce", &[("type", "bounce"), ("status", "5.1.1"), ("reason", "550 5.1.1 No such mailbox")]),
+]);
+
+const fn events(events: &'static [MailEvent]) -> SendGridPlan {
+    SendGridPlan { events, ..ARRIVED }
+}
+
+const fn at_sendgrid(answer: Answer) -> SendGridPlan {
+    SendGridPlan { answer, ..ARRIVED }
+}
+
+const fn told(reports: Reports) -> SendGridPlan {
+    SendGridPlan { reports, ..ARRIVED }
+}
+
+const fn sendgrid(
+    recipient: &'static str,
+    name: &'static str,
+    description: &'static str,
+    plan: SendGridPlan,
+) -> MagicRecipient {
+    MagicRecipient { recipient, name, description, behaviour: Behaviour::SendGrid(plan) }
+}
 
 pub(super) const DELIVERED: SmsPlan =
     SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder, list_lag_ms: 0, replies: &[] };
@@ -212,7 +313,7 @@ pub(super) fn by_name(name: &str) -> Option<Behaviour> {
 pub(super) fn sms_plan(to: &str) -> SmsPlan {
     let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
         Behaviour::Sms(plan) => Some((row.recipient, plan)),
-        Behaviour::Mail(_) => None,
+        Behaviour::Mail(_) | Behaviour::SendGrid(_) => None,
     });
     plans.find(|(digits, _)| to.ends_with(digits)).map_or(DELIVERED, |(_, plan)| plan)
 }
@@ -222,9 +323,19 @@ pub(super) fn mail_plan(address: &str) -> MailPlan {
     let local_part = address.split(['@', '+']).next().unwrap_or_default();
     let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
         Behaviour::Mail(plan) => Some((row.recipient, plan)),
-        Behaviour::Sms(_) => None,
+        Behaviour::Sms(_) | Behaviour::SendGrid(_) => None,
     });
     plans.find(|(name, _)| local_part == *name).map_or(MailPlan::Accepted, |(_, plan)| plan)
+}
+
+/// What the address itself asks for, where SendGrid carries the mail.
+pub(super) fn sendgrid_plan(address: &str) -> SendGridPlan {
+    let local_part = address.split(['@', '+']).next().unwrap_or_default();
+    let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
+        Behaviour::SendGrid(plan) => Some((row.recipient, plan)),
+        Behaviour::Sms(_) | Behaviour::Mail(_) => None,
+    });
+    plans.find(|(name, _)| local_part == *name).map_or(ARRIVED, |(_, plan)| plan)
 }
 
 #[cfg(test)]
@@ -246,5 +357,7 @@ mod tests {
         assert_eq!(mail_plan("spam@example.test"), MailPlan::Spam);
         assert_eq!(mail_plan("spam+2@example.test"), MailPlan::Spam);
         assert_eq!(mail_plan("ana@spam.example.test"), MailPlan::Accepted);
+        assert_eq!(sendgrid_plan("nouser+1@example.test"), BOUNCED);
+        assert_eq!(sendgrid_plan("ana@nouser.example.test"), ARRIVED);
     }
 }

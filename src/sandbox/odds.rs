@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::magic::{Answer, End, MailPlan, Reports, SmsPlan};
+use super::magic::{ARRIVED, Answer, BOUNCED, End, MailPlan, Reports, SendGridPlan, SmsPlan};
 
 /// How often what happens to recipients without magic or rule. Shares are of 1; all are 0 at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
@@ -43,23 +43,39 @@ impl Odds {
     /// What a text message meets when it is handed over for the `tries`th time.
     pub(super) fn sms(&self, to: &str, body: &str, tries: u32) -> SmsPlan {
         let mut lot = Lot::new(self.seed, &[to, body, &tries.to_string()]);
+        let answer = self.answer(&mut lot);
+        let end = if lot.is(self.undelivered) { End::Undelivered(30003) } else { End::Delivered };
+        let reports = self.reports(&mut lot);
+        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1), replies: &[] }
+    }
+
+    /// What the `tries`th mail to a mailbox meets at SendGrid.
+    pub(super) fn sendgrid(&self, address: &str, tries: u32) -> SendGridPlan {
+        let mut lot = Lot::new(self.seed, &["sendgrid", address, &tries.to_string()]);
+        let answer = self.answer(&mut lot);
+        let SendGridPlan { events, .. } = if lot.is(self.undelivered) { BOUNCED } else { ARRIVED };
+        SendGridPlan { answer, events, reports: self.reports(&mut lot) }
+    }
+
+    fn answer(&self, lot: &mut Lot) -> Answer {
         let answers = [
             (self.dropped, Answer::Dropped),
             (self.failed, Answer::Failed),
             (self.stalled, Answer::Stalled(self.stall_ms)),
             (self.limited, Answer::Limited),
         ];
-        let answer = lot.one_of(&answers).unwrap_or(Answer::Created);
-        let end = if lot.is(self.undelivered) { End::Undelivered(30003) } else { End::Delivered };
+        lot.one_of(&answers).unwrap_or(Answer::Created)
+    }
+
+    fn reports(&self, lot: &mut Lot) -> Reports {
         let reports = [
             (self.silent, Reports::Never),
             (self.shuffled, Reports::Shuffled { repeats: self.repeats.max(1), lot: lot.next() }),
         ];
-        let reports = lot.one_of(&reports).unwrap_or(Reports::InOrder);
-        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1), replies: &[] }
+        lot.one_of(&reports).unwrap_or(Reports::InOrder)
     }
 
-    /// What the `tries`th mail to a mailbox meets.
+    /// What the `tries`th mail to a mailbox meets at the relay.
     pub(super) fn mail(&self, address: &str, tries: u32) -> MailPlan {
         let mut lot = Lot::new(self.seed, &[address, &tries.to_string()]);
         let plans = [(self.mail_dropped, MailPlan::DroppedAfterDotOnce), (self.mail_full, MailPlan::Full)];
@@ -157,6 +173,26 @@ mod tests {
         ] {
             assert!((expect - share).abs() < 0.015, "{share} for {expect}");
         }
+    }
+
+    #[test]
+    fn mail_by_sendgrid_meets_the_same_faults() {
+        let plans: Vec<_> = (0..20_000).map(|n| ODDS.sendgrid(&format!("p{n}@example.test"), 1)).collect();
+        let share = |holds: fn(&SendGridPlan) -> bool| {
+            let count = plans.iter().filter(|plan| holds(plan)).count();
+            f64::from(u32::try_from(count).unwrap_or_default()) / 20_000.0
+        };
+        for (expect, share) in [
+            (ODDS.dropped, share(|plan| plan.answer == Answer::Dropped)),
+            (ODDS.limited, share(|plan| plan.answer == Answer::Limited)),
+            (ODDS.undelivered, share(|plan| plan.events == BOUNCED.events)),
+            (ODDS.silent, share(|plan| plan.reports == Reports::Never)),
+            (ODDS.shuffled, share(|plan| matches!(plan.reports, Reports::Shuffled { .. }))),
+        ] {
+            assert!((expect - share).abs() < 0.015, "{share} for {expect}");
+        }
+        let plans = |tries| (0..100).map(|n| ODDS.sendgrid(&n.to_string(), tries)).collect::<Vec<_>>();
+        assert!(plans(1) == plans(1) && plans(1) != plans(2));
     }
 
     #[test]

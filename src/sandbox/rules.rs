@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     journal,
-    magic::{self, Behaviour, DELIVERED, MailPlan, SmsPlan},
+    magic::{self, ARRIVED, Behaviour, DELIVERED, MailPlan, SendGridPlan, SmsPlan},
     odds::Odds,
 };
 
@@ -70,7 +70,7 @@ impl Rules {
     /// [`UnknownBehaviour`] when no row of the table has that name, or when it is one for the other channel.
     pub fn set(&self, recipient: &str, name: &str) -> Result<(), UnknownBehaviour> {
         let behaviour = magic::by_name(name).ok_or(UnknownBehaviour)?;
-        if recipient.contains('@') != matches!(behaviour, Behaviour::Mail(_)) {
+        if recipient.contains('@') == matches!(behaviour, Behaviour::Sms(_)) {
             return Err(UnknownBehaviour);
         }
         self.state().behaviours.insert(recipient.to_lowercase(), behaviour);
@@ -93,7 +93,7 @@ impl Rules {
         self.state().list_lag = lag;
     }
 
-    /// How far Twilio's clock is ahead (or, if negative, behind). Zero at first.
+    /// How far the clock of Twilio and SendGrid is ahead (or, if negative, behind). Zero at first.
     pub fn set_clock_offset(&self, offset: TimeDelta) {
         self.state().clock_offset = offset;
     }
@@ -108,7 +108,7 @@ impl Rules {
         self.state().odds = Some(odds);
     }
 
-    /// Where status callbacks go instead of to the host that they name, each to any of these (`ip:port`): a stand-in for the
+    /// Where callbacks go instead of to the host that they name, each to any of these (`ip:port`): a stand-in for the
     /// load balancer before several replicas. The signature stays that of the address asked for.
     pub fn set_callback_hosts(&self, hosts: Vec<String>) {
         self.state().callback_hosts = hosts;
@@ -143,12 +143,37 @@ impl Rules {
         odds.mail(address, *tries)
     }
 
+    /// `address` in lower case.
+    pub(super) fn sendgrid(&self, address: &str) -> SendGridPlan {
+        let mut state = self.state();
+        let plan = match state.behaviours.get(address) {
+            Some(&Behaviour::SendGrid(plan)) => return plan,
+            _ => magic::sendgrid_plan(address),
+        };
+        let Some(odds) = state.odds.filter(|_| plan == ARRIVED) else { return plan };
+        let tries = state.tries.entry(format!("sendgrid {address}")).or_default();
+        *tries += 1;
+        odds.sendgrid(address, *tries)
+    }
+
     /// How long an ordinary answer takes.
     pub(super) fn reply_time(&self) -> Duration {
         Duration::from_millis(self.state().odds.map_or(0, |odds| odds.reply_ms))
     }
 
-    pub(super) fn callback_host(&self) -> Option<String> {
+    /// Where a webhook really goes.
+    pub(super) fn destination(&self, url: &str) -> String {
+        let balanced = self.callback_host().and_then(|host| {
+            let mut url = url::Url::parse(url).ok()?;
+            let (ip, port) = host.rsplit_once(':')?;
+            url.set_host(Some(ip)).ok()?;
+            url.set_port(port.parse().ok()).ok()?;
+            Some(url.into())
+        });
+        balanced.unwrap_or_else(|| url.to_owned())
+    }
+
+    fn callback_host(&self) -> Option<String> {
         let state = self.state();
         let count = state.callback_hosts.len();
         let chosen = usize::try_from(uuid::Uuid::new_v4().as_u128() % (count.max(1) as u128)).unwrap_or_default();
@@ -196,8 +221,8 @@ impl Rules {
         self.state().slow_reply
     }
 
-    /// The time at Twilio.
-    pub(super) fn twilio_now(&self) -> DateTime<Utc> {
+    /// The time at Twilio and SendGrid.
+    pub(super) fn provider_now(&self) -> DateTime<Utc> {
         journal::now() + self.state().clock_offset
     }
 

@@ -84,7 +84,7 @@ impl Twilio {
             Answer::Dropped => Outcome::Dropped,
         };
         let lag = Duration::from_millis(plan.list_lag_ms);
-        let message = Message::new(account, order, self.carrier.rules.twilio_now(), lag);
+        let message = Message::new(account, order, self.carrier.rules.provider_now(), lag);
         let token = message.token().map(str::to_owned);
         let sids = self.carrier.messages.add(message.clone());
         self.carrier.journal.append(message.entry(outcome, sids.len()));
@@ -162,7 +162,7 @@ async fn fetch(
 
 /// Dates every answer by Twilio's clock, which may differ from ours.
 async fn stamp(State(twilio): State<Arc<Twilio>>, mut response: Response) -> Response {
-    let date = twilio.carrier.rules.twilio_now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let date = twilio.carrier.rules.provider_now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     if let Ok(date) = HeaderValue::try_from(date) {
         response.headers_mut().insert(header::DATE, date);
     }

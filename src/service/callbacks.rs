@@ -1,7 +1,10 @@
 //! What providers report. The key that verifies a report is that of the practice in the address; nothing is parsed for
 //! meaning, and nothing is stored, before it is verified.
 
+mod events;
 mod inbound;
+
+pub use events::EventBatch;
 
 use crate::{
     domain::{Author, Engine, PracticeId, PracticeSettings, Provider, Scope},
@@ -9,7 +12,7 @@ use crate::{
     store::{Applied, Parked, Receipt, Store, StoreError},
 };
 
-/// A callback as it came.
+/// A callback of Twilio as it came.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// The practice in its path.
@@ -67,8 +70,7 @@ impl Callbacks {
             Err(error) => return unavailable(&error),
         };
         let Ok(report) = callback::parse_status(incoming.body) else { return Answer::Malformed };
-        let token = crate::crypto::from_base64url(incoming.token).and_then(|bytes| bytes.try_into().ok());
-        let (Some(token), Some(status)) = (token, report.status) else {
+        let (Some(token), Some(status)) = (token_of(incoming.token), report.status) else {
             tracing::info!(practice.id = %scope.practice(), "twilio status callback without meaning here");
             return Answer::Stored;
         };
@@ -80,12 +82,19 @@ impl Callbacks {
             failure: report.reason(),
             provider_ref: report.sid,
         };
-        let applied = self.store.receipt_apply(&scope, receipt.clone()).await;
+        self.apply(&scope, Provider::Twilio, receipt).await
+    }
+
+    /// Applies a report to the attempt that it names.
+    async fn apply(&self, scope: &Scope, provider: Provider, receipt: Receipt) -> Answer {
+        let applied = self.store.receipt_apply(scope, receipt.clone()).await;
         failpoint!("F13");
         match applied {
             Ok(Applied::New | Applied::Repeat) => Answer::Stored,
+            // An account may be shared among practices, and tell each of them everything.
+            Ok(Applied::Foreign) => Answer::Stored,
             Ok(Applied::UnknownToken) if mutant!("unknown token dropped") => Answer::Stored,
-            Ok(Applied::UnknownToken) => self.park(&scope, Provider::Twilio, &receipt).await,
+            Ok(Applied::UnknownToken) => self.park(scope, provider, &receipt).await,
             Err(error) => unavailable(&error),
         }
     }
@@ -107,13 +116,7 @@ impl Callbacks {
 
     /// The scope and the settings of the practice if the callback is signed with one of its secrets.
     async fn verify(&self, incoming: &Incoming<'_>) -> Result<Option<(Scope, PracticeSettings)>, StoreError> {
-        let Ok(practice) = incoming.practice.parse::<PracticeId>() else { return Ok(None) };
-        let scope = self.engine.scope(practice, Author::provider("twilio"));
-        let settings = match self.store.settings_get(&scope).await {
-            Ok(settings) => settings.value,
-            Err(StoreError::NotFound(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some((scope, settings)) = self.home(incoming.practice, Provider::Twilio).await? else { return Ok(None) };
         let url = format!("{}{}", self.public_url, incoming.path_and_query);
         let callback = Callback {
             url: &url,
@@ -124,6 +127,22 @@ impl Callbacks {
         };
         Ok(callback.verify(&settings.sms.callback_secrets()).then_some((scope, settings)))
     }
+
+    /// The practice in a path, for `provider` to speak to, and its settings; unset when there is none.
+    async fn home(&self, practice: &str, provider: Provider) -> Result<Option<(Scope, PracticeSettings)>, StoreError> {
+        let Ok(practice) = practice.parse::<PracticeId>() else { return Ok(None) };
+        let scope = self.engine.scope(practice, Author::provider(provider.name()));
+        match self.store.settings_get(&scope).await {
+            Ok(settings) => Ok(Some((scope, settings.value))),
+            Err(StoreError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The token of an attempt as it was given to the provider.
+fn token_of(text: &str) -> Option<[u8; 16]> {
+    crate::crypto::from_base64url(text).and_then(|bytes| bytes.try_into().ok())
 }
 
 fn unavailable(error: &StoreError) -> Answer {

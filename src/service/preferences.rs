@@ -6,7 +6,7 @@ mod reachability;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{Channel, Finding, PracticeSettings, Scope, Stored},
+    domain::{Channel, EmailProvider, Finding, PracticeSettings, Scope, Stored},
     service::Error,
     store::{ChannelHealth, Store, StoreError},
 };
@@ -47,6 +47,8 @@ pub struct SettingsView {
     pub statuses: Vec<ChannelStatus>,
     /// Where Twilio must send incoming messages.
     pub inbound_webhook_url: String,
+    /// Where SendGrid must send its events.
+    pub event_webhook_url: String,
 }
 
 /// Settings of practices, and preferences of patients.
@@ -103,7 +105,8 @@ impl Preferences {
         let statuses = Channel::ALL.into_iter().map(|channel| status(channel, &settings.value, &health)).collect();
         let inbound_webhook_url =
             format!("{}/webhooks/twilio/{}/inbound#rc=3&rp=all", self.public_url, scope.practice());
-        Ok(SettingsView { settings, statuses, inbound_webhook_url })
+        let event_webhook_url = format!("{}/webhooks/sendgrid/{}", self.public_url, scope.practice());
+        Ok(SettingsView { settings, statuses, inbound_webhook_url, event_webhook_url })
     }
 }
 
@@ -114,7 +117,7 @@ fn status(channel: Channel, settings: &PracticeSettings, health: &[ChannelHealth
     let state = match (findings.iter().any(|finding| finding.blocking), failing) {
         (true, _) => SetupState::NotSetUp,
         (false, Some(code)) => {
-            findings.push(refused(channel, code));
+            findings.push(refused(channel, settings, code));
             SetupState::Failing
         }
         (false, None) => SetupState::Ready,
@@ -123,8 +126,12 @@ fn status(channel: Channel, settings: &PracticeSettings, health: &[ChannelHealth
 }
 
 /// What to do about an account that the provider refuses.
-fn refused(channel: Channel, code: &str) -> Finding {
-    let field = if channel == Channel::Sms { "sms.auth_token" } else { "email.smtp" };
+fn refused(channel: Channel, settings: &PracticeSettings, code: &str) -> Finding {
+    let field = match (channel, &settings.email.provider) {
+        (Channel::Sms, _) => "sms.auth_token",
+        (_, Some(EmailProvider::SendGrid(_))) => "email.sendgrid.api_key",
+        _ => "email.smtp",
+    };
     let message = format!(
         "The provider has been refusing the account or the sender (code {code}). Check the credentials and the sender there."
     );

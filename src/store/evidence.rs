@@ -187,6 +187,7 @@ impl Hearing {
                 source: ConsentSource::Provider,
                 author: &Author::provider(provider.map_or("provider", Provider::name)),
                 evidence: format!("error {code} of delivery {}", delivery.hyphenated()),
+                decided: None,
             };
             let keys = tx.keys(practice).await?;
             skipped.extend(consent::report_on(tx, &keys, &report, &held).await?.1);

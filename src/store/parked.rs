@@ -160,7 +160,7 @@ impl Store {
         if self.receipt_apply(&scope, body.into()).await? == Applied::UnknownToken {
             return Ok(());
         }
-        // Whoever dies before this applies it again, which changes nothing.
+        // One that is another practice's goes as well. Whoever dies before this applies it again, which changes nothing.
         let row = row.clone();
         self.write(move |tx| {
             Box::pin(async move {

@@ -16,6 +16,7 @@ use super::{
 use crate::domain::{
     Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, Practice,
     PracticeSettings, QuietHours, Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
+    WebhookKey,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -192,7 +193,11 @@ fn to_body(settings: &PracticeSettings) -> Body {
         Some(EmailProvider::SendGrid(sendgrid)) => {
             let body = SendGridBody {
                 api_key: reveal(sendgrid.api_key.as_ref()),
-                webhook_public_key: sendgrid.webhook_public_key.clone(),
+                webhook_public_key: sendgrid
+                    .webhook_key
+                    .as_ref()
+                    .map(|key| key.as_str().to_owned())
+                    .unwrap_or_default(),
             };
             (None, Some(body))
         }
@@ -281,7 +286,8 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
         })),
         (None, Some(sendgrid)) => Some(EmailProvider::SendGrid(SendGridSettings {
             api_key: sendgrid.api_key.map(SecretString::from),
-            webhook_public_key: sendgrid.webhook_public_key,
+            // One that was entered before such keys were looked at may be none: it has to be entered again.
+            webhook_key: WebhookKey::parse(&sendgrid.webhook_public_key).ok(),
         })),
         (None, None) => None,
     };

@@ -17,7 +17,7 @@ use crate::domain::{DeliveryId, Facts, FailureReason, Scope};
 /// What a provider reported of one attempt.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The token in the callback's address.
+    /// The token in the callback's address, or in the event.
     pub token: [u8; 16],
     /// The provider's id for the message; bound on first sight.
     pub provider_ref: String,
@@ -49,7 +49,9 @@ pub enum Applied {
     New,
     /// All of it was known.
     Repeat,
-    /// No attempt of this practice has that token.
+    /// The attempt is another practice's: nothing was applied.
+    Foreign,
+    /// No attempt has that token.
     UnknownToken,
 }
 
@@ -69,9 +71,10 @@ pub(super) async fn report_on(
     (scope, receipt): (&Scope, &Receipt),
     named: Option<&attempt::Model>,
 ) -> Result<Applied, StoreError> {
-    let Some(named) = named.filter(|row| row.practice_id == scope.practice().as_str()) else {
-        return Ok(Applied::UnknownToken);
-    };
+    let Some(named) = named else { return Ok(Applied::UnknownToken) };
+    if named.practice_id != scope.practice().as_str() {
+        return Ok(Applied::Foreign);
+    }
     // An attempt that was never begun gives way to another of its number, which has a token of its own.
     if hearing.attempts.get((named.delivery_id, named.n)).is_none_or(|attempt| attempt.token != receipt.token) {
         return Ok(Applied::UnknownToken);
@@ -94,10 +97,13 @@ pub(super) async fn report_on(
 /// What a report means, for staff.
 pub(super) fn detail(facts: Facts) -> &'static str {
     [
+        (Facts::COMPLAINED, "The patient called it spam."),
+        (Facts::BOUNCED, "The mail host refused it."),
         (Facts::READ, "The patient read it."),
         (Facts::DELIVERED, "The provider confirmed receipt."),
         (Facts::UNDELIVERED, "The provider reports that it did not arrive."),
         (Facts::SENT_TO_CARRIER, "The provider handed it to the carrier."),
+        (Facts::DEFERRED, "The mail host asked to wait; the provider tries again."),
     ]
     .into_iter()
     .find(|(fact, _)| facts.any(*fact))

@@ -28,6 +28,7 @@ mod readers;
 mod replicas;
 mod retries;
 mod schedule;
+mod sendgrid;
 mod settings;
 mod start;
 mod stop;

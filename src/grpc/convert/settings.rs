@@ -24,7 +24,7 @@ pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
         sms: Some(shown_sms(sms, view.inbound_webhook_url)),
-        email: Some(shown_email(email)),
+        email: Some(shown_email(email, view.event_webhook_url)),
         quiet_hours: quiet_hours.map(shown_hours),
         opt_in_channels: numbers(*opt_in_channels),
         link_hosts: link_hosts.iter().cloned().collect(),
@@ -70,7 +70,7 @@ fn shown_sms(sms: &SmsSettings, inbound_webhook_url: String) -> proto::SmsSettin
     }
 }
 
-fn shown_email(email: &EmailSettings) -> proto::EmailSettings {
+fn shown_email(email: &EmailSettings, event_webhook_url: String) -> proto::EmailSettings {
     let address = |address: Option<&EmailAddress>| address.map(EmailAddress::as_str).unwrap_or_default().to_owned();
     proto::EmailSettings {
         from_address: address(email.from_address.as_ref()),
@@ -82,7 +82,12 @@ fn shown_email(email: &EmailSettings) -> proto::EmailSettings {
             EmailProvider::Smtp(smtp) => Provider::Smtp(shown_smtp(smtp)),
             EmailProvider::SendGrid(sendgrid) => Provider::Sendgrid(proto::SendGridSettings {
                 api_key_set: is_set(sendgrid.api_key.as_ref()),
-                webhook_public_key: sendgrid.webhook_public_key.clone(),
+                webhook_public_key: sendgrid
+                    .webhook_key
+                    .as_ref()
+                    .map(|key| key.as_str().to_owned())
+                    .unwrap_or_default(),
+                event_webhook_url,
                 ..Default::default()
             }),
         }),

@@ -152,6 +152,7 @@ fn mail(account: &SmtpAccount, text: &str) -> Mail {
         html: "<p>Hello</p>".to_owned().into(),
         message_id: "1@acme.test".into(),
         list_unsubscribe: None,
+        attempt_token: String::new(),
     };
     mail::build(account, &email, chrono::DateTime::UNIX_EPOCH).unwrap()
 }

@@ -21,6 +21,8 @@ use crate::{
 };
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
+/// Not asked.
+const SENDGRID: &str = "https://api.sendgrid.com";
 const SERVICE: &str = "MG00000000000000000000000000000001";
 /// The stand-in's clock: 30 s ahead of ours.
 const DATE: &str = "Wed, 25 Nov 2026 12:00:30 +0000";
@@ -104,7 +106,7 @@ fn client(port: u16) -> Providers {
     let settings = Settings {
         allow_private: true,
         call_timeout: Duration::from_millis(500),
-        ..Settings::new(format!("http://127.0.0.1:{port}").parse().unwrap())
+        ..Settings::new(format!("http://127.0.0.1:{port}").parse().unwrap(), SENDGRID.parse().unwrap())
     };
     Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap()
 }
@@ -243,7 +245,7 @@ async fn a_refused_connection_and_an_unknown_name_have_taken_nothing() {
         ("http://twilio.invalid", true, SendError::not_taken("dns")),
         ("https://localhost", false, SendError::misconfigured("private address")),
     ] {
-        let settings = Settings { allow_private, ..Settings::new(url.parse().unwrap()) };
+        let settings = Settings { allow_private, ..Settings::new(url.parse().unwrap(), SENDGRID.parse().unwrap()) };
         let providers = Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap();
         assert_eq!(send(&providers).await, Err(expected), "{url}");
     }
@@ -258,7 +260,7 @@ async fn a_peer_that_speaks_no_tls_has_taken_nothing() {
         tcp.write_all(b"HTTP/1.1 201 Created\r\n\r\n").await.unwrap();
         std::future::pending::<()>().await;
     });
-    let settings = Settings { allow_private: true, ..Settings::new(url.parse().unwrap()) };
+    let settings = Settings { allow_private: true, ..Settings::new(url.parse().unwrap(), SENDGRID.parse().unwrap()) };
     let providers = Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap();
     assert_eq!(send(&providers).await, Err(SendError::not_taken("tls")));
 }

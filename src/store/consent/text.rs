@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, TryInsertResult};
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,8 +12,8 @@ use super::{Standing, waiting};
 use crate::{
     crypto,
     domain::{
-        Author, Channel, Closure, ConsentRecord, ConsentSource, ConsentState, EmailAddress, Meaning, PatientId, Phi,
-        PhoneNumber, PracticeId, Scope, effective_now, start_opts_in,
+        Author, Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, EmailAddress, Meaning,
+        PatientId, Phi, PhoneNumber, PracticeId, Scope, effective_now, start_opts_in,
     },
     store::{
         Store, StoreError,
@@ -83,6 +84,8 @@ pub(in crate::store) struct Report<'a> {
     pub(in crate::store) source: ConsentSource,
     pub(in crate::store) author: &'a Author,
     pub(in crate::store) evidence: String,
+    /// When it was decided; unset: now. What a patient decided since stands.
+    pub(in crate::store) decided: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -106,6 +109,7 @@ impl Store {
                     source: ConsentSource::SmsKeyword,
                     author: scope.author(),
                     evidence: format!("message {}", text.sid),
+                    decided: None,
                 };
                 let (records, drafts) = match text.meaning {
                     Meaning::Stop => report_on(tx, &keys, &report, &BTreeSet::new()).await?,
@@ -124,7 +128,8 @@ impl Store {
     }
 
     /// Puts on record that a provider reported an opt-out or a complaint of a mailbox: every patient who has it is opted out of
-    /// mail. Yields how many entries followed; a repeat adds none.
+    /// mail, but for those who agreed to it after `decided`. Yields how many entries followed; a repeat adds none, however late
+    /// it comes.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
@@ -132,6 +137,7 @@ impl Store {
         &self,
         scope: &Scope,
         mailbox: &EmailAddress,
+        decided: DateTime<Utc>,
         evidence: String,
     ) -> Result<usize, StoreError> {
         let keys = self.keys(scope.practice()).await?;
@@ -139,7 +145,8 @@ impl Store {
         self.write(move |tx| {
             Box::pin(async move {
                 let (channel, source, author) = (Channel::Email, ConsentSource::Provider, scope.author());
-                let report = Report { channel, address, address_hint, source, author, evidence };
+                let decided = Some(decided);
+                let report = Report { channel, address, address_hint, source, author, evidence, decided };
                 let (records, drafts) = report_on(tx, &keys, &report, &BTreeSet::new()).await?;
                 save_all_on(tx, drafts).await?;
                 Ok(records.len())
@@ -223,13 +230,18 @@ pub(in crate::store) async fn report_on(
     let mut entries = Vec::new();
     for patient in standing.patients() {
         let in_force = standing.in_force(patient);
-        let known = in_force.is_some_and(|entry| match report.channel {
-            Channel::Sms => entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop()),
+        let known = match report.channel {
+            Channel::Sms => in_force
+                .is_some_and(|entry| entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop())),
             // What a link did can be taken back by it; a complaint cannot.
-            _ => entry.is_opt_out() && entry.source == report.source,
-        });
+            _ => {
+                in_force.is_some_and(|entry| entry.is_opt_out() && entry.source == report.source)
+                    || standing.entries(patient).iter().any(|entry| report.is_old_beside(entry))
+            }
+        };
         if !known {
-            let time = effective_now(ConsentState::OptedOut, in_force, tx.now);
+            let decided = report.decided.unwrap_or(tx.now).min(tx.now);
+            let time = effective_now(ConsentState::OptedOut, in_force, decided);
             entries.push(report.entry(tx, Some(patient), ConsentState::OptedOut, time)?);
         }
     }
@@ -238,8 +250,11 @@ pub(in crate::store) async fn report_on(
         entries.push(report.entry(tx, None, ConsentState::OptedOut, tx.now)?);
     }
     let records = standing.append_on(tx, report.author, entries).await?;
-    let drafts =
-        waiting::skip_on(tx, keys.practice(), report.channel, standing.patients(), report.author, except).await?;
+    // A number that is closed closes the channel for everybody who has it; a mailbox binds nobody by itself.
+    let is_out =
+        |id: &&String| report.channel == Channel::Sms || standing.in_force(id).is_some_and(ConsentEntry::is_opt_out);
+    let out = standing.patients().iter().filter(is_out).cloned().collect();
+    let drafts = waiting::skip_on(tx, keys.practice(), report.channel, &out, report.author, except).await?;
     Ok((records, drafts))
 }
 
@@ -260,12 +275,20 @@ async fn start_on(tx: &Tx, keys: &PracticeKeys, report: &Report<'_>) -> Result<V
 }
 
 impl Report<'_> {
+    /// Whether it repeats what is on record, or was decided before the patient opted in again.
+    fn is_old_beside(&self, entry: &ConsentEntry) -> bool {
+        self.decided.is_some_and(|decided| match entry.state {
+            ConsentState::OptedOut => entry.source == self.source && entry.effective_time >= decided,
+            _ => entry.source != ConsentSource::Unsubscribe && entry.effective_time > decided,
+        })
+    }
+
     fn entry(
         &self,
         tx: &Tx,
         patient: Option<&String>,
         state: ConsentState,
-        effective_time: chrono::DateTime<chrono::Utc>,
+        effective_time: DateTime<Utc>,
     ) -> Result<NewEntry, StoreError> {
         let patient = patient.map(|id| id.parse().map_err(|_| StoreError::Corrupt("patient"))).transpose()?;
         Ok(NewEntry {
@@ -313,6 +336,7 @@ pub(in crate::store) async fn inherit_on(
             source,
             author,
             evidence: format!("the number was opted out by entry {}", state.position),
+            decided: None,
         };
         let id = patient.as_str().to_owned();
         let time = effective_now(ConsentState::OptedOut, in_force, tx.now);

@@ -21,7 +21,7 @@ async fn mail_to(t: &TestApp, mailbox: &str) -> String {
 }
 
 /// Lets the times of both looks come, which cannot find a mail: no relay has a list.
-async fn second_look(t: &TestApp, doubt: &Delivery) {
+pub(super) async fn second_look(t: &TestApp, doubt: &Delivery) {
     let stored = t.sandbox.journal().entries().len();
     let first = time(doubt.next_action_time).unwrap();
     assert!((15..=18).contains(&(first - t.now()).num_seconds()));

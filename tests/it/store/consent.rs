@@ -357,12 +357,13 @@ on_both! {
         let mail = Order::new("r1", &[Channel::Email, Channel::Sms]).accept(t, &scope).await;
         let mailbox = email("MARIA@example.com");
         for entries in [2, 0] {
-            let report = t.store.mailbox_opted_out(&scope, &mailbox, "spam report 1".into()).await;
+            let report = t.store.mailbox_opted_out(&scope, &mailbox, t.now(), "spam report 1".into()).await;
             assert_eq!(report.unwrap(), entries);
         }
         assert_eq!(delivery(t, &scope, mail.deliveries[0].id).await.skip_reason, Some(SkipReason::OptedOut));
         assert_eq!(claim_one(t, &scope).await.channel, Channel::Sms);
-        assert_eq!(t.store.mailbox_opted_out(&scope, &email("no@example.com"), "x".into()).await.unwrap(), 0);
+        let nobody = t.store.mailbox_opted_out(&scope, &email("no@example.com"), t.now(), "x".into()).await;
+        assert_eq!(nobody.unwrap(), 0);
         // The link in a mail takes back what it did itself, and no complaint.
         let token = t.store.unsubscribe_token(mail.deliveries[0].id);
         t.store.unsubscribe(&t.engine, &token).await.unwrap();
@@ -370,6 +371,28 @@ on_both! {
         // No number is bound by it: the patient's own word opens it again.
         let yes = record(t, &scope, decision("c1", Channel::Email, OptedIn, Portal)).await;
         assert_eq!(yes.state, OptedIn);
+        proves(t).await;
+    }
+
+    async fn a_complaint_that_comes_again_does_not_undo_what_was_decided_since(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let (mailbox, complained) = (email("maria@example.com"), t.now());
+        let report = async || t.store.mailbox_opted_out(&scope, &mailbox, complained, "spam report".into()).await;
+        t.advance(30);
+        assert_eq!(report().await.unwrap(), 1);
+        t.advance(30);
+        assert_eq!(record(t, &scope, decision("c1", Channel::Email, OptedIn, Portal)).await.state, OptedIn);
+        let mail = Order::new("r1", &[Channel::Email]).accept(t, &scope).await;
+        assert_eq!(report().await.unwrap(), 0);
+        assert_eq!(claim_one(t, &scope).await.id, mail.deliveries[0].id);
+        let entries = ledger(t, &scope).await;
+        assert_eq!(entries.iter().map(|entry| entry.1).collect::<Vec<_>>(), [OptedOut, OptedIn]);
+        // What the mailbox complains of after that is news. A provider whose clock is ahead decides nothing for later.
+        t.advance(30);
+        let ahead = t.now() + chrono::TimeDelta::hours(1);
+        assert_eq!(t.store.mailbox_opted_out(&scope, &mailbox, ahead, "another".into()).await.unwrap(), 1);
+        t.advance(1);
+        assert_eq!(record(t, &scope, decision("c2", Channel::Email, OptedIn, Portal)).await.state, OptedIn);
         proves(t).await;
     }
 

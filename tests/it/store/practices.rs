@@ -4,6 +4,7 @@ use futures::future::join_all;
 use heedwell::{
     domain::{
         Channel, ChannelSet, EmailProvider, Kind, KindChannels, Practice, SendGridSettings, SmsSender, SmtpSecurity,
+        WebhookKey,
     },
     store::StoreError,
 };
@@ -13,6 +14,9 @@ use super::{
     given::{NORTH, email, phone, practice, ready_practice, settings},
     *,
 };
+
+/// Of a public test of SendGrid's own library (sendgrid/sendgrid-python, test_eventwebhook.py).
+const WEBHOOK_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
 
 on_both! {
     async fn a_practice_comes_back_as_it_was_put(t: &TestStore) {
@@ -120,13 +124,14 @@ on_both! {
         value.sms.sender = Some(SmsSender::MessagingService("MG00000000000000000000000000000001".into()));
         value.email.provider = Some(EmailProvider::SendGrid(SendGridSettings {
             api_key: Some(SecretString::from("SG.key")),
-            webhook_public_key: "MFkw".into(),
+            webhook_key: WebhookKey::parse(WEBHOOK_KEY).ok(),
         }));
         t.store.settings_put(&scope, value.clone(), 0).await.unwrap();
         let stored = t.store.settings_get(&scope).await.unwrap().value;
         assert_eq!(format!("{stored:?}"), format!("{value:?}"));
         let Some(EmailProvider::SendGrid(sendgrid)) = stored.email.provider else { panic!("another provider") };
         assert_eq!(sendgrid.api_key.map(|key| key.expose_secret().to_owned()).as_deref(), Some("SG.key"));
+        assert_eq!(sendgrid.webhook_key.as_ref().map(WebhookKey::as_str), Some(WEBHOOK_KEY));
     }
 
     async fn of_two_who_change_the_same_settings_one_is_told(t: &TestStore) {

@@ -233,7 +233,7 @@ on_both! {
         ready_practice(t, SOUTH).await;
         let claimed = claimed(t, &scope, "r1", Channel::Sms).await;
         let foreign = t.store.receipt_apply(&callback(t, SOUTH), receipt(&claimed, "delivered")).await.unwrap();
-        assert_eq!(foreign, Applied::UnknownToken);
+        assert_eq!(foreign, Applied::Foreign);
         let unknown = Receipt { token: [9; 16], ..receipt(&claimed, "delivered") };
         assert_eq!(apply(t, unknown).await, Applied::UnknownToken);
         assert_eq!(delivery(t, &scope, claimed.id).await.state, DeliveryState::Pending);

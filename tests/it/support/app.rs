@@ -71,7 +71,9 @@ impl TestApp {
 
     /// What the server is told.
     pub(crate) fn env(&self) -> Env {
-        environment(&self.home, &self.sandbox.twilio_url())
+        let mut env = environment(&self.home, &self.sandbox.twilio_url());
+        env.set("HEEDWELL_SENDGRID_URL", self.sandbox.sendgrid_url());
+        env
     }
 
     /// By whose clock it goes.

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::{
     domain::{
         EmailAddress, EmailProvider, EmailSettings, PhoneNumber, SendGridSettings, SmsSender, SmsSettings,
-        SmtpSecurity, SmtpSettings,
+        SmtpSecurity, SmtpSettings, WebhookKey,
     },
     grpc::{
         convert::check::Check,
@@ -234,7 +234,8 @@ pub(super) const SENDGRID: &Fields<proto::SendGridSettings, SendGridSettings> = 
     (
         "webhook_public_key",
         Field::Plain(|check, new, sendgrid| {
-            sendgrid.webhook_public_key = check.line("webhook_public_key", new.webhook_public_key.clone(), 500);
+            let key = check.parsed_if_set("webhook_public_key", &new.webhook_public_key, WebhookKey::parse);
+            sendgrid.webhook_key = key;
         }),
     ),
     ("event_webhook_url", Field::OutputOnly),

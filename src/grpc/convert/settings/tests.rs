@@ -11,6 +11,8 @@ use crate::{
 
 const SID: &str = "AC0123456789abcdef0123456789ABCDEF";
 
+const WEBHOOK_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+
 fn request(settings: proto::PracticeSettings, paths: &[&str]) -> proto::UpdatePracticeSettingsRequest {
     proto::UpdatePracticeSettingsRequest {
         practice_id: "a".into(),
@@ -82,6 +84,7 @@ fn a_form_sent_back_as_it_was_read_keeps_the_secrets() {
         settings: Stored { value: before.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 3 },
         statuses: Vec::new(),
         inbound_webhook_url: "https://example.com/inbound".into(),
+        event_webhook_url: "https://example.com/events".into(),
     };
     let read = shown(view);
     let (sms, email) = (read.sms.clone().unwrap(), read.email.clone().unwrap());
@@ -135,6 +138,33 @@ fn the_arms_of_a_choice_are_set_one_by_one() {
     let new = email(NewEmail { provider: Some(Provider::Sendgrid(sendgrid)), ..Default::default() });
     let after = apply(full(), new, &["email.sendgrid"]);
     assert!(matches!(after.email.provider, Some(EmailProvider::SendGrid(it)) if secret(it.api_key.as_ref()) == "SG.1"));
+}
+
+#[test]
+fn the_key_of_an_event_webhook_is_shown_and_its_address_beside_it() {
+    let sendgrid = |key: &str| {
+        let sendgrid =
+            SendGridSettings { api_key: "SG.1".into(), webhook_public_key: key.into(), ..Default::default() };
+        email(NewEmail { provider: Some(Provider::Sendgrid(sendgrid)), ..Default::default() })
+    };
+    let value = apply(full(), sendgrid(WEBHOOK_KEY), &["email"]);
+    let view = SettingsView {
+        settings: Stored { value, update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 },
+        statuses: Vec::new(),
+        inbound_webhook_url: String::new(),
+        event_webhook_url: "https://example.com/events".into(),
+    };
+    let Some(Provider::Sendgrid(shown)) = shown(view).email.unwrap().provider else { panic!("another provider") };
+    assert!(shown.api_key_set && shown.api_key.is_empty());
+    assert_eq!((&*shown.webhook_public_key, &*shown.event_webhook_url), (WEBHOOK_KEY, "https://example.com/events"));
+    for mask in ["email", "email.sendgrid", "email.sendgrid.webhook_public_key"] {
+        let found = faults(sendgrid("MFkw"), &[mask]);
+        assert_eq!(found.len(), 1, "{mask}");
+        assert_eq!(found[0].0, "settings.email.sendgrid.webhook_public_key");
+        assert!(!found[0].1.contains("MFkw"));
+    }
+    let cleared = apply(apply(full(), sendgrid(WEBHOOK_KEY), &["email"]), sendgrid(""), &["email.sendgrid"]);
+    assert!(cleared.email.webhook_key().is_none());
 }
 
 #[test]
@@ -300,7 +330,12 @@ fn quiet_hours_are_set_whole_and_shown_and_taken_away() {
     assert_eq!((hours.start().to_string().as_str(), hours.end().to_string().as_str()), ("21:30:00", "08:00:00"));
     assert_eq!(before.link_hosts, full().link_hosts);
     let settings = Stored { value: before.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 };
-    let view = SettingsView { settings, statuses: Vec::new(), inbound_webhook_url: String::new() };
+    let view = SettingsView {
+        settings,
+        statuses: Vec::new(),
+        inbound_webhook_url: String::new(),
+        event_webhook_url: String::new(),
+    };
     assert!(shown(view).quiet_hours == quiet(Some((21, 30)), Some((8, 0))).quiet_hours);
     assert_eq!(apply(before, proto::PracticeSettings::default(), &["quiet_hours"]).quiet_hours, None);
 }

@@ -1,0 +1,27 @@
+//! SendGrid's event webhook, taken as it comes: the signature covers the body byte for byte.
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+};
+
+use super::{Services, status_of};
+use crate::service::callbacks::EventBatch;
+
+/// `POST /webhooks/sendgrid/{practice}`.
+pub(super) async fn events(
+    State(services): State<Services>,
+    Path(practice): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let batch = EventBatch {
+        practice: &practice,
+        timestamp: header("x-twilio-email-event-webhook-timestamp"),
+        signature: header("x-twilio-email-event-webhook-signature"),
+        body: &body,
+    };
+    status_of(services.callbacks.sendgrid_events(batch).await)
+}
