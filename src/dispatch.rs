@@ -77,7 +77,7 @@ impl Settings {
     #[must_use]
     pub const fn new(public_url: String) -> Self {
         Self {
-            slots: 64,
+            slots: 256,
             start_limit: Duration::from_secs(15),
             poll: Duration::from_millis(500),
             look_poll: Duration::from_secs(1),

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
+use tokio::time::sleep;
 
 use super::{Dispatch, limits::Health, stopwatch::Stopwatch};
 use crate::{
@@ -43,9 +44,16 @@ impl Dispatch {
     }
 
     async fn call(&self, claimed: &Claimed, watch: &Stopwatch) -> Answer {
+        let calls = self.limits().calls(claimed);
+        // Held until the call has ended.
+        let _room = tokio::select! {
+            room = calls.acquire_owned() => room,
+            () = sleep(self.settings.start_limit.saturating_sub(watch.elapsed())) => return Answer::NOT_STARTED,
+            () = self.stop.cancelled() => return Answer::NOT_STARTED,
+        };
         // A claim that has grown old may be about to be taken over: begun now, the call could outlive its lease.
         let in_time = watch.allows(self.settings.start_limit) || mutant!("no start limit");
-        if !in_time || self.stop.is_cancelled() {
+        if !in_time || self.stop.is_cancelled() || self.limits().hold_back(claimed) {
             return Answer::NOT_STARTED;
         }
         let passed = TimeDelta::seconds(watch.elapsed().as_secs().cast_signed());

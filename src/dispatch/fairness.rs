@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Deliveries of one practice in a turn, so that the next practice has its turn soon.
-const QUANTUM: usize = 16;
+const QUANTUM: usize = 32;
 /// Of a hundred slots, so many are for urgent deliveries alone.
 const URGENT_PERCENT: usize = 30;
 /// Slots that broadcasts can always have.

@@ -9,9 +9,10 @@ mod lines;
 mod pace;
 mod retries;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Semaphore;
 
 use crate::{
     domain::{Account, DeliveryId, PracticeId, SmsSender},
@@ -52,6 +53,15 @@ impl SmsRate {
             (Self::Auto, SmsSender::MessagingService(_)) => Some(FAST),
             (Self::Auto, SmsSender::Number(number)) => Some(of_number(number.e164())),
         }
+    }
+}
+
+/// Calls to one account that are under way at once, at most. A relay counts connections: Postfix gives a client 50
+/// (`smtpd_client_connection_count_limit`). Twilio counts requests (error 20429).
+const fn most_calls(account: &Account) -> usize {
+    match account {
+        Account::Twilio(_) | Account::SendGrid(_) => 64,
+        Account::Smtp(_) => 32,
     }
 }
 
@@ -104,11 +114,32 @@ pub(super) struct Limits {
 struct State {
     breaker: Breaker,
     retries: Retries,
+    calls: Arc<Semaphore>,
+}
+
+impl State {
+    fn new(account: &Account, now: DateTime<Utc>) -> Self {
+        let calls = Arc::new(Semaphore::new(most_calls(account)));
+        Self { breaker: Breaker::new(now), retries: Retries::new(now), calls }
+    }
 }
 
 impl Limits {
     pub(super) fn new(rate: SmsRate) -> Self {
         Self { rate, accounts: HashMap::new(), senders: HashMap::new() }
+    }
+
+    /// What a call of a claimed delivery has to wait for: there is room for it at its account.
+    pub(super) fn calls(&mut self, claimed: &Claimed) -> Arc<Semaphore> {
+        let key = (claimed.practice.clone(), claimed.account.name());
+        let fresh = || State::new(&claimed.account, claimed.claimed_at);
+        Arc::clone(&self.accounts.entry(key).or_insert_with(fresh).calls)
+    }
+
+    /// Whether the account of a claimed delivery fell out of order since it was let go.
+    pub(super) fn hold_back(&self, claimed: &Claimed) -> bool {
+        let key = (claimed.practice.clone(), claimed.account.name());
+        self.accounts.get(&key).is_some_and(|state| state.breaker.holds_back(claimed.id))
     }
 
     /// Whether a delivery leaves now. If it does, it is counted, and noted in `gone`.
@@ -119,8 +150,8 @@ impl Limits {
         let (cost, steady) = rate.map_or((1.0, STEADY), |rate| (f64::from(handover.segments), rate));
 
         let key = (handover.practice.clone(), account.name());
-        let fresh = || State { breaker: Breaker::new(now), retries: Retries::new(now) };
-        let State { breaker, retries } = self.accounts.entry(key.clone()).or_insert_with(fresh);
+        let fresh = || State::new(account, now);
+        let State { breaker, retries, .. } = self.accounts.entry(key.clone()).or_insert_with(fresh);
         let gate = breaker.gate(now, steady);
         if let Gate::Shut(until) = gate {
             let at = breaker.park(rank, until, seconds(cost / steady));
@@ -171,7 +202,7 @@ impl Limits {
         health: Health,
         now: DateTime<Utc>,
     ) -> Option<bool> {
-        let State { breaker, retries } = self.accounts.get_mut(&account)?;
+        let State { breaker, retries, .. } = self.accounts.get_mut(&account)?;
         if health == Health::Deferred {
             retries.pay();
         }

@@ -227,7 +227,7 @@ class Run:
         # Should a checkpoint come too early, what is behind it is read all the same.
         reference = replay(world, stub, {}, first, sum(it["rev"] for it in listed), checkpoints=3)
         final.write(reference=reference)
-        final.write(fates=world.fates())
+        final.write(fates=world.fates(self._created()))
         accepted = sorted({it["ok"] for it in entries(self.folder / "sends.jsonl") if "ok" in it})
         self._chance.shuffle(accepted)
         for notification in accepted[:_READS]:

@@ -62,6 +62,15 @@ impl Breaker {
         matches!(self.state, State::Open { .. } | State::Probing { .. })
     }
 
+    /// Whether a call that was let go before must not begin any more: nothing but the probe does.
+    pub(super) fn holds_back(&self, call: DeliveryId) -> bool {
+        match &self.state {
+            State::Open { .. } => true,
+            State::Probing { id, .. } => *id != call,
+            State::Closed { .. } | State::Rising { .. } => false,
+        }
+    }
+
     /// Why nothing is sent, while nothing is.
     pub(super) fn failing(&self) -> Option<Failing> {
         if self.is_shut() { self.failing.clone() } else { None }

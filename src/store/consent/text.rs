@@ -231,8 +231,9 @@ pub(in crate::store) async fn report_on(
     for patient in standing.patients() {
         let in_force = standing.in_force(patient);
         let known = match report.channel {
-            Channel::Sms => in_force
-                .is_some_and(|entry| entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop())),
+            Channel::Sms => {
+                in_force.is_some_and(|entry| entry.is_stop_from(&report.address) && (soft || entry.is_hard_stop()))
+            }
             // What a link did can be taken back by it; a complaint cannot.
             _ => {
                 in_force.is_some_and(|entry| entry.is_opt_out() && entry.source == report.source)

@@ -4,32 +4,36 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::FutureExt;
 use heedwell::{
     domain::Role,
     grpc::proto::{
         BatchSendNotificationsRequest, Channel, Delivery, DeliveryFilter, NotificationInput, PutPracticeRequest,
         SendNotificationRequest, UpdatePracticeSettingsRequest, batch_send_notifications_request::BatchItem,
-        notification_input::Priority,
+        email_settings::Provider, notification_input::Priority,
     },
     sandbox::Entry,
 };
 use sea_orm::{ConnectionTrait, Statement, Value};
+use tokio::{net::TcpListener, time::timeout};
 
 use super::{
     given::{
         AUTH_TOKEN, all_settings, home, mask, new_key, patient, practice, put_patient, reminder, request, send,
-        send_over, token,
+        send_over, somebody_with_mailbox, token,
     },
     seen::{list, mails, state, texts, until_state},
 };
-use crate::support::app::{LIMIT, TestApp, on_a_server};
+use crate::support::app::{ACME, LIMIT, TestApp, on_a_server};
 
 const HOG: &str = "hog";
 const HOG_PHONE: &str = "+12025550171";
 const HOG_ACCOUNT: &str = "AC000000000000000000000000000000ff";
 /// How many deliveries of others may leave between an accept and its call: those that had their slots already, and those
 /// whose claim was under way.
-const AHEAD: usize = 128;
+const AHEAD: usize = 256;
+/// Connections that a relay gets from one practice.
+const CONNECTIONS: usize = 32;
 
 /// A practice with an account of its own, and a patient.
 async fn furnish(t: &TestApp, id: &str, account: &str, phone: &str) {
@@ -141,6 +145,34 @@ fn taken_before(t: &TestApp, phone: &str, nth: usize) -> usize {
 }
 
 on_a_server! {
+    async fn a_relay_gets_no_more_connections_than_it_can_take(t: &mut TestApp) {
+        practice(t).await;
+        let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = all_settings(t);
+        let Some(Provider::Smtp(smtp)) = settings.email.as_mut().unwrap().provider.as_mut() else { unreachable!() };
+        smtp.port = relay.local_addr().unwrap().port().into();
+        let request = UpdatePracticeSettingsRequest {
+            practice_id: ACME.into(),
+            settings: Some(settings),
+            update_mask: Some(mask(&["email"])),
+        };
+        t.caller(Role::PracticeAdmin).preferences.update_practice_settings(request).await.unwrap();
+        somebody_with_mailbox(t, "lee", "lee@example.com").await;
+        for _ in 0..CONNECTIONS + 8 {
+            send_over(t, "lee", Channel::Email).await;
+        }
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            open.push(timeout(LIMIT, relay.accept()).await.expect("a connection for each").unwrap());
+        }
+        let claimed = "SELECT count(*) FROM delivery WHERE phase = 1";
+        wait_for("the others are claimed", async || count(t, claimed, vec![]).await == CONNECTIONS as i64 + 8).await;
+        assert!(relay.accept().now_or_never().is_none(), "one more than it can take");
+        // The next one comes when one is gone.
+        drop(open.pop());
+        timeout(LIMIT, relay.accept()).await.expect("its turn").unwrap();
+    }
+
     async fn quiet_practices_do_not_wait_for_a_backlog_of_another(t: &mut TestApp) {
         let quiet = quiet(t).await;
         hog(t, 2_000).await;

@@ -44,8 +44,7 @@ async fn by_sendgrid(t: &TestApp) {
 
 /// Has a practice's mail go by SendGrid, whose events are verified by `key`.
 async fn use_sendgrid(t: &TestApp, practice: &str, key: &str) -> SendGridSettings {
-    let sendgrid =
-        SendGridSettings { api_key: API_KEY.into(), webhook_public_key: key.into(), ..Default::default() };
+    let sendgrid = SendGridSettings { api_key: API_KEY.into(), webhook_public_key: key.into(), ..Default::default() };
     let settings = update(t, practice, sendgrid).await;
     match settings.email.and_then(|email| email.provider) {
         Some(Provider::Sendgrid(sendgrid)) => sendgrid,
@@ -97,7 +96,8 @@ fn taken(t: &TestApp, mailbox: &str) -> Vec<Taken> {
 
 /// Waits until the stand-in's event with that word was taken.
 async fn until_told(t: &TestApp, word: &str) {
-    let told = |entry: &Entry| matches!(entry, Entry::EventsSent { words, http_status: Some(204), .. } if words == &[word]);
+    let told =
+        |entry: &Entry| matches!(entry, Entry::EventsSent { words, http_status: Some(204), .. } if words == &[word]);
     t.sandbox.journal().wait_for(LIMIT, |entries| entries.iter().any(told)).await.expect("the event is told");
 }
 
@@ -281,7 +281,8 @@ impl Signer {
 }
 
 async fn post(t: &TestApp, path: &str, timestamp: i64, signature: Option<&str>, body: &str) -> StatusCode {
-    let mut request = browser().post(t.url(path)).header(header::CONTENT_TYPE, "application/json").body(body.to_owned());
+    let mut request =
+        browser().post(t.url(path)).header(header::CONTENT_TYPE, "application/json").body(body.to_owned());
     request = request.header("X-Twilio-Email-Event-Webhook-Timestamp", timestamp);
     if let Some(signature) = signature {
         request = request.header("X-Twilio-Email-Event-Webhook-Signature", signature);
