@@ -5,9 +5,9 @@
 mod english;
 mod pattern;
 mod spanish;
+mod spelling;
 
-use pattern::Clause;
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use spelling::{clauses, plain, word};
 
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,9 +31,6 @@ const STOP: &[&str] =
 const START: &[&str] = &["start", "yes", "unstop"];
 const HELP: &[&str] = &["help", "info"];
 
-/// Nothing longer is a text message (Twilio: 1,600 characters); what is beyond is not read.
-const LONGEST: usize = 2_000;
-
 impl Meaning {
     /// What `text` means. `opt_out_type` is what Twilio says of it where it knows more words than we do (Advanced Opt-Out);
     /// then ours do not count.
@@ -46,8 +43,7 @@ impl Meaning {
             // A word that is not known says nothing.
             _ => {}
         }
-        let plain = plain(text);
-        let word: String = plain.chars().filter(|c| c.is_alphanumeric()).collect();
+        let word = word(text);
         let is = |words: &[&str]| words.contains(&word.as_str());
         if is(STOP) {
             Self::Stop
@@ -55,7 +51,7 @@ impl Meaning {
             Self::Start
         } else if is(HELP) {
             Self::Help
-        } else if asks_to_stop(&plain) {
+        } else if asks_to_stop(text) {
             Self::StopRequest
         } else {
             Self::Other
@@ -63,49 +59,16 @@ impl Meaning {
     }
 }
 
-/// The text in small letters without accents.
-fn plain(text: &str) -> String {
-    // Compatibility forms too: letters from keyboards of another width, or in circles.
-    let text = text.chars().take(LONGEST).nfkd().filter(|c| !is_combining_mark(*c));
-    text.flat_map(char::to_lowercase).collect()
-}
-
-fn asks_to_stop(plain: &str) -> bool {
-    clauses(plain).iter().any(|clause| english::LANGUAGE.asks(clause) || spanish::LANGUAGE.asks(clause))
-}
-
-/// The clauses of a text, each as words. An apostrophe belongs to its word and is left out; any other sign parts words, and
-/// those that end or divide a sentence part clauses.
-fn clauses(plain: &str) -> Vec<Clause> {
-    let mut clauses = Vec::new();
-    let (mut words, mut word) = (Vec::new(), String::new());
-    for c in plain.chars().chain(['.']) {
-        match c {
-            '\'' | '’' | '‘' | '`' | '´' => {}
-            c if c.is_alphanumeric() => word.push(c),
-            c => {
-                if !word.is_empty() {
-                    words.push(even(&std::mem::take(&mut word)));
-                }
-                if matches!(c, '.' | '!' | '?' | ';' | ':' | ',' | '\n' | '¿' | '¡' | '(' | ')') && !words.is_empty()
-                {
-                    clauses.push(Clause::new(std::mem::take(&mut words), c == '?'));
-                }
-            }
-        }
-    }
-    clauses
-}
-
-/// A word without what impatience adds: of three equal letters or more one is left.
-fn even(word: &str) -> String {
-    let mut even: Vec<char> = Vec::with_capacity(word.len());
-    let letters: Vec<char> = word.chars().collect();
-    for run in letters.chunk_by(|one, other| one == other) {
-        let kept = if run.len() > 2 && run.iter().all(|c| c.is_alphabetic()) { 1 } else { run.len() };
-        even.extend(run.iter().take(kept));
-    }
-    even.into_iter().collect()
+/// Whether a clause asks to stop and nothing after it takes that back, or the whole text asks to.
+fn asks_to_stop(text: &str) -> bool {
+    let clauses = clauses(&plain(text));
+    let languages = [&english::LANGUAGE, &spanish::LANGUAGE];
+    let asked = clauses.iter().enumerate().any(|(at, clause)| {
+        let rest = clauses.get(at + 1..).unwrap_or_default();
+        languages.iter().any(|language| language.asks(clause))
+            && !languages.iter().any(|language| language.takes_back(rest))
+    });
+    asked || languages.iter().any(|language| language.asks_as_whole(&clauses))
 }
 
 #[cfg(test)]

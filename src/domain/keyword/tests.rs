@@ -1,12 +1,19 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
 
+/// Sentences that the grammar was written from.
+const KNOWN: &str = include_str!("../../../tests/vectors/stop_requests.tsv");
+/// Sentences labelled before it was first run on them, and from which no request was added to it since.
+const UNSEEN: &str = include_str!("../../../tests/vectors/stop_requests_unseen.tsv");
+
 /// Label, language and text of each sentence.
-fn corpus() -> Vec<(bool, &'static str, &'static str)> {
-    let lines = include_str!("../../../tests/vectors/stop_requests.tsv").lines().filter(|line| !line.starts_with('#'));
+fn corpus(vectors: &'static str) -> Vec<(bool, &'static str, &'static str)> {
+    let lines = vectors.lines().filter(|line| !line.starts_with('#'));
     let read = |line: &'static str| {
         let mut fields = line.split('\t');
         let (label, language, text) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
@@ -16,33 +23,120 @@ fn corpus() -> Vec<(bool, &'static str, &'static str)> {
     lines.map(read).collect()
 }
 
-/// What the grammar is worth on sentences of both classes. The floors are below what it reaches: a change that costs more than
-/// a few sentences is seen.
-#[test]
+/// Says what the grammar is worth on the sentences of one language, and holds it to `recall` and to no false alarm.
 #[expect(clippy::print_stdout, reason = "what was measured")]
+fn assert_told_apart(part: &str, vectors: &'static str, language: &str, least: f64) {
+    let (mut found, mut missed, mut false_alarms, mut quiet) = (0, Vec::new(), Vec::new(), 0);
+    for (stop, _, text) in corpus(vectors).into_iter().filter(|(_, of, _)| *of == language) {
+        let taken = matches!(Meaning::of(text, None), Meaning::Stop | Meaning::StopRequest);
+        match (stop, taken) {
+            (true, true) => found += 1,
+            (true, false) => missed.push(text),
+            (false, true) => false_alarms.push(text),
+            (false, false) => quiet += 1,
+        }
+    }
+    let precision = f64::from(found) / (f64::from(found) + false_alarms.len() as f64);
+    let recall = f64::from(found) / (f64::from(found) + missed.len() as f64);
+    println!(
+        "{part} {language}: precision {precision:.3}, recall {recall:.3} over {} requests and {} others",
+        found as usize + missed.len(),
+        quiet + false_alarms.len()
+    );
+    println!("  missed: {missed:#?}\n  false alarms: {false_alarms:#?}");
+    assert!(false_alarms.is_empty(), "{part} {language}: {false_alarms:#?}");
+    assert!(recall >= least, "{part} {language}: {missed:#?}");
+}
+
+/// The floors are below what it reaches: a change that costs more than a few requests is seen. None may cost a reminder.
+#[test]
 fn requests_to_stop_are_told_from_other_texts() {
-    for language in ["en", "es"] {
-        let corpus = corpus().into_iter().filter(|(_, of, _)| *of == language);
-        let (mut found, mut missed, mut false_alarms, mut quiet) = (0, Vec::new(), Vec::new(), 0);
-        for (stop, _, text) in corpus {
-            let taken = matches!(Meaning::of(text, None), Meaning::Stop | Meaning::StopRequest);
-            match (stop, taken) {
-                (true, true) => found += 1,
-                (true, false) => missed.push(text),
-                (false, true) => false_alarms.push(text),
-                (false, false) => quiet += 1,
+    assert_told_apart("known", KNOWN, "en", 0.98);
+    assert_told_apart("known", KNOWN, "es", 0.98);
+    assert_told_apart("unseen", UNSEEN, "en", 0.90);
+    assert_told_apart("unseen", UNSEEN, "es", 0.94);
+}
+
+#[test]
+fn a_sentence_is_in_one_part_only() {
+    let mut seen = HashSet::new();
+    for (_, language, text) in corpus(KNOWN).into_iter().chain(corpus(UNSEEN)) {
+        assert!(seen.insert((language, text.to_lowercase())), "{text}");
+    }
+}
+
+/// What cannot be seen changes nothing wherever it stands, nor does the sign that stands for an apostrophe.
+#[test]
+fn what_looks_the_same_means_the_same() {
+    for unseen in
+        ['\u{200b}', '\u{ad}', '\u{fe0f}', '\u{feff}', '\u{200d}', '\u{2060}', '\u{202e}', '\u{3164}', '\u{e0001}']
+    {
+        for (text, meaning) in
+            [("stop", Meaning::Stop), ("stop texting me", Meaning::StopRequest), ("I'll stop by at 5", Meaning::Other)]
+        {
+            for at in 0..=text.len() {
+                let text = format!("{}{unseen}{}", &text[..at], &text[at..]);
+                assert_eq!(Meaning::of(&text, None), meaning, "{text:?}");
             }
         }
-        let precision = f64::from(found) / (f64::from(found) + false_alarms.len() as f64);
-        let recall = f64::from(found) / (f64::from(found) + missed.len() as f64);
-        println!(
-            "{language}: precision {precision:.3}, recall {recall:.3} over {} requests and {} others",
-            found as usize + missed.len(),
-            quiet + false_alarms.len()
-        );
-        println!("  missed: {missed:#?}\n  false alarms: {false_alarms:#?}");
-        assert!(precision >= 0.97, "{language}: {false_alarms:#?}");
-        assert!(recall >= 0.95, "{language}: {missed:#?}");
+    }
+    for apostrophe in "'`´ʹʻʼʽʾʿˈˊˋ΄՚‘’‛′‵ꞌ＇｀".chars() {
+        for text in [format!("Don{apostrophe}t text me"), format!("please don{apostrophe}t send me messages")] {
+            assert_eq!(Meaning::of(&text, None), Meaning::StopRequest, "{text}");
+        }
+        let text = format!("don{apostrophe}t stop the texts");
+        assert_eq!(Meaning::of(&text, None), Meaning::Other, "{text}");
+    }
+}
+
+/// A keyword in other letters that look like its own, as the whole text and only there.
+#[test]
+fn a_keyword_is_known_by_its_looks() {
+    for (text, meaning) in [
+        ("ЅТОР", Meaning::Stop),
+        ("ѕtор", Meaning::Stop),
+        ("ΤΟΡ", Meaning::Other),
+        ("ЅΤΟΡ!", Meaning::Stop),
+        ("ꜱᴛᴏᴘ", Meaning::Stop),
+        ("ᴜɴꜱᴜʙꜱᴄʀɪʙᴇ", Meaning::Stop),
+        ("ᴇɴᴅ", Meaning::Stop),
+        ("🆂🆃🅾🅿", Meaning::Stop),
+        ("🆂🆃🅾️🅿️", Meaning::Stop),
+        ("🅢🅣🅞🅟", Meaning::Stop),
+        ("🇸 🇹 🇴 🇵", Meaning::Stop),
+        ("🅂🅃🄾🄿", Meaning::Stop),
+        ("Ⓢⓣⓞⓟ", Meaning::Stop),
+        ("S⃣T⃣O⃣P⃣", Meaning::Stop),
+        ("𝐒𝐓𝐎𝐏", Meaning::Stop),
+        ("ST0P", Meaning::Stop),
+        ("СANCEL", Meaning::Stop),
+        ("ΑΡΡΕΤ", Meaning::Other),
+        ("ΥΕЅ", Meaning::Start),
+        ("НЕLР", Meaning::Help),
+        ("ɪɴꜰᴏ", Meaning::Help),
+        ("сторож", Meaning::Other),
+        ("ѕtор by at 5", Meaning::Other),
+    ] {
+        assert_eq!(Meaning::of(text, None), meaning, "{text}");
+    }
+}
+
+/// Such texts are requests, which staff may undo, and no keywords: the provider would not have taken them for one.
+#[test]
+fn a_keyword_and_a_little_more_is_a_request() {
+    for text in [
+        "STOP - John",
+        "STOP 1",
+        "stop1",
+        "Text STOP",
+        "STOP to end",
+        "cancel all",
+        "stop 5",
+        "arrêter",
+        "halt",
+        "No más",
+    ] {
+        assert_eq!(Meaning::of(text, None), Meaning::StopRequest, "{text}");
     }
 }
 
@@ -83,7 +177,7 @@ fn a_word_is_known_in_any_spelling_and_only_as_the_whole_text() {
         ("yes please", Meaning::Other),
         ("help me", Meaning::Other),
         ("stopwatch", Meaning::Other),
-        ("stop 5", Meaning::Other),
+        ("stop by 5", Meaning::Other),
         ("", Meaning::Other),
         ("🛑", Meaning::Other),
     ] {
@@ -121,7 +215,7 @@ fn the_longest_text_is_read_at_once() {
 proptest! {
     #[test]
     fn spelling_does_not_change_what_is_asked(which in any::<prop::sample::Index>(), loud in any::<bool>(), end in "[!. ]{0,4}") {
-        let corpus = corpus();
+        let corpus = corpus(KNOWN);
         let text = which.get(&corpus).2;
         // Capital letters mean nothing; what follows the end means nothing but for a question mark.
         prop_assume!(!text.ends_with('?'));
