@@ -23,10 +23,12 @@ pub(super) const LANGUAGE: Language = Language {
             "pare paren parar cese cesen cesar detengan detenga detener suspendan suspenda suspender desactiven desactivar desactive apaguen",
         ),
         (
-            "send",
-            "enviarme mandarme escribirme textearme molestarme contactarme mensajearme enviar mandar escribir molestar \
-                  textear contactar acosarme acosar fastidiar fastidiarme joder chingar insistir enviarnos mandarnos texteandome enviando mandando escribiendo molestando",
+            "bother",
+            "escribir escribirme escribirnos textear textearme molestar molestarme molestarnos contactar contactarme mensajear \
+             mensajearme acosar acosarme fastidiar fastidiarme joder chingar insistir texteando texteandome escribiendo \
+             escribiendome molestando molestandome contactando",
         ),
+        ("send", "enviar enviarme enviarnos mandar mandarme mandarnos enviando enviandome mandando mandandome"),
         (
             "dont",
             "manden mande mandes envien envie envies escriban escriba escribas texteen textee textees contacten contacte \
@@ -55,7 +57,9 @@ pub(super) const LANGUAGE: Language = Language {
     ],
     asks: &[
         // To end the sending.
-        "<cease> ?ya ?por ?favor de ?estar ?seguir ?andar <send>",
+        "<cease> ?ya ?por ?favor de ?estar ?seguir ?andar <bother>",
+        "<cease> ?ya ?por ?favor de ?estar ?seguir ?andar <send> ?<det> ?<det> <messages>",
+        "<cease> ?ya ?por ?favor de ?estar ?seguir ?andar <send> ?esto ?eso ?cosas ?nada ?<after> ?<after> ?<after> $",
         "<cease> con|de ?<det> ?<det> <messages>",
         "<halt> ?<det> ?<det> <messages>",
         "prefiero|preferiria|solicito|pido|quisiera no recibir ?<det> ?<det> <messages>",
@@ -69,11 +73,13 @@ pub(super) const LANGUAGE: Language = Language {
         "dejar de recibir ?<det> ?<det> <messages>",
         // Not to be written to.
         "no me|nos <dont> ?<det> ?<det> <messages>",
-        "no me|nos <dont> mas",
+        "no me|nos <dont> mas ?nada ?<after> ?<after> ?<after> $",
         "no me|nos <dont> ?por ?favor ?gracias $",
-        "no vuelvan|vuelva|vuelvas|sigan|siga a|con <send>",
-        "no me|nos vuelvan|vuelva|vuelvas|sigan|siga a|escribiendo|mandando|enviando|molestando|contactando|texteando ?escribir|enviar|mandar|contactar|textear|molestar",
-        "no ?por ?favor <dont>|enviar|mandar ?me mas ?<det> ?<messages>",
+        "no ?me ?nos vuelvan|vuelva|vuelvas|sigan|siga ?a <bother>",
+        "no ?me ?nos vuelvan|vuelva|vuelvas|sigan|siga ?a <send> ?<det> ?<det> <messages>",
+        "no ?me ?nos vuelvan|vuelva|vuelvas|sigan|siga ?a <send> ?nada ?<after> ?<after> $",
+        "no ?por ?favor <dont>|enviar|mandar ?me mas ?<det> <messages>",
+        "no ?por ?favor <dont>|enviar|mandar ?me mas ?<after> ?<after> $",
         "no quiero|deseo|queremos|deseamos|quiere|quieren|desea|desean ?que ?me ?seguir ?recibir|recibiendo|envien|manden|escriban|mas ?<det> ?<det> <messages>",
         "no quiero|deseo ?mas que ?me ?nos escriban|contacten|texteen|molesten|manden|envien ?mas ?nada ?<messages> ?<after> ?<after> $",
         "no quiero|deseo ?ser ?seguir contactado|contactada|siendo ?contactado|contactada",
@@ -118,6 +124,9 @@ pub(super) const LANGUAGE: Language = Language {
         "no <cease>",
         "no quiero|quisiera|deseo|queremos ?que dejar|dejen|paren|cancelen|desactiven",
         "nunca dejen|deje|paren",
+        "lista|listas de espera",
+        "al trabajo",
+        "<messages> del|de ?la ?mi glucometro|bomba|monitor|reloj|seguro|farmacia|banco|escuela|app|aplicacion|portal",
         "no cancelen|cancele|borren|borre|quiten|quite|desactiven",
         "^ ?y por que|cuando|quien|debo|puedo|tengo|deberia|podria|donde",
         "<time> de|las|el|la|del|que *2 <digit>|noche|trabajo|manana|mediodia|lunes|martes|miercoles|jueves|viernes|sabado|domingo",
