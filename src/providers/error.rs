@@ -329,56 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_sendgrid_is_sorted_by_what_may_follow() {
-        let refused = |reason, status| SendError::Refused { reason, code: format!("http {status}") };
-        let (ours, unknown) = (
-            |status| SendError::misconfigured(&format!("http {status}")),
-            |status| SendError::unknown(&format!("http {status}")),
-        );
-        for (status, field, expected) in [
-            (400, Some("personalizations.0.to.0.email"), refused(InvalidAddress, 400)),
-            // Of the list, not of an address in it: nobody is suppressed.
-            (400, Some("personalizations.0.to"), refused(Other, 400)),
-            (400, Some("personalizations.0.cc.0.email"), refused(Other, 400)),
-            (400, Some("from.email"), ours(400)),
-            (400, Some("reply_to"), ours(400)),
-            (400, Some("content.0.value"), refused(Other, 400)),
-            (400, Some(""), refused(Other, 400)),
-            (400, None, refused(Other, 400)),
-            (401, Some("personalizations.0.to.0.email"), ours(401)),
-            (401, None, ours(401)),
-            (403, Some("from"), ours(403)),
-            (403, None, ours(403)),
-            (407, None, ours(407)),
-            (451, None, ours(451)),
-            (404, None, refused(ProviderConfig, 404)),
-            (405, None, refused(ProviderConfig, 405)),
-            (406, None, refused(ProviderConfig, 406)),
-            (301, None, refused(ProviderConfig, 301)),
-            (307, None, refused(ProviderConfig, 307)),
-            (413, None, refused(Internal, 413)),
-            (415, None, refused(Other, 415)),
-            (422, None, refused(Other, 422)),
-            (429, None, SendError::not_taken("http 429")),
-            (408, None, unknown(408)),
-            (500, Some("personalizations.0.to.0.email"), unknown(500)),
-            (502, None, unknown(502)),
-            (503, None, unknown(503)),
-            (504, None, unknown(504)),
-            // Its sandbox mode, or somebody on the way: not the 202 that says that mail will leave.
-            (200, None, unknown(200)),
-            (201, None, unknown(201)),
-            (204, None, unknown(204)),
-            (101, None, unknown(101)),
-        ] {
-            assert_eq!(SendError::from_sendgrid(status, field, None), expected, "{status} {field:?}");
-        }
-        let minute = Some(Duration::from_secs(60));
-        let limited = SendError::from_sendgrid(429, None, minute);
-        assert!(matches!(limited, SendError::NotTaken { retry_after, .. } if retry_after == minute));
-    }
-
-    #[test]
     fn a_reply_to_the_recipient_or_the_content_has_its_reason() {
         for (reply, enhanced, reason) in [
             (550, Some((1, 1)), InvalidAddress),
@@ -452,13 +402,6 @@ mod tests {
             (SendError::from_twilio(400, Some(21408), None), theirs),
             (SendError::from_twilio(400, Some(21610), None), theirs),
             (SendError::from_twilio(400, Some(21211), None), theirs),
-            (SendError::from_sendgrid(429, None, None), ours),
-            (SendError::from_sendgrid(500, None, None), ours),
-            (SendError::from_sendgrid(401, None, None), ours),
-            (SendError::from_sendgrid(404, None, None), ours),
-            (SendError::from_sendgrid(400, Some("from"), None), ours),
-            (SendError::from_sendgrid(400, Some("personalizations.0.to.0.email"), None), theirs),
-            (SendError::from_sendgrid(413, None, None), theirs),
             (SendError::from_smtp(Stage::Session, 450, None), ours),
             (SendError::from_smtp(Stage::Session, 554, None), ours),
             (SendError::from_smtp(Stage::Recipient, 421, Some((7, 0))), ours),

@@ -38,8 +38,13 @@ impl SendGrid {
     /// Hands a mail over.
     pub(super) async fn send(&self, account: &SendGridAccount, email: &OutgoingEmail) -> Result<Accepted, SendError> {
         let mail = body(account, email)?;
-        let request = self.http.post(self.url()).bearer_auth(account.api_key.expose_secret()).json(&mail).send();
-        let response = failpoint!("F8", request).await.map_err(|error| net::http_failure(&error))?;
+        let request = self
+            .http
+            .post(self.url())
+            .bearer_auth(account.api_key.expose_secret())
+            .header(header::ACCEPT, "application/json")
+            .json(&mail);
+        let response = failpoint!("F8", request.send()).await.map_err(|error| net::http_failure(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         // Read to its end also where nothing is expected, so that the connection can be used again.
         let answer = net::body(response).await.unwrap_or_default();
@@ -73,7 +78,7 @@ impl SendGrid {
 fn body(account: &SendGridAccount, email: &OutgoingEmail) -> Result<Value, SendError> {
     let mut mail = json!({
         "personalizations": [{
-            "to": [party(&mail::recipient(email)?)],
+            "to": [patient(mail::recipient(email)?)],
             "custom_args": { TOKEN: email.attempt_token },
         }],
         "from": party(&mail::sender(&account.from_address, &account.from_name)?),
@@ -111,13 +116,18 @@ fn headers(email: &OutgoingEmail) -> Result<Map<String, Value>, SendError> {
     Ok(headers)
 }
 
-/// An address with the name beside it. A name with a comma or a semicolon is taken for a list unless it is quoted
-/// (sendgrid/sendgrid-python, `Email.name`).
+/// The patient. A name with a comma or a semicolon has been taken for a list of addresses, and the mail been dropped
+/// (sendgrid/sendgrid-python#291); a name in quotes has been shown with them. So such a name stays away.
+fn patient(mut mailbox: Mailbox) -> Value {
+    mailbox.name = mailbox.name.filter(|name| !name.contains([',', ';']));
+    party(&mailbox)
+}
+
+/// An address with the name beside it.
 fn party(mailbox: &Mailbox) -> Value {
     let mut party = json!({ "email": mailbox.email.to_string() });
     if let Some(name) = &mailbox.name {
-        let quoted = || format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
-        party["name"] = if name.contains([',', ';']) { quoted() } else { name.clone() }.into();
+        party["name"] = name.clone().into();
     }
     party
 }

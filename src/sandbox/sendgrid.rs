@@ -3,6 +3,8 @@
 //! whole, with its journal entry and its life to come, or not at all; a caller that hangs up changes nothing about it.
 
 mod order;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 use std::{

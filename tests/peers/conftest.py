@@ -83,6 +83,7 @@ def sandboxed(server: Callable[..., Server], sandbox: Sandbox) -> Callable[..., 
             database,
             name,
             HEEDWELL_TWILIO_URL=sandbox.twilio_url,
+            HEEDWELL_SENDGRID_URL=sandbox.sendgrid_url,
             HEEDWELL_ALLOW_PRIVATE_PROVIDERS="on",
             **settings,
         )

@@ -1,4 +1,4 @@
-"""Prism, with Twilio's own description of its API, judges every request for a text message."""
+"""Prism, with the providers' own descriptions of their APIs, judges every request for a text message and every mail."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,21 @@ from pathlib import Path
 import pytest
 
 from support.network import http
-from support.practice import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, KINDS, SENT, SERVICE_SID, SMS, Practice, patient, twilio
+from support.practice import (
+    ACCOUNT_SID,
+    API_KEY,
+    AUTH_TOKEN,
+    EMAIL,
+    FROM_NUMBER,
+    KINDS,
+    SENT,
+    SERVICE_SID,
+    SMS,
+    Practice,
+    patient,
+    sendgrid,
+    twilio,
+)
 from support.processes import Prism, Process, Server
 from support.waiting import until
 
@@ -18,13 +32,20 @@ FAULTS = ("did not pass", "error", "warning", "✖", "⚠")
 
 @pytest.fixture
 def prism(processes: list[Process], tmp_path: Path) -> Prism:
-    process = Prism("prism", tmp_path)
+    process = Prism("prism", tmp_path, "twilio_messages_v2010.json")
     processes.append(process)
     return process.start()
 
 
-def requests(prism: Prism) -> int:
-    return sum(RECEIVED in line and "Request received" in line for line in prism.said().splitlines())
+@pytest.fixture
+def sendgrid_prism(processes: list[Process], tmp_path: Path) -> Prism:
+    process = Prism("prism", tmp_path, "sendgrid_mail_v3.json")
+    processes.append(process)
+    return process.start()
+
+
+def requests(prism: Prism, received: str = RECEIVED) -> int:
+    return sum(received in line and "Request received" in line for line in prism.said().splitlines())
 
 
 @pytest.mark.parametrize(
@@ -86,3 +107,58 @@ def test_a_provider_that_gives_one_sid_to_several_messages_spoils_no_verdict(
     sent = [practice.send(f"sid-{number}", "document_shared", channels=[SMS]) for number in range(6)]
     for notification in sent:
         assert practice.wait_for(notification, {SMS: SENT})[SMS].attempts == 1
+
+
+# Of SendGrid's own tests (sendgrid/sendgrid-python, test_eventwebhook.py); nothing is verified here.
+WEBHOOK_KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g=="
+)
+
+
+def test_sendgrids_own_description_admits_every_mail(server: Callable[..., Server], sendgrid_prism: Prism) -> None:
+    prism = sendgrid_prism
+    running = server(None, HEEDWELL_SENDGRID_URL=prism.url, HEEDWELL_ALLOW_PRIVATE_PROVIDERS="on")
+    email = sendgrid(WEBHOOK_KEY) | {"reply_to_address": "desk@acme.example", "from_name": "Acme; Primary, Care"}
+    practice = Practice(running).furnish([patient(last_name='Feather"stonehaugh, Jr.')], email=email)
+    for kind in KINDS:
+        notification = practice.send(kind, kind, channels=[EMAIL])
+        delivery = practice.wait_for(notification, {EMAIL: SENT})[EMAIL]
+        assert (delivery.attempts, delivery.provider) == (1, "sendgrid"), kind
+    until("Prism's log tells of every request", 10, lambda: prism.said().count('Responding with "202"') == len(KINDS))
+    said = prism.said()
+    assert requests(prism, "post /v3/mail/send") == said.count(PASSED) == len(KINDS), said
+    # A 202 has no body, which Prism looks for in vain.
+    lines = [line for line in said.splitlines() if "Unable to find content for" not in line]
+    faults = [line for line in lines if any(it in line for it in FAULTS)]
+    assert not faults, "\n".join(faults)
+
+
+def test_prism_refuses_mails_that_are_wrong(sendgrid_prism: Prism) -> None:
+    url = f"{sendgrid_prism.url}/v3/mail/send"
+    good = {
+        "personalizations": [{"to": [{"email": "pat@example.com"}], "custom_args": {"n": "token"}}],
+        "from": {"email": "no-reply@mail.acme.example"},
+        "subject": "New message",
+        "content": [{"type": "text/plain", "value": "Hello"}],
+    }
+    key = {"Authorization": f"Bearer {API_KEY}"}
+
+    def status(**changes: object) -> int:
+        mail = {name: value for name, value in {**good, **changes}.items() if value is not None}
+        return http("POST", url, document=mail, headers=key).status
+
+    assert status() == 202
+    for name, wrong in (
+        ("personalizations", None),
+        ("personalizations", [{"custom_args": {"n": "token"}}]),
+        ("personalizations", [{"to": [{"email": "nobody"}]}]),
+        ("from", None),
+        ("subject", 5),
+        ("content", [{"type": "text/plain"}]),
+        ("headers", "none"),
+        ("tracking_settings", {"click_tracking": {"enable": "off"}}),
+    ):
+        assert status(**{name: wrong}) == 400, (name, wrong)
+    assert http("POST", url, document=good).status == 401
+    faults = [line for line in sendgrid_prism.said().splitlines() if any(it in line for it in FAULTS)]
+    assert faults, "Prism's log does not show what it refused, so that a clean log would prove nothing"

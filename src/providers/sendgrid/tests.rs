@@ -35,7 +35,7 @@ fn account() -> SendGridAccount {
 fn email() -> OutgoingEmail {
     OutgoingEmail {
         to: address("pat@example.test"),
-        to_name: "Pat \"P\"; Doe".to_owned().into(),
+        to_name: "Pat \"P\" Doe".to_owned().into(),
         subject: "New message".to_owned().into(),
         text: "Hello Pat\r\n\rBye\0".to_owned().into(),
         html: "<p>Hello Pat</p>".to_owned().into(),
@@ -43,6 +43,10 @@ fn email() -> OutgoingEmail {
         list_unsubscribe: Some("https://u.acme.test/u/TOKEN".into()),
         attempt_token: "attempt-token".into(),
     }
+}
+
+fn json_type() -> header::HeaderValue {
+    header::HeaderValue::from_static("application/json")
 }
 
 type Asked = (Uri, HeaderMap, Value);
@@ -107,15 +111,15 @@ async fn a_send_says_what_sendgrid_needs_and_nothing_else() {
     let (uri, headers, mail) = api.asked.lock().unwrap().remove(0);
     assert_eq!(uri.path(), "/base/v3/mail/send");
     assert_eq!(headers["authorization"], "Bearer SG.secret");
-    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!((&headers["content-type"], &headers["accept"]), (&json_type(), &json_type()));
     assert_eq!(
         mail,
         json!({
             "personalizations": [{
-                "to": [{ "email": "pat@example.test", "name": "\"Pat \\\"P\\\"; Doe\"" }],
+                "to": [{ "email": "pat@example.test", "name": "Pat \"P\" Doe" }],
                 "custom_args": { "n": "attempt-token" },
             }],
-            "from": { "email": "no-reply@mail.acme.test", "name": "\"Acme Primary Care, PLLC\"" },
+            "from": { "email": "no-reply@mail.acme.test", "name": "Acme Primary Care, PLLC" },
             "reply_to": { "email": "desk@acme.test" },
             "subject": "New message",
             "content": [
@@ -142,6 +146,12 @@ async fn a_send_says_what_sendgrid_needs_and_nothing_else() {
     assert_eq!(mail["personalizations"][0]["to"], json!([{ "email": "pat@example.test" }]));
     assert_eq!(mail["from"]["name"], "Acme");
     assert!(mail.get("reply_to").is_none() && mail["headers"].get("List-Unsubscribe").is_none());
+    // What may be taken for a list of addresses.
+    for name in ["Doe, Pat", "Pat; Doe"] {
+        send(&providers, account(), OutgoingEmail { to_name: name.to_owned().into(), ..email() }).await.unwrap();
+        let (_, _, mail) = api.asked.lock().unwrap().remove(0);
+        assert_eq!(mail["personalizations"][0]["to"], json!([{ "email": "pat@example.test" }]), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -166,6 +176,71 @@ async fn a_refusal_is_told_by_its_status_and_its_field() {
     let error = outcome(307, &[("location", "/elsewhere")], "").await.unwrap_err();
     assert_eq!(error.reason(), Some(FailureReason::ProviderConfig));
     assert_eq!(outcome(503, &[], "").await, Err(SendError::unknown("http 503")));
+}
+
+#[test]
+fn an_answer_of_sendgrid_is_sorted_by_what_may_follow() {
+    let refused = |reason, status| SendError::Refused { reason, code: format!("http {status}") };
+    let (ours, unknown) = (
+        |status| SendError::misconfigured(&format!("http {status}")),
+        |status| SendError::unknown(&format!("http {status}")),
+    );
+    for (status, field, expected) in [
+        (400, Some("personalizations.0.to.0.email"), refused(FailureReason::InvalidAddress, 400)),
+        // Of the list, not of an address in it: nobody is suppressed.
+        (400, Some("personalizations.0.to"), refused(FailureReason::Other, 400)),
+        (400, Some("personalizations.0.cc.0.email"), refused(FailureReason::Other, 400)),
+        (400, Some("from.email"), ours(400)),
+        (400, Some("reply_to"), ours(400)),
+        (400, Some("content.0.value"), refused(FailureReason::Other, 400)),
+        (400, Some(""), refused(FailureReason::Other, 400)),
+        (400, None, refused(FailureReason::Other, 400)),
+        (401, Some("personalizations.0.to.0.email"), ours(401)),
+        (401, None, ours(401)),
+        (403, Some("from"), ours(403)),
+        (403, None, ours(403)),
+        (407, None, ours(407)),
+        (451, None, ours(451)),
+        (404, None, refused(FailureReason::ProviderConfig, 404)),
+        (405, None, refused(FailureReason::ProviderConfig, 405)),
+        (406, None, refused(FailureReason::ProviderConfig, 406)),
+        (301, None, refused(FailureReason::ProviderConfig, 301)),
+        (307, None, refused(FailureReason::ProviderConfig, 307)),
+        (413, None, refused(FailureReason::Internal, 413)),
+        (415, None, refused(FailureReason::Other, 415)),
+        (422, None, refused(FailureReason::Other, 422)),
+        (429, None, SendError::not_taken("http 429")),
+        (408, None, unknown(408)),
+        (500, Some("personalizations.0.to.0.email"), unknown(500)),
+        (502, None, unknown(502)),
+        (503, None, unknown(503)),
+        (504, None, unknown(504)),
+        // Its sandbox mode, or somebody on the way: not the 202 that says that mail will leave.
+        (200, None, unknown(200)),
+        (201, None, unknown(201)),
+        (204, None, unknown(204)),
+        (101, None, unknown(101)),
+    ] {
+        assert_eq!(SendError::from_sendgrid(status, field, None), expected, "{status} {field:?}");
+    }
+    let minute = Some(Duration::from_secs(60));
+    let limited = SendError::from_sendgrid(429, None, minute);
+    assert!(matches!(limited, SendError::NotTaken { retry_after, .. } if retry_after == minute));
+}
+
+#[test]
+fn only_what_would_meet_any_mail_is_held_against_the_account() {
+    for (status, field, reach) in [
+        (429, None, Reach::Account),
+        (500, None, Reach::Account),
+        (401, None, Reach::Account),
+        (404, None, Reach::Account),
+        (400, Some("from"), Reach::Account),
+        (400, Some("personalizations.0.to.0.email"), Reach::Message),
+        (413, None, Reach::Message),
+    ] {
+        assert_eq!(SendError::from_sendgrid(status, field, None).reach(), reach, "{status} {field:?}");
+    }
 }
 
 #[tokio::test]

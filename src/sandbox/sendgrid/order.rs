@@ -51,7 +51,7 @@ impl Order {
             _ => return Err(bad("one personalization is expected", "personalizations")),
         };
         let to = match person["to"].as_array().map(Vec::as_slice) {
-            Some([to]) => mailbox(to).ok_or(Refusal::ADDRESS)?,
+            Some([to]) => recipient(to).ok_or(Refusal::ADDRESS)?,
             _ => return Err(bad("one recipient is expected", "personalizations.0.to")),
         };
         mailbox(&mail["from"]).ok_or(bad("The from email does not contain a valid address.", "from.email"))?;
@@ -68,15 +68,19 @@ impl Order {
     }
 }
 
-/// The address of a party. A name with a comma or a semicolon has to stand in quotes.
+/// The address of a party.
 fn mailbox(party: &Value) -> Option<String> {
     let email = party["email"].as_str()?;
     let (local, domain) = email.split_once('@')?;
     let good = !local.is_empty() && domain.contains('.') && email.bytes().all(|byte| byte.is_ascii_graphic());
-    let name = party["name"].as_str().unwrap_or_default();
-    let quoted = name.len() > 1 && name.starts_with('"') && name.ends_with('"');
-    let clear = quoted || !name.contains([',', ';']);
-    (good && clear && !email.contains([',', ';', '<', '>'])).then(|| email.to_owned())
+    (good && !email.contains([',', ';', '<', '>'])).then(|| email.to_owned())
+}
+
+/// The address of a recipient. A name with a comma or a semicolon has been taken for a list of addresses
+/// (<https://github.com/sendgrid/sendgrid-python/issues/291>).
+fn recipient(party: &Value) -> Option<String> {
+    let clear = !party["name"].as_str().unwrap_or_default().contains([',', ';']);
+    mailbox(party).filter(|_| clear)
 }
 
 fn content(parts: &Value) -> Result<(), Refusal> {
@@ -122,7 +126,7 @@ mod tests {
     fn good() -> Value {
         json!({
             "personalizations": [{
-                "to": [{ "email": "pat@example.test", "name": "\"Doe, Pat\"" }],
+                "to": [{ "email": "pat@example.test", "name": "Pat Doe" }],
                 "custom_args": { "n": "token" },
             }],
             "from": { "email": "no-reply@mail.acme.test", "name": "Acme" },
@@ -154,6 +158,7 @@ mod tests {
             check(address, json!(bad), Some("personalizations.0.to.0.email"));
         }
         check("/personalizations/0/to/0/name", json!("Doe, Pat"), Some("personalizations.0.to.0.email"));
+        check("/from/name", json!("Acme Primary Care, PLLC"), None);
         check("/from/email", json!("acme"), Some("from.email"));
         check("/subject", json!(""), Some("subject"));
         check("/content", json!([]), Some("content"));

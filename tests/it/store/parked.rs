@@ -43,13 +43,13 @@ async fn retry(t: &TestStore) -> usize {
     t.store.parked_retry(&t.engine, 100).await.unwrap()
 }
 
-/// As a database that was restored from before the attempt, or one that is behind.
+/// As a database that was restored from before the attempt, or one that is behind. Done again, the attempts are there.
 async fn hide_attempts(t: &TestStore) {
-    t.execute("UPDATE attempt SET practice_id = 'hidden'").await;
+    t.execute("UPDATE attempt SET token = address_bi, address_bi = token").await;
 }
 
 async fn show_attempts(t: &TestStore) {
-    t.execute(&format!("UPDATE attempt SET practice_id = '{NORTH}'")).await;
+    hide_attempts(t).await;
 }
 
 async fn sent(t: &TestStore, scope: &Scope) -> Claimed {
@@ -82,6 +82,19 @@ on_both! {
         let line = "SELECT count(*) FROM delivery_event WHERE provider_status = 'delivered' AND actor_id = 'twilio'";
         assert_eq!(t.number(line).await, 1);
         assert_eq!(t.store.receipt_apply(&twilio(t, NORTH), report).await.unwrap(), Applied::Repeat);
+    }
+
+    async fn a_report_of_another_practices_attempt_is_not_kept(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        ready_practice(t, SOUTH).await;
+        let claimed = sent(t, &scope).await;
+        let report = receipt(claimed.token, "delivered");
+        assert_eq!(t.store.receipt_apply(&twilio(t, SOUTH), report.clone()).await.unwrap(), Applied::Foreign);
+        // One that was kept before the attempt turned up to be another's goes when it is tried.
+        t.store.receipt_park(&twilio(t, SOUTH), Provider::Twilio, &report).await.unwrap();
+        t.advance(10);
+        assert_eq!((retry(t).await, waiting(t).await), (1, 0));
+        assert_eq!(delivery(t, &scope, claimed.id).await.state, DeliveryState::Sent);
     }
 
     async fn nothing_of_a_report_is_lost_while_it_waits(t: &TestStore) {

@@ -17,6 +17,7 @@ ROLES = ("sender", "staff", "practice_admin", "directory", "auditor", "operator"
 ACCOUNT_SID = "AC00000000000000000000000000000001"
 AUTH_TOKEN = "12345678901234567890123456789012"
 FROM_NUMBER = "+12025550199"
+API_KEY = "SG.a-made-up-key.of-nobody-at-sendgrid"
 SERVICE_SID = "MG00000000000000000000000000000001"
 
 # The kinds that one sends to a patient; an announcement belongs to a broadcast, a custom one to the practice's own template.
@@ -150,7 +151,7 @@ class Practice:
             paths.append("sms")
         if email is not None:
             settings.email.CopyFrom(preferences.EmailSettings(**email))
-            self.server.private.add(settings.email.smtp.password)
+            self.server.private.update({settings.email.smtp.password, settings.email.sendgrid.api_key})
             paths.append("email")
         self.update(settings, paths)
         return self
@@ -266,6 +267,12 @@ def relay(host: str, port: int, **login: str) -> dict[str, Any]:
         host=host, port=port, security=preferences.SmtpSettings.SECURITY_STARTTLS, **login
     )
     return {"smtp": smtp, "from_address": "no-reply@mail.acme.example"}
+
+
+def sendgrid(webhook_public_key: str, api_key: str = API_KEY) -> dict[str, Any]:
+    """Settings of an account at SendGrid, or at what stands in for it."""
+    account = preferences.SendGridSettings(api_key=api_key, webhook_public_key=webhook_public_key)
+    return {"sendgrid": account, "from_address": "no-reply@mail.acme.example"}
 
 
 def is_unavailable(error: grpc.RpcError) -> bool:

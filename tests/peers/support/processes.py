@@ -206,22 +206,23 @@ class Sandbox(Process):
         self.journal_file = folder / f"{name}-journal.jsonl"
         self.options = options
         self.twilio_url = ""
+        self.sendgrid_url = ""
         self.control_url = ""
         self.smtp = ("", 0)
 
     def start(self) -> "Sandbox":
-        any_port = [f"--{it}-addr=127.0.0.1:0" for it in ("twilio", "smtp", "control")]
+        any_port = [f"--{it}-addr=127.0.0.1:0" for it in ("twilio", "sendgrid", "smtp", "control")]
         self.spawn([binary(), "sandbox", *any_port, f"--journal={self.journal_file}", *self.options], environment())
         said = self.wait_for("it says where it listens", self._places)
-        self.twilio_url, self.control_url = said["twilio"], said["control"]
+        self.twilio_url, self.sendgrid_url, self.control_url = said["twilio"], said["sendgrid"], said["control"]
         host, _, port = said["smtp"].rpartition(":")
         self.smtp = (host, int(port))
         return self
 
     def _places(self) -> dict[str, str] | None:
         # A line counts once its end is there.
-        said = dict(re.findall(r"^(twilio|smtp|control) +(\S+)\n", self.log.read_text(), re.MULTILINE))
-        return said if len(said) == 3 else None
+        said = dict(re.findall(r"^(twilio|sendgrid|smtp|control) +(\S+)\n", self.log.read_text(), re.MULTILINE))
+        return said if len(said) == 4 else None
 
     def journal(self, event: str | None = None) -> list[dict[str, Any]]:
         """What happened so far, oldest first."""
@@ -240,17 +241,18 @@ class Sandbox(Process):
 
 
 class Prism(Process):
-    """Prism, the OpenAPI stand-in of Stoplight, with Twilio's own description of its API."""
+    """Prism, the OpenAPI stand-in of Stoplight, with a provider's own description of its API."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, description: str) -> None:
         super().__init__(name, folder)
+        self.description = description
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def start(self) -> "Prism":
         peers = Path(os.environ.get("HEEDWELL_PEERS_NODE") or ROOT / "tests" / "peers")
         program = peers / "node_modules" / ".bin" / "prism"
         assert program.exists(), f"{program} is missing: run `npm ci` in tests/peers"
-        spec = ROOT / "tests" / "peers" / "specs" / "twilio_messages_v2010.json"
+        spec = ROOT / "tests" / "peers" / "specs" / self.description
         port = self.url.rpartition(":")[2]
         self.spawn([program, "mock", "--errors", "-h", "127.0.0.1", "-p", port, spec], environment(NO_COLOR="1"))
         # Making its examples of the whole description takes it up to ten seconds.
