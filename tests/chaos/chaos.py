@@ -227,7 +227,7 @@ class Run:
         # Should a checkpoint come too early, what is behind it is read all the same.
         reference = replay(world, stub, {}, first, sum(it["rev"] for it in listed), checkpoints=3)
         final.write(reference=reference)
-        final.write(fates=world.fates(self._created()))
+        final.write(fates=self._fates(world))
         accepted = sorted({it["ok"] for it in entries(self.folder / "sends.jsonl") if "ok" in it})
         self._chance.shuffle(accepted)
         for notification in accepted[:_READS]:
@@ -252,6 +252,18 @@ class Run:
             for probed in [pool.submit(probe, *it) for it in self._cursors()]:
                 probed.result()
         assert changes or not listed, "no watch saw anything"
+
+    def _fates(self, world: World) -> dict[str, str]:
+        """What became of each message at the provider, whose list is behind."""
+        created = {it["sid"] for it in entries(self.folder / "sandbox-journal.jsonl") if it["event"] == "twilio_create"}
+        fates: dict[str, str] = {}
+
+        def complete() -> bool:
+            fates.update(world.fates())
+            return created <= fates.keys()
+
+        until("the provider lists what it created", 90, complete)
+        return fates
 
     def _changes(self) -> list[dict[str, Any]]:
         return [change for it in entries(self.folder / "watches.jsonl") for change in it.get("changes", ())]
