@@ -156,7 +156,7 @@ impl SendError {
             // A time-out on the provider's side says nothing about what was done before it.
             408 => return Self::Unknown { code: format!("http {status}") },
             413 => Class::Final(FailureReason::Internal),
-            400..500 => Class::Final(FailureReason::Other),
+            _ if (400..500).contains(&status) => Class::Final(FailureReason::Other),
             _ => return Self::Unknown { code: format!("http {status}") },
         };
         Self::of(class, retry_after, format!("http {status}"))

@@ -65,7 +65,10 @@ async fn handle(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap, body:
     }
 }
 
-async fn api(answer: Option<(u16, &[(&'static str, &str)], &'static str)>) -> (Arc<Api>, Providers) {
+/// Status, headers and body.
+type Answer<'a> = (u16, &'a [(&'static str, &'a str)], &'static str);
+
+async fn api(answer: Option<Answer<'_>>) -> (Arc<Api>, Providers) {
     let answer = answer.map(|(status, headers, body)| {
         let mut map = HeaderMap::new();
         map.insert("date", DATE.parse().unwrap());

@@ -102,6 +102,7 @@ fn read(event: &Value) -> Option<Event> {
 
 /// Each event, the word and facts that it comes to, its code, and why it failed.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table reads best whole")]
 fn every_event_has_its_meaning() {
     use FailureReason::{Blocked, InvalidAddress, OptedOutAtProvider, Unreachable};
     let complained = Facts::COMPLAINED.and(Facts::ACCEPTED);

@@ -214,7 +214,7 @@ on_a_server! {
     async fn a_bounce_that_comes_late_outranks_the_delivery_and_stays(t: &mut TestApp) {
         let (signer, id, mail) = unreported(t).await;
         let delivered = event(t, &mail, "delivered", json!({}));
-        assert_eq!(tell(t, &signer, EVENTS, &[delivered.clone()]).await, 204);
+        assert_eq!(tell(t, &signer, EVENTS, std::slice::from_ref(&delivered)).await, 204);
         assert_eq!(state(&delivery(t, &id).await), "DELIVERED");
         let bounce = json!({ "type": "bounce", "status": "5.1.1", "reason": "550 5.1.1 gone", "sg_message_id": null });
         assert_eq!(tell(t, &signer, EVENTS, &[event(t, &mail, "bounce", bounce)]).await, 204);
@@ -228,7 +228,7 @@ on_a_server! {
         let (signer, _, mail) = unreported(t).await;
         // Of mail that was not sent from here: SendGrid stops the mailbox for the whole account.
         let unsubscribe = event(t, &mail, "unsubscribe", json!({ "n": null, "sg_message_id": "other.1" }));
-        assert_eq!(tell(t, &signer, EVENTS, &[unsubscribe.clone()]).await, 204);
+        assert_eq!(tell(t, &signer, EVENTS, std::slice::from_ref(&unsubscribe)).await, 204);
         assert_eq!(all_said(t).await, [("OPTED_OUT", "PROVIDER")]);
         t.advance(TimeDelta::minutes(5));
         let agree = proto::RecordConsentRequest {
