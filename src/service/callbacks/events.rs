@@ -42,10 +42,11 @@ impl Callbacks {
             Err(error) => return unavailable(&error),
         };
         let Ok(events) = callback::parse(batch.body) else { return Answer::Malformed };
-        match self.apply_all(&scope, &events).await {
-            Answer::Stored => self.opt_out_all(&scope, &events).await,
-            other => other,
-        }
+        // Whoever wants no more mail is heard first, and whatever becomes of the rest: too many reports that nobody here knows
+        // would otherwise keep opt-outs out, however often the batch came again.
+        let said = self.opt_out_all(&scope, &events).await;
+        let told = self.apply_all(&scope, &events).await;
+        if said == Answer::Stored { told } else { said }
     }
 
     /// The scope of the practice if the batch is signed with its account's key, and lately.
@@ -57,17 +58,13 @@ impl Callbacks {
         Ok(callback.verify(key, now).then_some(scope))
     }
 
-    /// Applies what is said of attempts.
+    /// Applies what is said of attempts, each whatever becomes of the others.
     async fn apply_all(&self, scope: &Scope, events: &[Event]) -> Answer {
         let receipts: Vec<_> = events.iter().filter_map(receipt).collect();
         let applied = receipts.into_iter().map(|receipt| self.apply(scope, Provider::SendGrid, receipt));
-        let mut applied = stream::iter(applied).buffer_unordered(AT_ONCE);
-        while let Some(answer) = applied.next().await {
-            if answer != Answer::Stored {
-                return answer;
-            }
-        }
-        Answer::Stored
+        let worst = |worst, answer| if worst == Answer::Stored { answer } else { worst };
+        let applied = stream::iter(applied).buffer_unordered(AT_ONCE);
+        applied.fold(Answer::Stored, async |known, answer| worst(known, answer)).await
     }
 
     /// Puts on record who wants no more mail, whatever mail of the account it was about: SendGrid itself sends them none.

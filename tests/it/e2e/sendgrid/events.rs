@@ -257,7 +257,6 @@ on_a_server! {
             assert_eq!(tell(t, &signer, EVENTS, &batch).await, 503, "{table}");
             t.execute(&format!("ALTER TABLE {table}_gone RENAME TO {table}")).await;
         }
-        assert_eq!(all_said(t).await, []);
         assert_eq!(tell(t, &signer, EVENTS, &batch).await, 204);
         assert_eq!(state(&delivery(t, &id).await), "DELIVERED");
         assert_eq!(all_said(t).await, [("OPTED_OUT", "PROVIDER")]);
@@ -288,5 +287,24 @@ on_a_server! {
         assert_eq!(tell(t, &signer, EVENTS, &batch).await, 204);
         assert_eq!(state(&delivery(t, &id).await), "DELIVERED");
         assert_eq!(timeline(t, &id).await.iter().filter(|(word, _)| word == "deferred").count(), 500);
+    }
+
+    async fn too_many_reports_that_nobody_knows_keep_nothing_else_out(t: &mut TestApp) {
+        let (signer, id, mail) = unreported(t).await;
+        let strangers = |from: usize, count: usize| -> Vec<_> {
+            let token = |n: usize| format!("{n:0>21}A");
+            (from..from + count).map(|n| event(t, &mail, "processed", json!({ "n": token(n) }))).collect()
+        };
+        // As many as are kept for a practice, and those that came at the same moment as the last of them.
+        for part in 0..9 {
+            tell(t, &signer, EVENTS, &strangers(part * 250, 250)).await;
+        }
+        let mut batch = strangers(9_000, 1);
+        assert_eq!(tell(t, &signer, EVENTS, &batch).await, 503, "it has to come again");
+        batch.push(event(t, &mail, "delivered", json!({})));
+        batch.push(event(t, &mail, "unsubscribe", json!({})));
+        assert_eq!(tell(t, &signer, EVENTS, &batch).await, 503);
+        assert_eq!(state(&delivery(t, &id).await), "DELIVERED");
+        assert_eq!(all_said(t).await, [("OPTED_OUT", "PROVIDER")]);
     }
 }
