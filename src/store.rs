@@ -11,6 +11,7 @@ mod deliveries;
 mod dialect;
 mod directory;
 mod disk;
+mod draft;
 mod entity;
 mod error;
 mod evidence;

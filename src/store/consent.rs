@@ -14,9 +14,10 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    GroundsRow, Store, StoreError, grounds,
+    GroundsRow, Store, StoreError,
+    draft::save_all_on,
+    grounds,
     idem::{self, Prior},
-    image::save_all_on,
     ledger::{self, NewEntry},
     tx::Tx,
     vault::PracticeKeys,

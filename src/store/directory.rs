@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError, consent,
+    draft::save_all_on,
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
-    image::save_all_on,
     ledger,
     tx::Tx,
     vault::{PracticeKeys, Sealed},

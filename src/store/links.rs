@@ -10,8 +10,8 @@ use sea_orm::{
 
 use super::{
     Store, StoreError,
+    draft::{Draft, save_all_on},
     entity::{delivery, link},
-    image::{Draft, save_all_on},
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    draft::Draft,
     entity::{attempt, delivery},
-    image::Draft,
     rows::padded,
     tx::Tx,
 };

@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    draft::{self, Draft, Note},
     entity::{attempt, content, delivery, delivery_event, notification},
     feed::{self, Change},
     grounds::{self, Recipient},
     idem::{self, Prior},
-    image::{self, Draft, Note, POSSIBLE_DUPLICATE},
+    image::{self, POSSIBLE_DUPLICATE},
     notifications, preferences,
     queue::{attempts_on, drafts_on},
     tx::Tx,
@@ -123,13 +124,13 @@ async fn retry_on(
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
     let text = notifications::content_row(keys, DeliveryId(new), &text)?;
     content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
-    let event = image::first_event(&row, scope.author(), first_line(&row)).into_active_model();
+    let event = draft::first_event(&row, scope.author(), first_line(&row)).into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
 
     draft.row.retried_by = Some(new);
     draft.note(Note::new(scope.author().clone(), "Sent again as a new delivery."), tx.now);
     let made = image::to_delivery(&row)?;
-    let mut changes = image::write_all_on(tx, [draft]).await?;
+    let mut changes = draft::write_all_on(tx, [draft]).await?;
     changes.push(Change::created(&row, made.clone())?);
     feed::append_on(tx, changes).await?;
     Ok(made)
@@ -232,7 +233,7 @@ impl Plan<'_> {
             expires_at: self.expires_at,
             skip_reason: self.decision.skip_reason.map(SkipReason::number),
             sms_segments,
-            ..image::fresh(self.id, facts, channel, tx.now)
+            ..draft::fresh(self.id, facts, channel, tx.now)
         }
     }
 }

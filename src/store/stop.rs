@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::{
     NewNotification, Store, StoreError,
+    draft::{Draft, Note, save_all_on},
     entity::{delivery, notification},
-    image::{CLOSED, Draft, Note, STOP_ASKED, WAITING, save_all_on},
+    image::{CLOSED, STOP_ASKED, WAITING},
     links,
     queue::tries,
     tx::Tx,

@@ -16,8 +16,8 @@ use crate::{
     store::{
         Store, StoreError,
         directory::stored_practice,
+        draft::save_all_on,
         entity::{delivery, practice},
-        image::save_all_on,
         ledger::{self, NewEntry},
         tx::Tx,
         vault::PracticeKeys,

@@ -17,9 +17,9 @@ use crate::{
     },
     store::{
         Store, StoreError,
+        draft::{Draft, save_all_on},
         entity::{inbound_message, patient},
         grounds,
-        image::{Draft, save_all_on},
         ledger::{self, NewEntry},
         tx::Tx,
         vault::{PracticeKeys, Sealed},

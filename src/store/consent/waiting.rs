@@ -12,8 +12,9 @@ use crate::{
     domain::{Author, Channel, Ending, Facts, PatientId, Scope, SkipReason},
     store::{
         Store, StoreError,
+        draft::{Draft, Note},
         entity::delivery,
-        image::{Draft, IN_FLIGHT, Note, WAITING},
+        image::{IN_FLIGHT, WAITING},
         queue::tries,
         rows::padded,
         tx::Tx,

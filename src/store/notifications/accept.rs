@@ -18,11 +18,12 @@ use crate::{
     domain::{Channel, Delivery, NotificationId, PracticeId, Scope},
     store::{
         Store, StoreError,
+        draft::{self, Draft},
         entity::{content, delivery, delivery_event, inbox_item, notification, patient},
         feed::{self, Change},
         grounds::{self, GateKey},
         idem::{self, Prior},
-        image::{self, Draft},
+        image,
         lane::Job,
         links, stop,
         tx::Tx,
@@ -199,7 +200,7 @@ impl Rows {
             if stored {
                 self.items.push(inbox_row(&row, new.security));
             }
-            self.events.push(image::first_event(&row, job.scope.author(), first_line(&row)));
+            self.events.push(draft::first_event(&row, job.scope.author(), first_line(&row)));
             self.deliveries.push(row);
         }
         Ok(())
@@ -208,7 +209,7 @@ impl Rows {
     /// Writes all of them and what they stopped, the feed last.
     async fn insert_on(self, tx: &Tx, void: Vec<Draft>) -> Result<Vec<NotificationRecord>, StoreError> {
         let mut shown = BTreeMap::<Uuid, Vec<Delivery>>::new();
-        let mut changes = image::write_all_on(tx, void).await?;
+        let mut changes = draft::write_all_on(tx, void).await?;
         for row in &self.deliveries {
             let delivery = image::to_delivery(row)?;
             shown.entry(row.source_id).or_default().push(delivery.clone());

@@ -8,7 +8,7 @@ use crate::{
         Channel, ChannelSet, Class, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason, Source,
     },
     store::{
-        StoreError,
+        StoreError, draft,
         entity::{delivery, inbox_item, notification},
         grounds, image,
         tx::Tx,
@@ -95,7 +95,7 @@ pub(super) fn delivery_row(
         sms_segments: delivery.content.as_ref().map_or(0, |content| content.sms_segments),
         send_time: stored.then_some(tx.now),
         deliver_time: stored.then_some(tx.now),
-        ..image::fresh(delivery.id.0, facts, delivery.channel, tx.now)
+        ..draft::fresh(delivery.id.0, facts, delivery.channel, tx.now)
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
     domain::{Account, Class, DeliveryId, Engine, FailureReason, PracticeId},
     store::{
         Store, StoreError,
+        draft::{Draft, save_all_on},
         entity::{attempt, delivery, inbox_item},
-        image::{Draft, save_all_on},
         tx::Tx,
     },
 };

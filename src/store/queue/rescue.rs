@@ -13,9 +13,10 @@ use crate::{
     store::{
         Store, StoreError,
         attempts::known,
+        draft::{Draft, Note},
         entity::delivery,
         evidence::{self, Findings, Hearing},
-        image::{Draft, IN_FLIGHT, Note, QUARANTINED, RECONCILING},
+        image::{IN_FLIGHT, QUARANTINED, RECONCILING},
         tx::Tx,
     },
 };

@@ -9,11 +9,12 @@ use crate::{
     store::{
         StoreError,
         attempts::{Attempts, known},
+        draft::{Draft, Note},
         entity::{attempt, recipient_gate},
         evidence::{self, Evidence, EvidenceSource, Hearing},
         grounds,
         health::Sign,
-        image::{Draft, IN_FLIGHT, Note, RECONCILING, WAITING},
+        image::{IN_FLIGHT, RECONCILING, WAITING},
         stop,
         tx::Tx,
     },

@@ -9,8 +9,9 @@ use crate::{
     store::{
         Store, StoreError,
         attempts::Attempts,
+        draft::{Draft, Note},
         evidence::{Evidence, EvidenceSource, Findings, Hearing},
-        image::{Draft, Note, POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING},
+        image::{POSSIBLE_DUPLICATE, QUARANTINED, RECONCILING, STOP_ASKED, WAITING},
         queue::tries,
     },
 };

@@ -7,8 +7,8 @@ use crate::{
     domain::{Author, Channel, Ending, Facts, Failure, FailureReason, Provider, SkipReason},
     store::{
         StoreError,
+        draft::{Draft, Note},
         entity::inbox_item,
-        image::{Draft, Note},
         notifications,
         queue::tries,
         tx::Tx,

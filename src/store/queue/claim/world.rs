@@ -17,9 +17,10 @@ use crate::{
     },
     store::{
         Store, StoreError,
+        draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, Recipient},
-        image::{Draft, IN_FLIGHT, Note},
+        image::IN_FLIGHT,
         notifications, preferences,
         queue::{Claimed, Destination},
         rows::padded,
