@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::{join, join_all};
 use heedwell::{
-    domain::{Channel, ConsentSource, ConsentState, Meaning, Patient},
+    domain::{Channel, ConsentSource, ConsentState, Meaning, Patient, Scope},
     store::{Claimed, NewConsent},
 };
 use sea_orm::ConnectionTrait;
@@ -31,11 +31,23 @@ fn number(n: usize) -> String {
     format!("+1202555015{n}")
 }
 
-/// Claims with several workers for as long as opt-outs come in, and once more after the last.
-async fn claim_until(t: &TestStore, scope: &heedwell::domain::Scope, worker: u128, over: &AtomicBool) -> Vec<Claimed> {
+/// Rounds in one practice.
+const ROUNDS: usize = 25;
+
+/// A practice with all the people.
+async fn crowd(t: &TestStore, nth: usize) -> Scope {
+    let scope = ready_practice(t, &format!("practice-{nth}")).await;
+    let people = PEOPLE.iter().enumerate();
+    let people = people.map(|(n, id)| Patient { mobile_phone: Some(phone(&number(n))), ..patient(id) });
+    t.store.patients_put(&scope, people.collect()).await.unwrap();
+    scope
+}
+
+/// Claims so many at once for as long as opt-outs come in, and once more after the last.
+async fn claim_until(t: &TestStore, scope: &Scope, (worker, few): (u128, u64), over: &AtomicBool) -> Vec<Claimed> {
     let mut all = Vec::new();
     while !over.load(Ordering::SeqCst) {
-        let (claimed, seen) = claim_as(t, scope, Uuid::from_u128(worker), 3).await;
+        let (claimed, seen) = claim_as(t, scope, Uuid::from_u128(worker), few).await;
         all.extend(claimed);
         if seen == 0 {
             tokio::task::yield_now().await;
@@ -47,12 +59,14 @@ async fn claim_until(t: &TestStore, scope: &heedwell::domain::Scope, worker: u12
 on_both! {
     #[expect(clippy::print_stdout, reason = "what was measured")]
     async fn no_attempt_begins_after_an_opt_out_was_answered(t: &TestStore) {
-        let scope = &ready_practice(t, NORTH).await;
-        let people = PEOPLE.iter().enumerate();
-        let people = people.map(|(n, id)| Patient { mobile_phone: Some(phone(&number(n))), ..patient(id) });
-        t.store.patients_put(scope, people.collect()).await.unwrap();
         let (mut begun, mut beaten) = (0, 0);
+        let mut home = crowd(t, 0).await;
         for round in 0..races().div_ceil(PEOPLE.len()) {
+            // Nobody decides thousands of times, and what each of them ever decided is read for each decision.
+            if round > 0 && round.is_multiple_of(ROUNDS) {
+                home = crowd(t, round / ROUNDS).await;
+            }
+            let scope = &home;
             let orders = PEOPLE.iter().map(|id| {
                 let order = Order { patient: id, ..Order::new(&format!("{id}-{round}"), &[Channel::Sms]) };
                 async move { order.accept(t, scope).await }
@@ -78,8 +92,14 @@ on_both! {
                 join_all((0..PEOPLE.len()).map(opt_out)).await;
                 over.store(true, Ordering::SeqCst);
             };
-            let workers = join_all((1..=3).map(|worker| claim_until(t, scope, worker, &over)));
-            let ((), hauls) = join(opt_outs, workers).await;
+            let few = 1 + round as u64 / 2 % 3;
+            let workers = join_all((1..=3).map(|worker| claim_until(t, scope, (worker, few), &over)));
+            // SQLite's one writer takes whoever comes first.
+            let hauls = if round.is_multiple_of(2) {
+                join(opt_outs, workers).await.1
+            } else {
+                join(workers, opt_outs).await.0
+            };
             assert!(claim(t, scope, 100).await.is_empty());
             let ended: Vec<_> = hauls
                 .into_iter()
