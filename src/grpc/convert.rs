@@ -38,3 +38,19 @@ pub(super) fn revision(etag: &str) -> Option<i64> {
     let ours = |revision: &i64| *revision >= 0 && self::etag(*revision) == etag;
     if etag.is_empty() { None } else { Some(etag.parse().ok().filter(ours).unwrap_or(NEVER)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::revision;
+
+    #[test]
+    fn an_etag_is_one_that_was_given_out_or_fits_nothing() {
+        assert_eq!(revision(""), None);
+        for known in [0, 3, i64::MAX] {
+            assert_eq!(revision(&super::etag(known)), Some(known));
+        }
+        for foreign in ["+3", "03", " 3", "-1", "3.0", "three", "9223372036854775808"] {
+            assert_eq!(revision(foreign), Some(-1), "{foreign}");
+        }
+    }
+}

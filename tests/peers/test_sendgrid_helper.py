@@ -3,10 +3,9 @@ a client. `cryptography` signs what we have to accept."""
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from sendgrid import SendGridAPIClient
 from sendgrid.helpers.eventwebhook import EventWebhook
 from sendgrid.helpers.mail import Mail
 
+from support.listening import Listener, listening
 from support.network import http
 from support.practice import API_KEY, DELIVERED, EMAIL, FAILED, SENT, SKIPPED, Practice, patient, sendgrid
 from support.processes import Sandbox, Server
@@ -153,16 +153,9 @@ def test_sendgrids_library_and_the_server_agree_about_signatures(
 # The stand-in itself, against SendGrid's library.
 
 
-class Listener(ThreadingHTTPServer):
+class _Webhook(BaseHTTPRequestHandler):
     """An event webhook that keeps what it gets."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Webhook)
-        self.received: list[tuple[str, str, str]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/events"
-
-
-class _Webhook(BaseHTTPRequestHandler):
     server: Listener
 
     def do_POST(self) -> None:
@@ -178,13 +171,8 @@ class _Webhook(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    server = Listener()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(timeout=10)
-    server.server_close()
+    with listening(_Webhook) as server:
+        yield server
 
 
 def mail(to: str) -> Mail:
@@ -200,7 +188,7 @@ def mail(to: str) -> Mail:
 def test_sendgrids_client_sends_by_the_stand_in_and_its_library_confirms_the_events(
     sandbox: Sandbox, listener: Listener
 ) -> None:
-    told = sandbox.tell("sendgrid", api_key=API_KEY, webhook_url=listener.url)
+    told = sandbox.tell("sendgrid", api_key=API_KEY, webhook_url=f"{listener.url}/events")
     verifier = EventWebhook(told["public_key"])
     client = SendGridAPIClient(API_KEY, host=sandbox.sendgrid_url)
     answer = client.send(mail("complains@example.com"))

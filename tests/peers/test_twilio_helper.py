@@ -1,8 +1,7 @@
 """Twilio's own Python library signs what we have to accept, checks what our stand-in signs, and talks to it as a client."""
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,6 +12,7 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from support.contract import notify
+from support.listening import Listener, listening
 from support.network import Answer, http
 from support.practice import (
     ACCOUNT_SID,
@@ -182,18 +182,9 @@ class Local(TwilioHttpClient):
         return super().request(method, url.replace("https://api.twilio.com", self._url), *args, **kwargs)
 
 
-class Listener(ThreadingHTTPServer):
+class _Webhook(BaseHTTPRequestHandler):
     """Takes webhooks and keeps them with their signatures."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Webhook)
-        self.received: list[tuple[str, dict[str, str], str]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Webhook(BaseHTTPRequestHandler):
     server: Listener
 
     def do_POST(self) -> None:
@@ -213,13 +204,8 @@ class _Webhook(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    server = Listener()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(timeout=10)
-    server.server_close()
+    with listening(_Webhook) as server:
+        yield server
 
 
 def client(sandbox: Sandbox) -> Client:

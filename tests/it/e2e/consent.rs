@@ -165,6 +165,12 @@ on_a_server! {
             refused(record(&mut pat, from_portal(patient)).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
         }
         refused(record(&mut own(t, "nobody"), from_portal("nobody")).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+        // Whoever guesses the key that somebody else will use takes nothing from them.
+        let guessed = RecordConsentRequest { request_id: "visit-1".into(), ..from_portal("pat") };
+        record(&mut pat, guessed.clone()).await.unwrap();
+        let same_key = RecordConsentRequest { patient_id: "lee".into(), ..guessed };
+        record(&mut own(t, "lee"), same_key.clone()).await.unwrap();
+        record(&mut t.caller(Role::Portal), same_key).await.unwrap();
         let by_staff = decision(Channel::Email, ConsentState::OptedOut);
         let status = refused(record(&mut pat, by_staff).await, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(fields(&status), ["source"]);
@@ -181,12 +187,12 @@ on_a_server! {
             patient_id: patient.into(),
             ..Default::default()
         };
-        assert_eq!(list(&mut pat, of("pat")).await.unwrap().records.len(), 1);
+        assert_eq!(list(&mut pat, of("pat")).await.unwrap().records.len(), 2);
         refused(list(&mut pat, of("lee")).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
         let status = refused(list(&mut pat, of("")).await, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(fields(&status), ["patient_id"]);
         for role in [Role::Staff, Role::Auditor, Role::Portal] {
-            assert_eq!(list(&mut t.caller(role), of("")).await.unwrap().records.len(), 2, "{role:?}");
+            assert_eq!(list(&mut t.caller(role), of("")).await.unwrap().records.len(), 5, "{role:?}");
         }
         refused(list(&mut t.caller(Role::Sender), of("")).await, Code::PermissionDenied, "ROLE_REQUIRED");
     }

@@ -89,7 +89,7 @@ async fn text(t: &TestApp, practice: &str, priority: Priority) {
 
 /// Waits for something that only the stand-ins or the database tell. It may take long on a busy machine: whole backlogs are put
 /// aside, a few deliveries a transaction.
-async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(super) async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let met = async {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
         while !condition().await {

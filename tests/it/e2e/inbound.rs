@@ -1,16 +1,20 @@
 //! Texts of patients at the sidecar: who may say something there, and what STOP, START and other words do, also when the
 //! patient's phone says them by itself.
 
+use std::collections::BTreeSet;
+
 use heedwell::{
     domain::Role,
     grpc::proto::{Channel, SmsSettings, UpdatePracticeSettingsRequest, sms_settings::Sender},
     sandbox::Entry,
 };
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
+use sea_orm::{ConnectionTrait, Statement};
 
 use super::{
     callbacks::{FORM, browser, form, post, signature},
     consent::{all_said, ledger, said},
+    fairness::wait_for,
     given::{
         ACCOUNT, AUTH_TOKEN, PHONE, mask, patient, practice, practice_named, put_patient, send_over,
         somebody_with_phone,
@@ -251,5 +255,34 @@ on_a_server! {
         assert_eq!(skipped(&next), "OPTED_OUT");
         assert_eq!((refused_texts(t, "+12025550113"), texts(t, "+12025550113").len()), (1, 0), "one call, and no more");
         assert_eq!(state(&delivery(t, &first.delivery_id).await), state(&first));
+    }
+}
+
+on_a_server! {
+    postgres:
+    async fn a_text_is_taken_though_its_number_is_held_for_longer_than_a_lock_is_waited_for(t: &mut TestApp) {
+        practice(t).await;
+        let (holder, observer) = (t.home.raw().await, t.home.raw().await);
+        holder.execute_unprepared("BEGIN").await.unwrap();
+        holder.execute_unprepared("LOCK TABLE recipient_gate IN EXCLUSIVE MODE").await.unwrap();
+        let again = async {
+            let mut waited = BTreeSet::new();
+            let waiting = "SELECT xact_start::text FROM pg_stat_activity \
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let statement = Statement::from_string(observer.get_database_backend(), waiting);
+            wait_for("a second try waits", async || {
+                for row in observer.query_all_raw(statement.clone()).await.unwrap() {
+                    waited.insert(row.try_get_by_index::<String>(0).unwrap());
+                }
+                waited.len() == 2
+            })
+            .await;
+            holder.execute_unprepared("COMMIT").await.unwrap();
+        };
+        let id = sid(1);
+        let fields = text(&id, PHONE, "STOP");
+        let (status, ()) = tokio::join!(posted(t, &fields), again);
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(all_said(t).await, [("OPTED_OUT", "SMS_KEYWORD")]);
     }
 }

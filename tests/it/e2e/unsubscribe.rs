@@ -75,7 +75,7 @@ on_a_server! {
         }
         let multipart = "--b\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--b--\r\n";
         for (content_type, body) in
-            [("multipart/form-data; boundary=b", multipart), (FORM, ONE_CLICK), ("multipart/form-data; boundary=b", multipart)]
+            [("multipart/form-data; boundary=b", multipart), (FORM, ONE_CLICK), (FORM, "List-Unsubscribe=One-Click\r\n")]
         {
             let (status, page) = post(t, &path, content_type, body).await;
             assert_eq!(status, StatusCode::OK);
