@@ -371,6 +371,12 @@ on_both! {
         // No number is bound by it: the patient's own word opens it again.
         let yes = record(t, &scope, decision("c1", Channel::Email, OptedIn, Portal)).await;
         assert_eq!(yes.state, OptedIn);
+        // Nor does it take back a complaint that came after it.
+        t.advance(60);
+        t.store.unsubscribe(&t.engine, &token).await.unwrap();
+        let report = t.store.mailbox_opted_out(&scope, &mailbox, t.now(), "spam report 2".into()).await;
+        assert_eq!(report.unwrap(), 1, "anna complained before");
+        assert!(t.store.resubscribe(&t.engine, &token).await.unwrap().unwrap().opted_out);
         proves(t).await;
     }
 
