@@ -1,5 +1,6 @@
 //! A breaker for one account: after some failures in a row nothing more is sent by it but one message at a time to see
-//! whether it is in order again, and then it is not asked for everything at once.
+//! whether it is in order again, and then it is not asked for everything at once. As many failures in a row open it again
+//! while it begins anew: a provider that refuses every tenth request would never be let begin if one were enough.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) enum Gate {
 
 #[derive(Debug)]
 enum State {
-    Closed { strikes: u32 },
+    Closed,
     Open { until: DateTime<Utc> },
     Probing { id: DeliveryId, until: DateTime<Utc> },
     Rising { since: DateTime<Utc>, tokens: f64, at: DateTime<Utc> },
@@ -45,6 +46,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
+    /// Failures since the last success.
+    strikes: u32,
     /// How long it stays open the next time.
     wait: TimeDelta,
     /// The last failure.
@@ -54,7 +57,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) const fn new(now: DateTime<Utc>) -> Self {
-        Self { state: State::Closed { strikes: 0 }, wait: FIRST_WAIT, failing: None, lines: Lines::new(now) }
+        Self { state: State::Closed, strikes: 0, wait: FIRST_WAIT, failing: None, lines: Lines::new(now) }
     }
 
     /// Whether nothing is sent but probes.
@@ -67,7 +70,7 @@ impl Breaker {
         match &self.state {
             State::Open { .. } => true,
             State::Probing { id, .. } => *id != call,
-            State::Closed { .. } | State::Rising { .. } => false,
+            State::Closed | State::Rising { .. } => false,
         }
     }
 
@@ -79,14 +82,14 @@ impl Breaker {
     /// Whether somebody may pass. `steady` is the account's usual rate in a second.
     pub(super) fn gate(&mut self, now: DateTime<Utc>, steady: f64) -> Gate {
         match &mut self.state {
-            State::Closed { .. } => Gate::Free,
+            State::Closed => Gate::Free,
             State::Open { until } | State::Probing { until, .. } if now >= *until => Gate::Probe,
             State::Open { until } => Gate::Shut(*until),
             State::Probing { .. } => Gate::Shut(now + PROBE_TIME),
             State::Rising { since, tokens, at } => {
                 let rate = steady * RISE_FROM * (now - *since).as_seconds_f64().max(0.0).exp2();
                 if rate >= steady {
-                    (self.state, self.wait) = (State::Closed { strikes: 0 }, FIRST_WAIT);
+                    (self.state, self.wait) = (State::Closed, FIRST_WAIT);
                     return Gate::Free;
                 }
                 *tokens = (*tokens + rate * (now - *at).as_seconds_f64().max(0.0)).min(rate.max(1.0));
@@ -113,10 +116,10 @@ impl Breaker {
     /// Notes how a call ended. Only the probe's end tells anything while it is under way: the others began before.
     pub(super) fn ended(&mut self, by: DeliveryId, health: Health, now: DateTime<Utc>) {
         match (&mut self.state, health) {
-            (State::Closed { strikes }, Health::Well | Health::Deferred) => *strikes = 0,
-            (State::Closed { strikes }, Health::Ill { failing, wait }) => {
-                *strikes += 1;
-                if *strikes >= STRIKES {
+            (State::Closed | State::Rising { .. }, Health::Well | Health::Deferred) => self.strikes = 0,
+            (State::Closed | State::Rising { .. }, Health::Ill { failing, wait }) => {
+                self.strikes += 1;
+                if self.strikes >= STRIKES {
                     self.open(failing, wait, now);
                 }
             }
@@ -125,7 +128,6 @@ impl Breaker {
                 Health::Ill { failing, wait } => self.open(failing, wait, now),
                 Health::Unsaid => self.state = State::Open { until: now },
             },
-            (State::Rising { .. }, Health::Ill { failing, wait }) => self.open(failing, wait, now),
             _ => {}
         }
     }
@@ -133,6 +135,7 @@ impl Breaker {
     fn open(&mut self, failing: Failing, wish: Option<Duration>, now: DateTime<Utc>) {
         let wish = TimeDelta::from_std(wish.unwrap_or_default().min(LONGEST_WISH)).unwrap_or_default();
         self.state = State::Open { until: now + self.wait.max(wish) };
+        self.strikes = 0;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         self.failing = Some(failing);
     }

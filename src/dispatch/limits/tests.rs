@@ -291,8 +291,31 @@ fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
     (0..5).for_each(|_| case.send(ill()));
     case.pass(2.0);
     case.send(Health::Well);
+    for _ in 0..4 {
+        case.send(ill());
+        case.pass(0.1);
+    }
+    assert!(case.leaves(NORMAL), "it may fail while it begins again");
+    case.pass(0.1);
     case.send(ill());
-    assert!(!case.leaves(NORMAL), "one failure while it begins again is enough");
+    case.pass(0.1);
+    assert!(!case.leaves(NORMAL), "but not five times in a row");
+}
+
+#[test]
+fn an_account_that_refuses_every_tenth_request_begins_again_at_once() {
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    (0..5).for_each(|_| case.send(ill()));
+    case.pass(2.0);
+    case.send(Health::Well);
+    for count in 0..400 {
+        let (id, leave) = case.ask(Wish { parked: true, ..NORMAL });
+        if leave == Leave::Now {
+            case.ended(id, if count % 10 == 9 { ill() } else { Health::Well });
+        }
+        case.pass(0.01);
+    }
+    assert!((0..1_000).all(|_| case.leaves(NORMAL)));
 }
 
 #[test]
