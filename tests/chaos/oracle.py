@@ -28,7 +28,7 @@ MOVES = {
 }
 LAST_WORDS = {"delivered": "DELIVERED", "undelivered": "FAILED", "failed": "FAILED"}
 # Calls under way in one process at most: nobody dies with more claims in hand.
-SLOTS = 64
+SLOTS = 256
 # By then, in seconds, claims of a process that died are taken over, also while the database restarts.
 LEASES = 15
 # A violation is shown so many times.
@@ -263,7 +263,7 @@ def check_finals(
         left = texts.get(known[it["reference"]]["SMS"]) if it["channel"] == "SMS" and it["reference"] in known else None
         if not left:
             continue
-        ends = {LAST_WORDS[fates[text["sid"]]] for text in left if fates[text["sid"]] in LAST_WORDS}
+        ends = {LAST_WORDS[fates[sid]] for text in left if fates.get(sid := text["sid"]) in LAST_WORDS}
         words = {word for text in left for word in told[text["sid"]]}
         if it["state"] in ("DELIVERED", "FAILED") and it["state"] not in ends:
             found.wrong("wrong_final", f"{it['reference']} is {it['state']}, and its texts ended as {sorted(ends)}")
