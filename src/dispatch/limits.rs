@@ -169,7 +169,7 @@ impl Limits {
                 return Leave::Later { at, failing: None };
             }
         }
-        retries.count(handover.again);
+        retries.count(handover.id, handover.again);
         breaker.pass(gate, handover.id, now);
         gone.push(Gone { account: key, id: handover.id, now });
         Leave::Now
@@ -203,9 +203,7 @@ impl Limits {
         now: DateTime<Utc>,
     ) -> Option<bool> {
         let State { breaker, retries, .. } = self.accounts.get_mut(&account)?;
-        if health == Health::Deferred {
-            retries.pay();
-        }
+        retries.ended(id, &health);
         let before = breaker.is_shut();
         breaker.ended(id, health, now);
         (breaker.is_shut() != before).then(|| breaker.is_shut())

@@ -9,8 +9,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Health, Lines, Rank, seconds};
 use crate::{domain::DeliveryId, store::Failing};
 
-/// Failures in a row after which it opens.
+/// Failures in a row after which it opens, once they go on for this long.
 const STRIKES: u32 = 5;
+const STRIKING: TimeDelta = TimeDelta::seconds(1);
+/// Failures in a row after which it opens whatever the time. Where hundreds of calls end in a second and some of them fail, five
+/// come in a row every few seconds by chance.
+const MOST_STRIKES: u32 = 20;
 /// How long it stays open at first, and at most, unless the provider wants to be left alone for longer. Somebody who put the
 /// account right shall not wait for long.
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
@@ -46,8 +50,9 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
-    /// Failures since the last success.
+    /// Failures since the last success, and when the first of them came.
     strikes: u32,
+    struck: DateTime<Utc>,
     /// How long it stays open the next time.
     wait: TimeDelta,
     /// The last failure.
@@ -57,7 +62,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) const fn new(now: DateTime<Utc>) -> Self {
-        Self { state: State::Closed, strikes: 0, wait: FIRST_WAIT, failing: None, lines: Lines::new(now) }
+        Self { state: State::Closed, strikes: 0, struck: now, wait: FIRST_WAIT, failing: None, lines: Lines::new(now) }
     }
 
     /// Whether nothing is sent but probes.
@@ -118,8 +123,12 @@ impl Breaker {
         match (&mut self.state, health) {
             (State::Closed | State::Rising { .. }, Health::Well | Health::Deferred) => self.strikes = 0,
             (State::Closed | State::Rising { .. }, Health::Ill { failing, wait }) => {
+                if self.strikes == 0 {
+                    self.struck = now;
+                }
                 self.strikes += 1;
-                if self.strikes >= STRIKES {
+                let lasting = self.strikes >= STRIKES && now - self.struck >= STRIKING;
+                if lasting || self.strikes >= MOST_STRIKES {
                     self.open(failing, wait, now);
                 }
             }

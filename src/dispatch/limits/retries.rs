@@ -1,7 +1,12 @@
-//! How many repeats an account may have: a tenth of what it sends for the first time. A provider that is in trouble is not
-//! helped by being asked twice as often.
+//! How many repeats an account may have that fail: a tenth of what it sends for the first time. A provider that is in trouble
+//! is not helped by being asked twice as often; one that takes what it is asked for again is no worse for it.
+
+use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Health;
+use crate::domain::DeliveryId;
 
 /// Repeats that each first try pays for.
 const SHARE: f64 = 0.1;
@@ -20,11 +25,12 @@ pub(super) struct Retries {
     saved: f64,
     at: DateTime<Utc>,
     line: DateTime<Utc>,
+    under_way: HashSet<DeliveryId>,
 }
 
 impl Retries {
-    pub(super) const fn new(now: DateTime<Utc>) -> Self {
-        Self { saved: FLOOR, at: now, line: now }
+    pub(super) fn new(now: DateTime<Utc>) -> Self {
+        Self { saved: FLOOR, at: now, line: now, under_way: HashSet::new() }
     }
 
     /// Until when a repeat has to wait, if it has to.
@@ -42,13 +48,25 @@ impl Retries {
         Some(at)
     }
 
-    /// A provider that is well asked for a repeat: it is no burden.
-    pub(super) fn pay(&mut self) {
-        self.saved = (self.saved + 1.0).min(MOST);
+    /// Counts a call that is let go.
+    pub(super) fn count(&mut self, id: DeliveryId, again: bool) {
+        self.saved = if again { self.saved - 1.0 } else { (self.saved + SHARE).min(MOST) };
+        if again {
+            self.under_way.insert(id);
+        }
     }
 
-    /// Counts a call.
-    pub(super) fn count(&mut self, again: bool) {
-        self.saved = if again { self.saved - 1.0 } else { (self.saved + SHARE).min(MOST) };
+    /// Notes how a call ended. A repeat that found the account in order, or was not made, costs nothing; nor does one that a
+    /// provider asks for which is well.
+    pub(super) fn ended(&mut self, id: DeliveryId, health: &Health) {
+        let repeat = self.under_way.remove(&id);
+        let free = match health {
+            Health::Well | Health::Unsaid => repeat,
+            Health::Deferred => true,
+            Health::Ill { .. } => false,
+        };
+        if free {
+            self.saved = (self.saved + 1.0).min(MOST);
+        }
     }
 }

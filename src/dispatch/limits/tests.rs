@@ -112,6 +112,15 @@ impl Case {
         self.ended(id, health);
     }
 
+    /// Sends as many that fail as close the account.
+    fn fail(&mut self) {
+        for _ in 0..4 {
+            self.send(ill());
+            self.pass(0.25);
+        }
+        self.send(ill());
+    }
+
     fn pass(&mut self, seconds: f64) {
         self.now += super::seconds(seconds);
     }
@@ -201,12 +210,12 @@ fn two_senders_of_one_account_have_a_pace_each_and_two_practices_share_one() {
 #[test]
 fn an_account_is_left_alone_after_five_failures_in_a_row() {
     let mut case = Case::new(SmsRate::Unlimited, number("+12025550199"));
-    for _ in 0..4 {
-        case.send(ill());
-    }
-    case.send(Health::Well);
-    for _ in 0..4 {
-        case.send(ill());
+    for _ in 0..2 {
+        case.send(Health::Well);
+        for _ in 0..4 {
+            case.send(ill());
+            case.pass(0.25);
+        }
     }
     // Nothing was said: neither for it nor against it.
     case.send(Health::Unsaid);
@@ -221,7 +230,7 @@ fn an_account_is_left_alone_after_five_failures_in_a_row() {
 #[test]
 fn one_at_a_time_sees_whether_the_account_is_well_again() {
     let mut case = Case::new(SmsRate::Unlimited, relay());
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     for wait in [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
         case.pass(wait - 0.001);
         assert!(!case.leaves(NORMAL));
@@ -246,7 +255,7 @@ fn one_at_a_time_sees_whether_the_account_is_well_again() {
 #[test]
 fn a_probe_that_is_heard_of_no_more_is_replaced() {
     let mut case = Case::new(SmsRate::Unlimited, relay());
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     case.pass(2.0);
     assert!(case.leaves(NORMAL));
     case.pass(59.9);
@@ -259,7 +268,7 @@ fn a_probe_that_is_heard_of_no_more_is_replaced() {
 fn the_provider_says_how_long_it_wants_to_be_left_alone_up_to_a_quarter_of_an_hour() {
     for (wish, expected) in [(30, 30), (86_400, 900), (1, 2)] {
         let mut case = Case::new(SmsRate::Unlimited, relay());
-        (0..5).for_each(|_| case.send(ill_for(Some(Duration::from_secs(wish)))));
+        (0..20).for_each(|_| case.send(ill_for(Some(Duration::from_secs(wish)))));
         assert_eq!(case.waits(NORMAL).0, TimeDelta::seconds(expected));
     }
 }
@@ -267,7 +276,7 @@ fn the_provider_says_how_long_it_wants_to_be_left_alone_up_to_a_quarter_of_an_ho
 #[test]
 fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
     let mut case = Case::new(SmsRate::Unlimited, relay());
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     case.pass(2.0);
     case.send(Health::Well);
     let mut count = |seconds: f64| {
@@ -288,12 +297,12 @@ fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
     case.pass(0.4);
     assert!((0..1_000).all(|_| case.leaves(NORMAL)), "then it is as before");
 
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     case.pass(2.0);
     case.send(Health::Well);
     for _ in 0..4 {
         case.send(ill());
-        case.pass(0.1);
+        case.pass(0.25);
     }
     assert!(case.leaves(NORMAL), "it may fail while it begins again");
     case.pass(0.1);
@@ -303,9 +312,18 @@ fn an_account_that_is_well_again_is_not_asked_for_everything_at_once() {
 }
 
 #[test]
+fn an_account_that_fails_at_once_is_asked_twenty_times() {
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    (0..19).for_each(|_| case.send(ill()));
+    assert!(case.leaves(NORMAL), "five in a row within a second mean nothing where hundreds of calls are under way");
+    case.send(ill());
+    assert!(!case.leaves(NORMAL));
+}
+
+#[test]
 fn an_account_that_refuses_every_tenth_request_begins_again_at_once() {
     let mut case = Case::new(SmsRate::Unlimited, relay());
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     case.pass(2.0);
     case.send(Health::Well);
     for count in 0..400 {
@@ -324,7 +342,10 @@ fn what_a_well_account_asks_for_again_is_not_held_against_it() {
     let again = Wish { again: true, ..NORMAL };
     (0..50).for_each(|_| case.send(Health::Deferred));
     assert!((0..60).all(|_| case.leaves(again)), "fifty are paid for by those who were sent away");
-    (0..4).for_each(|_| case.send(ill()));
+    for _ in 0..4 {
+        case.send(ill());
+        case.pass(0.25);
+    }
     case.send(Health::Deferred);
     case.send(ill());
     assert!(case.leaves(NORMAL), "the account answered");
@@ -333,7 +354,7 @@ fn what_a_well_account_asks_for_again_is_not_held_against_it() {
 #[test]
 fn a_probe_whose_claim_failed_is_not_waited_for() {
     let mut case = Case::new(SmsRate::Unlimited, relay());
-    (0..5).for_each(|_| case.send(ill()));
+    case.fail();
     case.pass(2.0);
     case.gone.clear();
     assert!(case.leaves(NORMAL), "the probe");
@@ -356,6 +377,28 @@ fn repeats_are_a_tenth_of_what_is_sent_first_and_a_few_more() {
     assert!(case.leaves(again) && case.leaves(again) && !case.leaves(again));
     case.pass(60.0);
     assert!(case.leaves(again) && !case.leaves(again));
+}
+
+#[test]
+fn a_repeat_that_finds_the_account_in_order_costs_nothing() {
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    let again = Wish { again: true, ..NORMAL };
+    let mut ask = |health: Health| {
+        let (id, leave) = case.ask(again);
+        case.ended(id, health);
+        assert_eq!(leave, Leave::Now);
+        case.pass(0.1);
+    };
+    for _ in 0..100 {
+        ask(Health::Well);
+        ask(Health::Unsaid);
+    }
+    for _ in 0..9 {
+        ask(ill());
+        ask(Health::Well);
+    }
+    ask(ill());
+    assert!(!case.leaves(again), "each that fails has to be paid for");
 }
 
 /// A provider that is away for ten minutes, while ten deliveries come each second: each is tried, and repeated, until it is there
