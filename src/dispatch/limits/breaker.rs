@@ -7,9 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Health, Lines, Rank, seconds};
-use crate::{domain::DeliveryId, store::Failing};
+use crate::{
+    domain::{DeliveryId, FailureReason},
+    store::Failing,
+};
 
-/// Failures in a row after which it opens, once they go on for this long.
+/// Failures in a row after which it opens, once they go on for this long or say that the account is set up wrong.
 const STRIKES: u32 = 5;
 const STRIKING: TimeDelta = TimeDelta::seconds(1);
 /// Failures in a row after which it opens whatever the time. Where hundreds of calls end in a second and some of them fail, five
@@ -127,8 +130,9 @@ impl Breaker {
                     self.struck = now;
                 }
                 self.strikes += 1;
-                let lasting = self.strikes >= STRIKES && now - self.struck >= STRIKING;
-                if lasting || self.strikes >= MOST_STRIKES {
+                // A wrong password does not come by chance, and too many of them lock the account.
+                let certain = failing.reason == FailureReason::ProviderConfig || now - self.struck >= STRIKING;
+                if certain && self.strikes >= STRIKES || self.strikes >= MOST_STRIKES {
                     self.open(failing, wait, now);
                 }
             }

@@ -318,6 +318,11 @@ fn an_account_that_fails_at_once_is_asked_twenty_times() {
     assert!(case.leaves(NORMAL), "five in a row within a second mean nothing where hundreds of calls are under way");
     case.send(ill());
     assert!(!case.leaves(NORMAL));
+
+    let mut case = Case::new(SmsRate::Unlimited, relay());
+    let failing = Failing { reason: FailureReason::ProviderConfig, code: "535".into() };
+    (0..5).for_each(|_| case.send(Health::Ill { failing: failing.clone(), wait: None }));
+    assert!(!case.leaves(NORMAL), "a wrong password is wrong the sixth time, too");
 }
 
 #[test]
