@@ -1,11 +1,12 @@
-//! Stand-ins for the providers: a Twilio, a SendGrid and a mail relay on real ports, with a journal of all they saw and a control
-//! endpoint. They are an independent judge of our clients, so this room shares no code with the rest of the crate.
+//! Stand-ins for the providers: a Twilio, a SendGrid, a Firebase Cloud Messaging and a mail relay on real ports, with a journal
+//! of all they saw and a control endpoint. They are an independent judge of our clients, so this room shares no code with the rest of the crate.
 //! Guarantee: what a stand-in accepted is in the journal before its caller hears of it.
 //!
 //! All data here is made up. The control endpoint asks for no password: bind it to a loopback address.
 
 mod callbacks;
 mod control;
+mod fcm;
 mod journal;
 mod line;
 mod magic;
@@ -30,10 +31,13 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{callbacks::Carrier, control::Control, sendgrid::SendGrid, smtp::Relay, twilio::Twilio};
+use self::{callbacks::Carrier, control::Control, fcm::Fcm, sendgrid::SendGrid, smtp::Relay, twilio::Twilio};
 pub use self::{
+    fcm::SERVICE_ACCOUNT,
     journal::{Entry, Journal, Outcome, Raw, Stage},
-    magic::{Answer, Behaviour, End, MAGIC, MagicRecipient, MailEvent, MailPlan, Reports, SendGridPlan, SmsPlan},
+    magic::{
+        Answer, Behaviour, End, MAGIC, MagicRecipient, MailEvent, MailPlan, PushPlan, Reports, SendGridPlan, SmsPlan,
+    },
     odds::Odds,
     rules::{Rules, UnknownBehaviour},
 };
@@ -45,6 +49,8 @@ pub struct Settings {
     pub twilio_addr: SocketAddr,
     /// Address of the SendGrid stand-in (plain HTTP).
     pub sendgrid_addr: SocketAddr,
+    /// Address of the stand-in for Firebase Cloud Messaging and Google's token endpoint (plain HTTP).
+    pub fcm_addr: SocketAddr,
     /// Address of the mail relay.
     pub smtp_addr: SocketAddr,
     /// Address of the control endpoint (plain HTTP, no password).
@@ -67,6 +73,7 @@ impl Default for Settings {
         Self {
             twilio_addr: any,
             sendgrid_addr: any,
+            fcm_addr: any,
             smtp_addr: any,
             control_addr: any,
             journal: None,
@@ -82,6 +89,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("twilio_addr", &self.twilio_addr)
             .field("sendgrid_addr", &self.sendgrid_addr)
+            .field("fcm_addr", &self.fcm_addr)
             .field("smtp_addr", &self.smtp_addr)
             .field("control_addr", &self.control_addr)
             .field("journal", &self.journal)
@@ -96,6 +104,7 @@ impl fmt::Debug for Settings {
 pub struct Sandbox {
     twilio_addr: SocketAddr,
     sendgrid_addr: SocketAddr,
+    fcm_addr: SocketAddr,
     smtp_addr: SocketAddr,
     control_addr: SocketAddr,
     sendgrid: Arc<SendGrid>,
@@ -107,7 +116,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Binds the four ports and serves them until [`Sandbox::stop`].
+    /// Binds the five ports and serves them until [`Sandbox::stop`].
     ///
     /// # Errors
     /// A port that is taken, a journal file that cannot be opened, or a TLS set-up that fails.
@@ -116,21 +125,24 @@ impl Sandbox {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let twilio = TcpListener::bind(settings.twilio_addr).await?;
         let sendgrid = TcpListener::bind(settings.sendgrid_addr).await?;
+        let fcm = TcpListener::bind(settings.fcm_addr).await?;
         let smtp = TcpListener::bind(settings.smtp_addr).await?;
         let control = TcpListener::bind(settings.control_addr).await?;
         let (twilio_addr, sendgrid_addr) = (twilio.local_addr()?, sendgrid.local_addr()?);
-        let (smtp_addr, control_addr) = (smtp.local_addr()?, control.local_addr()?);
+        let (fcm_addr, smtp_addr, control_addr) = (fcm.local_addr()?, smtp.local_addr()?, control.local_addr()?);
 
         let journal = Journal::open(settings.journal.as_deref())?;
         let rules = Rules::default();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let carrier = Carrier::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let mailer = SendGrid::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
+        let pusher = Fcm::new(&format!("http://{fcm_addr}"), &journal, &rules)?;
         let relay = Relay::new(settings.smtp_starttls, settings.smtp_login, &journal, &rules)?;
         let certificate_pem = relay.certificate_pem().map(str::to_owned);
 
         tasks.spawn(line::serve(twilio, Twilio::new(carrier.clone()).router(), stop.clone()));
         tasks.spawn(line::serve(sendgrid, Arc::clone(&mailer).router(), stop.clone()));
+        tasks.spawn(line::serve(fcm, pusher.router(), stop.clone()));
         let control_router = Control::new(carrier, Arc::clone(&mailer), stop.clone()).router();
         tasks.spawn(line::serve(control, control_router, stop.clone()));
         tasks.spawn(smtp::serve(smtp, Arc::new(relay), tasks.clone(), stop.clone()));
@@ -138,6 +150,7 @@ impl Sandbox {
         Ok(Self {
             twilio_addr,
             sendgrid_addr,
+            fcm_addr,
             smtp_addr,
             control_addr,
             sendgrid: mailer,
@@ -166,6 +179,18 @@ impl Sandbox {
     #[must_use]
     pub fn sendgrid_webhook(&self, api_key: &str, url: &str) -> String {
         self.sendgrid.set_webhook(api_key, url)
+    }
+
+    /// What replaces `https://fcm.googleapis.com`, as `http://ip:port`.
+    #[must_use]
+    pub fn fcm_url(&self) -> String {
+        format!("http://{}", self.fcm_addr)
+    }
+
+    /// What replaces `https://oauth2.googleapis.com/token`.
+    #[must_use]
+    pub fn google_token_url(&self) -> String {
+        format!("http://{}/token", self.fcm_addr)
     }
 
     /// Where the relay listens.

@@ -12,9 +12,10 @@ pub(super) fn command() -> Command {
         Arg::new(name).long(name).default_value(default).value_parser(value_parser!(SocketAddr)).help(help)
     };
     Command::new("sandbox")
-        .about("Stands in for Twilio, SendGrid and a mail relay, with real signatures and magic recipients")
+        .about("Stands in for Twilio, SendGrid, Firebase Cloud Messaging and a mail relay, with real signatures and magic recipients")
         .arg(addr("twilio-addr", "127.0.0.1:4010", "Where Twilio's API is served"))
         .arg(addr("sendgrid-addr", "127.0.0.1:4011", "Where SendGrid's API is served"))
+        .arg(addr("fcm-addr", "127.0.0.1:4012", "Where the API of FCM and Google's token endpoint are served"))
         .arg(addr("smtp-addr", "127.0.0.1:2525", "Where the mail relay listens"))
         .arg(addr("control-addr", "127.0.0.1:4000", "Where the control endpoint is served"))
         .arg(
@@ -39,6 +40,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         twilio_addr: addr("twilio-addr", defaults.twilio_addr),
         sendgrid_addr: addr("sendgrid-addr", defaults.sendgrid_addr),
+        fcm_addr: addr("fcm-addr", defaults.fcm_addr),
         smtp_addr: addr("smtp-addr", defaults.smtp_addr),
         control_addr: addr("control-addr", defaults.control_addr),
         journal: matches.get_one::<PathBuf>("journal").cloned(),
@@ -59,6 +61,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 fn show(sandbox: &Sandbox) {
     println!("twilio   {}", sandbox.twilio_url());
     println!("sendgrid {}", sandbox.sendgrid_url());
+    println!("fcm      {}", sandbox.fcm_url());
+    println!("google   {}", sandbox.google_token_url());
     println!("smtp     {}", sandbox.smtp_addr());
     println!("control  {}", sandbox.control_url());
     println!("\nmagic recipients:");

@@ -9,7 +9,7 @@ use axum::{
         FromRequest, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     callbacks::{Carrier, Inbound},
+    fcm::SERVICE_ACCOUNT,
     magic::{MAGIC, MagicRecipient},
     odds::Odds,
     rules::UnknownBehaviour,
@@ -45,6 +46,7 @@ impl Control {
             .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
             .route("/journal", get(read_journal).delete(clear_journal))
             .route("/magic", get(async || Json(MAGIC)))
+            .route("/service-account", get(async || ([(header::CONTENT_TYPE, "application/json")], SERVICE_ACCOUNT)))
             .route("/rules", post(set_rule))
             .route("/dials", post(set_dials))
             .route("/odds", post(set_odds))
@@ -99,7 +101,7 @@ async fn clear_journal(State(control): Shared) -> StatusCode {
 
 #[derive(Deserialize)]
 struct NewRule {
-    /// A whole phone number or mail address.
+    /// A whole phone number, mail address or token of a device.
     recipient: String,
     /// A name from `/magic`, or null to go by the recipient's magic again.
     behaviour: Option<String>,

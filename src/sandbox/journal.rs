@@ -78,6 +78,23 @@ pub enum Entry {
         http_status: Option<u16>,
         error: Option<String>,
     },
+    /// FCM took a message: the device will show it, whatever the caller was told.
+    FcmMessage {
+        /// Of the device.
+        token: String,
+        /// The message's, as the answer has it.
+        name: String,
+        /// The whole message.
+        message: serde_json::Value,
+        /// What the caller was told.
+        outcome: Outcome,
+        /// How many accepted messages for the device had the same tag so far, this one included.
+        uses: usize,
+    },
+    /// FCM refused a request and took nothing.
+    FcmRefused { token: Option<String>, http_status: u16, why: String },
+    /// Google was asked for an access token, and said why not, if it gave none.
+    GoogleToken { why: Option<String> },
     /// The relay stored a mail.
     SmtpMessage {
         mail_from: String,
@@ -99,7 +116,7 @@ pub enum Entry {
     },
 }
 
-/// What Twilio or SendGrid told the caller about a message that it took.
+/// What Twilio, SendGrid or FCM told the caller about a message that it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

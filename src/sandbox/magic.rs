@@ -99,6 +99,37 @@ pub struct SendGridPlan {
     pub reports: Reports,
 }
 
+/// What Firebase Cloud Messaging does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PushPlan {
+    Taken,
+    /// Takes nothing: the app is gone.
+    Gone,
+    /// Takes nothing: it is no token.
+    BadToken,
+    /// Takes nothing: a field is wrong.
+    BadRequest,
+    /// Takes nothing: the token is another project's.
+    Mismatched,
+    /// Takes nothing the first time; takes it from then on.
+    LimitedOnce,
+    /// Takes nothing, 503.
+    Unavailable,
+    /// Takes it, 500.
+    Failed,
+    /// Takes it, and answers after so many milliseconds.
+    Stalled(u64),
+    /// Takes it, then cuts the connection without a byte of reply.
+    CutOff,
+    /// Takes nothing, 502 and a page of HTML.
+    Garbled,
+    /// Takes nothing: Apple refuses the project.
+    AppleRefused,
+    /// Takes nothing, whatever the access token.
+    Unauthorised,
+}
+
 /// A behaviour, by the channel or provider that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,12 +138,14 @@ pub enum Behaviour {
     Mail(MailPlan),
     #[serde(rename = "sendgrid")]
     SendGrid(SendGridPlan),
+    Push(PushPlan),
 }
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MagicRecipient {
-    /// The last four digits of a phone number, or the local part of a mail address up to a `+`; `*` is everyone else.
+    /// The last four digits of a phone number, the local part of a mail address up to a `+`, or a device's token up to a `:`; `*`
+    /// is everyone else.
     pub recipient: &'static str,
     /// The name by which a rule asks for this behaviour; unique.
     pub name: &'static str,
@@ -215,6 +248,19 @@ pub const MAGIC: &[MagicRecipient] = &[
     sendgrid("repeated", "sendgrid_repeated", "SendGrid: each event comes 5 times.", told(Reports::Repeated(5))),
     sendgrid("early", "sendgrid_early", "SendGrid: all events come before the 202.", told(Reports::BeforeAnswer)),
     sendgrid("quiet", "sendgrid_quiet", "SendGrid: delivered, but no event comes.", told(Reports::Never)),
+    push("*", "push_accepted", "FCM: 200.", PushPlan::Taken),
+    push("gone", "push_gone", "FCM: 404 UNREGISTERED: the app is gone.", PushPlan::Gone),
+    push("badtoken", "push_bad_token", "FCM: 400 INVALID_ARGUMENT: no token.", PushPlan::BadToken),
+    push("badrequest", "push_bad_request", "FCM: 400 INVALID_ARGUMENT: a field is wrong.", PushPlan::BadRequest),
+    push("mismatch", "push_mismatched", "FCM: 403 SENDER_ID_MISMATCH: another project's.", PushPlan::Mismatched),
+    push("quota", "push_limited_once", "FCM: 429 QUOTA_EXCEEDED the first time.", PushPlan::LimitedOnce),
+    push("unavailable", "push_unavailable", "FCM: 503, nothing taken.", PushPlan::Unavailable),
+    push("internal", "push_failed", "FCM: taken, 500.", PushPlan::Failed),
+    push("stall", "push_stalled", "FCM: taken, and answered after a minute.", PushPlan::Stalled(60_000)),
+    push("drop", "push_cut_off", "FCM: taken, the connection is cut without a reply.", PushPlan::CutOff),
+    push("html", "push_garbled", "FCM: 502 and a page of HTML, nothing taken.", PushPlan::Garbled),
+    push("apns", "push_apple_refused", "FCM: 401 THIRD_PARTY_AUTH_ERROR.", PushPlan::AppleRefused),
+    push("unauthorised", "push_unauthorised", "FCM: 401, whatever the access token.", PushPlan::Unauthorised),
 ];
 
 const fn event(event: &'static str, fields: &'static [(&'static str, &'static str)]) -> MailEvent {
@@ -304,6 +350,15 @@ const fn mail(
     MagicRecipient { recipient, name, description, behaviour: Behaviour::Mail(plan) }
 }
 
+const fn push(
+    recipient: &'static str,
+    name: &'static str,
+    description: &'static str,
+    plan: PushPlan,
+) -> MagicRecipient {
+    MagicRecipient { recipient, name, description, behaviour: Behaviour::Push(plan) }
+}
+
 /// The behaviour with this name.
 pub(super) fn by_name(name: &str) -> Option<Behaviour> {
     MAGIC.iter().find(|row| row.name == name).map(|row| row.behaviour)
@@ -313,7 +368,7 @@ pub(super) fn by_name(name: &str) -> Option<Behaviour> {
 pub(super) fn sms_plan(to: &str) -> SmsPlan {
     let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
         Behaviour::Sms(plan) => Some((row.recipient, plan)),
-        Behaviour::Mail(_) | Behaviour::SendGrid(_) => None,
+        Behaviour::Mail(_) | Behaviour::SendGrid(_) | Behaviour::Push(_) => None,
     });
     plans.find(|(digits, _)| to.ends_with(digits)).map_or(DELIVERED, |(_, plan)| plan)
 }
@@ -323,7 +378,7 @@ pub(super) fn mail_plan(address: &str) -> MailPlan {
     let local_part = address.split(['@', '+']).next().unwrap_or_default();
     let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
         Behaviour::Mail(plan) => Some((row.recipient, plan)),
-        Behaviour::Sms(_) | Behaviour::SendGrid(_) => None,
+        Behaviour::Sms(_) | Behaviour::SendGrid(_) | Behaviour::Push(_) => None,
     });
     plans.find(|(name, _)| local_part == *name).map_or(MailPlan::Accepted, |(_, plan)| plan)
 }
@@ -333,9 +388,19 @@ pub(super) fn sendgrid_plan(address: &str) -> SendGridPlan {
     let local_part = address.split(['@', '+']).next().unwrap_or_default();
     let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
         Behaviour::SendGrid(plan) => Some((row.recipient, plan)),
-        Behaviour::Sms(_) | Behaviour::Mail(_) => None,
+        Behaviour::Sms(_) | Behaviour::Mail(_) | Behaviour::Push(_) => None,
     });
     plans.find(|(name, _)| local_part == *name).map_or(ARRIVED, |(_, plan)| plan)
+}
+
+/// What a device's token itself asks for.
+pub(super) fn push_plan(token: &str) -> PushPlan {
+    let word = token.split(':').next().unwrap_or_default();
+    let mut plans = MAGIC.iter().filter_map(|row| match row.behaviour {
+        Behaviour::Push(plan) => Some((row.recipient, plan)),
+        Behaviour::Sms(_) | Behaviour::Mail(_) | Behaviour::SendGrid(_) => None,
+    });
+    plans.find(|(name, _)| word == *name).map_or(PushPlan::Taken, |(_, plan)| plan)
 }
 
 #[cfg(test)]

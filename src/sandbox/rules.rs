@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     journal,
-    magic::{self, ARRIVED, Behaviour, DELIVERED, MailPlan, SendGridPlan, SmsPlan},
+    magic::{self, ARRIVED, Behaviour, DELIVERED, MailPlan, PushPlan, SendGridPlan, SmsPlan},
     odds::Odds,
 };
 
@@ -64,13 +64,18 @@ impl fmt::Debug for Rules {
 }
 
 impl Rules {
-    /// Treats `recipient` (a whole phone number or mail address) as the behaviour called `name` says.
+    /// Treats `recipient` (a whole phone number, mail address or token of a device) as the behaviour called `name` says.
     ///
     /// # Errors
     /// [`UnknownBehaviour`] when no row of the table has that name, or when it is one for the other channel.
     pub fn set(&self, recipient: &str, name: &str) -> Result<(), UnknownBehaviour> {
         let behaviour = magic::by_name(name).ok_or(UnknownBehaviour)?;
-        if recipient.contains('@') == matches!(behaviour, Behaviour::Sms(_)) {
+        let fits = match behaviour {
+            Behaviour::Sms(_) => recipient.starts_with('+'),
+            Behaviour::Mail(_) | Behaviour::SendGrid(_) => recipient.contains('@'),
+            Behaviour::Push(_) => !recipient.starts_with('+') && !recipient.contains('@'),
+        };
+        if !fits {
             return Err(UnknownBehaviour);
         }
         self.state().behaviours.insert(recipient.to_lowercase(), behaviour);
@@ -154,6 +159,14 @@ impl Rules {
         let tries = state.tries.entry(format!("sendgrid {address}")).or_default();
         *tries += 1;
         odds.sendgrid(address, *tries)
+    }
+
+    /// `token` in lower case.
+    pub(super) fn push(&self, token: &str) -> PushPlan {
+        match self.state().behaviours.get(token) {
+            Some(&Behaviour::Push(plan)) => plan,
+            _ => magic::push_plan(token),
+        }
     }
 
     /// How long an ordinary answer takes.

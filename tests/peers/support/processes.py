@@ -211,7 +211,7 @@ class Sandbox(Process):
         self.smtp = ("", 0)
 
     def start(self) -> "Sandbox":
-        any_port = [f"--{it}-addr=127.0.0.1:0" for it in ("twilio", "sendgrid", "smtp", "control")]
+        any_port = [f"--{it}-addr=127.0.0.1:0" for it in ("twilio", "sendgrid", "fcm", "smtp", "control")]
         self.spawn([binary(), "sandbox", *any_port, f"--journal={self.journal_file}", *self.options], environment())
         said = self.wait_for("it says where it listens", self._places)
         self.twilio_url, self.sendgrid_url, self.control_url = said["twilio"], said["sendgrid"], said["control"]
