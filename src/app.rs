@@ -18,8 +18,8 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::Admission, callbacks::Callbacks, consent::Consents, directory::Directory, links::Links,
-        notify::Notify, pages::Pages, preferences::Preferences, unsubscribe::Unsubscribe, watch::Watch,
+        admission::Admission, callbacks::Callbacks, consent::Consents, directory::Directory, inbox::Inbox,
+        links::Links, notify::Notify, pages::Pages, preferences::Preferences, unsubscribe::Unsubscribe, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     wake::Wake,
@@ -44,7 +44,7 @@ pub enum StartError {
     #[error("HEEDWELL_JWKS")]
     Auth(#[source] auth::SetupError),
     /// The providers' settings cannot be used.
-    #[error("HEEDWELL_TWILIO_URL, HEEDWELL_SENDGRID_URL")]
+    #[error("HEEDWELL_TWILIO_URL, HEEDWELL_SENDGRID_URL, HEEDWELL_FCM_URL, HEEDWELL_GOOGLE_TOKEN_URL")]
     Providers(#[source] providers::SetupError),
     /// The limits of sending do not fit together.
     #[error("the limits of sending do not fit together")]
@@ -132,6 +132,7 @@ impl App {
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission, pages.clone()),
             preferences: Preferences::new(store.clone(), public_url.clone()),
+            inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages, config.consent),
         };
         let (health, server) = grpc::Server::new(services);

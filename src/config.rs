@@ -33,6 +33,10 @@ pub use faults::{Fault, Faults};
 const TWILIO: &str = "https://api.twilio.com";
 /// Where SendGrid's API is. Accounts in the European Union have another.
 const SENDGRID: &str = "https://api.sendgrid.com";
+/// Where the API of Firebase Cloud Messaging is.
+const FCM: &str = "https://fcm.googleapis.com";
+/// Where Google gives out access tokens.
+const GOOGLE_TOKEN: &str = "https://oauth2.googleapis.com/token";
 
 /// Everything that a server needs to know before it starts.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 22] = [
+pub const VARIABLES: [&str; 24] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -92,6 +96,8 @@ pub const VARIABLES: [&str; 22] = [
     "HEEDWELL_TLS_CLIENT_CA_FILE",
     "HEEDWELL_TWILIO_URL",
     "HEEDWELL_SENDGRID_URL",
+    "HEEDWELL_FCM_URL",
+    "HEEDWELL_GOOGLE_TOKEN_URL",
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
@@ -332,13 +338,23 @@ fn auth_settings(env: &Env, loopback: bool, faults: &mut Faults) -> auth::Settin
 }
 
 fn providers_settings(env: &Env, allow_private: bool, faults: &mut Faults) -> providers::Settings {
-    let twilio_url = provider_url(env, ("HEEDWELL_TWILIO_URL", TWILIO), allow_private, faults);
-    let sendgrid_url = provider_url(env, ("HEEDWELL_SENDGRID_URL", SENDGRID), allow_private, faults);
-    providers::Settings { allow_private, ..providers::Settings::new(twilio_url, sendgrid_url) }
+    let mut url = |name, real| provider_url(env, (name, real), allow_private, faults);
+    let urls = providers::Urls {
+        twilio: url("HEEDWELL_TWILIO_URL", TWILIO),
+        sendgrid: url("HEEDWELL_SENDGRID_URL", SENDGRID),
+        fcm: url("HEEDWELL_FCM_URL", FCM),
+        google_token: url("HEEDWELL_GOOGLE_TOKEN_URL", GOOGLE_TOKEN),
+    };
+    providers::Settings { allow_private, ..providers::Settings::new(urls) }
 }
 
 /// Where a provider's API is: what the variable says, or else the real one.
-fn provider_url(env: &Env, (name, real): (&'static str, &str), allow_private: bool, faults: &mut Faults) -> Url {
+fn provider_url(
+    env: &Env,
+    (name, real): (&'static str, &'static str),
+    allow_private: bool,
+    faults: &mut Faults,
+) -> Url {
     let usable = |url: &Url| url.has_host() && (url.scheme() == "https" || (allow_private && url.scheme() == "http"));
     let url = Url::parse(env.text(name).unwrap_or(real)).ok().filter(usable).or_else(|| {
         faults.add(name, "must be an https URL (http only with HEEDWELL_ALLOW_PRIVATE_PROVIDERS)");

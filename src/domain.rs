@@ -9,9 +9,11 @@ mod consent;
 mod content;
 mod decide;
 mod delivery;
+mod device;
 mod directory;
 mod facts;
 mod id;
+mod inbox;
 mod keyword;
 mod kind;
 mod notification;
@@ -36,9 +38,11 @@ pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
     Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, SkipReason, Source,
 };
+pub use device::{Device, MOST_DEVICES, PushToken};
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};
-pub use id::{DeliveryId, InvalidId, NotificationId, PatientId, PracticeId};
+pub use id::{DeliveryId, DeviceId, InvalidId, NotificationId, PatientId, PracticeId};
+pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
 pub use notification::{
@@ -51,6 +55,7 @@ pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
 pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
-    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, SendGridAccount,
-    SendGridSettings, SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
+    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, PushSettings,
+    SendGridAccount, SendGridSettings, ServiceAccount, SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings,
+    TwilioAccount, WebhookKey,
 };

@@ -6,6 +6,7 @@ mod call;
 mod convert;
 mod deadline;
 mod directory;
+mod inbox;
 mod later;
 mod notify;
 mod preferences;
@@ -29,7 +30,9 @@ use self::proto::{
 pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
-    service::{consent::Consents, directory::Directory, notify::Notify, preferences::Preferences, watch::Watch},
+    service::{
+        consent::Consents, directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, watch::Watch,
+    },
 };
 
 /// The longest message in either direction, in bytes: enough for a batch of 500 and an attachment of 3 MiB.
@@ -43,7 +46,7 @@ const SERVICES: [&str; 9] = [
     PreferencesServiceServer::<preferences::Handlers>::NAME,
     BroadcastServiceServer::<later::Broadcasts>::NAME,
     TemplateServiceServer::<later::Templates>::NAME,
-    InboxServiceServer::<later::Inbox>::NAME,
+    InboxServiceServer::<inbox::Handlers>::NAME,
     ConversationsServiceServer::<later::Conversations>::NAME,
     AuditServiceServer::<later::Audit>::NAME,
 ];
@@ -63,6 +66,8 @@ pub struct Services {
     pub preferences: Preferences,
     /// Keeps the consent ledger.
     pub consents: Consents,
+    /// Shows inboxes.
+    pub inbox: Inbox,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -74,13 +79,14 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences, consents } = services;
+    let Services { verifier, notify, watch, directory, preferences, consents, inbox } = services;
+    let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
         .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
         .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
         .add_service(bounded!(TemplateServiceServer(later::Templates)))
-        .add_service(bounded!(InboxServiceServer(later::Inbox)))
+        .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(later::Conversations)))
         .add_service(bounded!(AuditServiceServer(later::Audit)));
     guarded(routes, verifier)

@@ -11,10 +11,11 @@ use url::{Host, Url};
 
 use crate::{
     clock::SharedClock,
-    domain::{Account, EmailAddress, Phi, PhoneNumber, TwilioAccount},
+    domain::{Account, Device, DeviceId, EmailAddress, Phi, PhoneNumber, TwilioAccount},
 };
 
 mod error;
+mod fcm;
 mod mail;
 mod net;
 pub mod sendgrid;
@@ -22,6 +23,7 @@ mod smtp;
 pub mod twilio;
 
 pub use error::{LookError, Reach, SendError};
+use fcm::{Access, Fcm};
 use net::Network;
 use sendgrid::SendGrid;
 use smtp::Smtp;
@@ -34,6 +36,10 @@ pub struct Settings {
     pub twilio_url: Url,
     /// SendGrid's API.
     pub sendgrid_url: Url,
+    /// The API of Firebase Cloud Messaging.
+    pub fcm_url: Url,
+    /// Where Google gives out the tokens for it.
+    pub google_token_url: Url,
     /// Permits private addresses, HTTP without TLS, and a relay on the loopback that offers no TLS: for stand-ins only.
     pub allow_private: bool,
     /// From the name to a connection that can be used.
@@ -42,13 +48,29 @@ pub struct Settings {
     pub call_timeout: Duration,
 }
 
+/// Where the providers' APIs are.
+#[derive(Clone, Debug)]
+pub struct Urls {
+    /// Twilio's.
+    pub twilio: Url,
+    /// SendGrid's.
+    pub sendgrid: Url,
+    /// That of Firebase Cloud Messaging.
+    pub fcm: Url,
+    /// Google's token endpoint.
+    pub google_token: Url,
+}
+
 impl Settings {
     /// Everything at its default, against these APIs.
     #[must_use]
-    pub const fn new(twilio_url: Url, sendgrid_url: Url) -> Self {
+    pub fn new(urls: Urls) -> Self {
+        let Urls { twilio: twilio_url, sendgrid: sendgrid_url, fcm: fcm_url, google_token: google_token_url } = urls;
         Self {
             twilio_url,
             sendgrid_url,
+            fcm_url,
+            google_token_url,
             allow_private: false,
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(30),
@@ -65,6 +87,14 @@ pub enum SetupError {
     /// SendGrid's URL is not one that may be called.
     #[error("the URL of SendGrid's API must begin with https:// and name a public host, without user or password")]
     SendGridUrl,
+    /// The URL of FCM is not one that may be called.
+    #[error("the URL of FCM's API must begin with https:// and name a public host, without user or password")]
+    FcmUrl,
+    /// The URL of Google's token endpoint is not one that may be called.
+    #[error(
+        "the URL of Google's token endpoint must begin with https:// and name a public host, without user or password"
+    )]
+    GoogleTokenUrl,
     /// No HTTP client could be made, for example because the system has no CA certificates.
     #[error("no HTTP client could be made")]
     Http(#[source] reqwest::Error),
@@ -77,6 +107,8 @@ pub enum Outgoing {
     Sms(OutgoingSms),
     /// A mail.
     Email(OutgoingEmail),
+    /// A push message.
+    Push(OutgoingPush),
 }
 
 /// A text message, ready to leave.
@@ -114,10 +146,35 @@ pub struct OutgoingEmail {
     pub attempt_token: String,
 }
 
+/// A push message to all devices of a patient, ready to leave.
+#[derive(Clone, Debug)]
+pub struct OutgoingPush {
+    /// The patient's devices.
+    pub devices: Vec<Device>,
+    /// One line.
+    pub title: Phi<String>,
+    /// What there is to say.
+    pub body: Phi<String>,
+    /// What it is called on the devices, the same for whatever may take its place there.
+    pub id: String,
+    /// How long it is worth showing.
+    pub ttl: Duration,
+}
+
+/// What came of handing a message over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    /// Whether the provider took it.
+    pub outcome: Result<Accepted, SendError>,
+    /// Devices that the provider does not know any more, whatever became of the others.
+    pub gone: Vec<DeviceId>,
+}
+
 /// The provider took the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The provider's name for the message: Twilio's SID, SendGrid's message id. A relay gives none that could be asked for.
+    /// The provider's name for the message: Twilio's SID, SendGrid's message id, FCM's name for that of the first device. A
+    /// relay gives none that could be asked for.
     pub provider_ref: Option<String>,
     /// What the provider said at once.
     pub status: ReportedStatus,
@@ -196,6 +253,7 @@ pub struct Providers {
     twilio: Twilio,
     smtp: Smtp,
     sendgrid: SendGrid,
+    fcm: Fcm,
 }
 
 impl Providers {
@@ -207,31 +265,34 @@ impl Providers {
         let network = Network { allow_private: settings.allow_private };
         check(&settings.twilio_url, network).ok_or(SetupError::TwilioUrl)?;
         check(&settings.sendgrid_url, network).ok_or(SetupError::SendGridUrl)?;
+        check(&settings.fcm_url, network).ok_or(SetupError::FcmUrl)?;
+        check(&settings.google_token_url, network).ok_or(SetupError::GoogleTokenUrl)?;
         let http = network.http_client(&settings).map_err(SetupError::Http)?;
+        let access = Access::new(http.clone(), settings.google_token_url, clock.clone());
         Ok(Self {
             twilio: Twilio::new(http.clone(), settings.twilio_url, clock.clone()),
-            sendgrid: SendGrid::new(http, settings.sendgrid_url, clock.clone()),
+            sendgrid: SendGrid::new(http.clone(), settings.sendgrid_url, clock.clone()),
+            fcm: Fcm::new(http, settings.fcm_url, access, clock.clone(), settings.call_timeout),
             smtp: Smtp::new(network, settings.connect_timeout, settings.call_timeout),
             clock,
         })
     }
 
     /// Sends once. Dropping the future leaves the outcome unknown.
-    ///
-    /// # Errors
-    /// What happened instead; see [`SendError`].
-    pub async fn send(&self, account: &Account, outgoing: &Outgoing) -> Result<Accepted, SendError> {
-        match (account, outgoing) {
+    pub async fn send(&self, account: &Account, outgoing: &Outgoing) -> Handed {
+        let outcome = match (account, outgoing) {
+            (Account::Fcm(account), Outgoing::Push(push)) => return self.fcm.send(account, push).await,
             (Account::Twilio(account), Outgoing::Sms(sms)) => self.twilio.create(account, sms).await,
-            (Account::Smtp(account), Outgoing::Email(email)) => {
-                let mail = mail::build(account, email, self.clock.now())?;
-                self.smtp.send(account, &mail).await
-            }
+            (Account::Smtp(account), Outgoing::Email(email)) => match mail::build(account, email, self.clock.now()) {
+                Ok(mail) => self.smtp.send(account, &mail).await,
+                Err(error) => Err(error),
+            },
             (Account::SendGrid(account), Outgoing::Email(email)) => self.sendgrid.send(account, email).await,
-            (Account::Twilio(_), Outgoing::Email(_)) | (Account::Smtp(_) | Account::SendGrid(_), Outgoing::Sms(_)) => {
+            (Account::Twilio(_) | Account::Smtp(_) | Account::SendGrid(_) | Account::Fcm(_), _) => {
                 Err(SendError::internal("wrong account"))
             }
-        }
+        };
+        Handed { outcome, gone: Vec::new() }
     }
 
     /// Looks for a message whose outcome is unknown.
@@ -264,6 +325,18 @@ fn check(url: &Url, network: Network) -> Option<()> {
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     (scheme && host && bare).then_some(())
+}
+
+/// The real addresses, for tests that call others.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "constants that parse")]
+fn real_urls() -> Urls {
+    Urls {
+        twilio: "https://api.twilio.com".parse().unwrap(),
+        sendgrid: "https://api.sendgrid.com".parse().unwrap(),
+        fcm: "https://fcm.googleapis.com".parse().unwrap(),
+        google_token: "https://oauth2.googleapis.com/token".parse().unwrap(),
+    }
 }
 
 #[cfg(test)]

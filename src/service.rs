@@ -6,6 +6,7 @@ pub mod callbacks;
 pub mod consent;
 pub mod directory;
 mod error;
+pub mod inbox;
 pub mod links;
 pub mod notify;
 pub mod pages;

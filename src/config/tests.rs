@@ -19,6 +19,8 @@ fn nothing_set_is_a_server_on_this_machine_only() {
     assert_eq!(config.store.database_url, "sqlite:heedwell-data/heedwell.db");
     assert_eq!(config.providers.twilio_url.as_str(), "https://api.twilio.com/");
     assert_eq!(config.providers.sendgrid_url.as_str(), "https://api.sendgrid.com/");
+    assert_eq!(config.providers.fcm_url.as_str(), "https://fcm.googleapis.com/");
+    assert_eq!(config.providers.google_token_url.as_str(), "https://oauth2.googleapis.com/token");
 }
 
 #[test]
@@ -35,6 +37,8 @@ fn every_fault_is_named_at_once() {
         ("HEEDWELL_DISK_RESERVE_MIB", "7"),
         ("HEEDWELL_TWILIO_URL", "http://127.0.0.1:1"),
         ("HEEDWELL_SENDGRID_URL", "api.sendgrid.com"),
+        ("HEEDWELL_FCM_URL", "http://127.0.0.1:1"),
+        ("HEEDWELL_GOOGLE_TOKEN_URL", "token"),
         ("HEEDWELL_LOG_FORMAT", "xml"),
         ("HEEDWELL_GRPC_ADRR", "127.0.0.1:1"),
     ]);
@@ -50,6 +54,8 @@ fn every_fault_is_named_at_once() {
         "HEEDWELL_DISK_RESERVE_MIB",
         "HEEDWELL_TWILIO_URL",
         "HEEDWELL_SENDGRID_URL",
+        "HEEDWELL_FCM_URL",
+        "HEEDWELL_GOOGLE_TOKEN_URL",
         "HEEDWELL_LOG_FORMAT",
         "HEEDWELL_GRPC_ADRR",
     ] {

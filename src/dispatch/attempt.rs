@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::{Dispatch, limits::Health, stopwatch::Stopwatch};
 use crate::{
-    domain::{Account, FailureReason, Verdict},
-    providers::{Accepted, Outgoing, OutgoingEmail, OutgoingSms, Reach, SendError},
+    domain::{Account, DeviceId, FailureReason, Verdict},
+    providers::{Handed, Outgoing, OutgoingEmail, OutgoingPush, OutgoingSms, Reach, SendError},
     store::{Claimed, Destination, Failing, Settlement},
 };
 
@@ -22,16 +22,17 @@ const SHORTEST_VALIDITY: TimeDelta = TimeDelta::zero();
 struct Answer {
     verdict: Verdict,
     health: Health,
+    gone: Vec<DeviceId>,
 }
 
 impl Answer {
-    const NOT_STARTED: Self = Self { verdict: Verdict::NotStarted, health: Health::Unsaid };
+    const NOT_STARTED: Self = Self { verdict: Verdict::NotStarted, health: Health::Unsaid, gone: Vec::new() };
 }
 
 impl Dispatch {
     /// Hands `claimed` over once. The verdict says what is known; it never guesses.
     pub(super) async fn attempt(&self, claimed: Claimed, watch: Stopwatch) -> Settlement {
-        let Answer { verdict, health } = guarded(self.call(&claimed, &watch)).await;
+        let Answer { verdict, health, gone } = guarded(self.call(&claimed, &watch)).await;
         self.limits().ended(&claimed, health, claimed.claimed_at + watch.elapsed());
         Settlement {
             practice: claimed.practice,
@@ -39,6 +40,7 @@ impl Dispatch {
             epoch: claimed.epoch,
             attempt: claimed.attempt,
             verdict,
+            gone,
             random: rand::random(),
         }
     }
@@ -92,7 +94,7 @@ impl Dispatch {
                 let domain = match account {
                     Account::Smtp(smtp) => smtp.from_address.domain(),
                     Account::SendGrid(sendgrid) => sendgrid.from_address.domain(),
-                    Account::Twilio(_) => "localhost",
+                    Account::Twilio(_) | Account::Fcm(_) => "localhost",
                 };
                 Outgoing::Email(OutgoingEmail {
                     to: to.clone(),
@@ -105,6 +107,14 @@ impl Dispatch {
                     attempt_token: claimed.callback_token(),
                 })
             }
+            (Destination::Devices(devices), _) => Outgoing::Push(OutgoingPush {
+                devices: devices.clone(),
+                title: content.subject.clone(),
+                body: content.text.clone(),
+                // That of the notification: what staff have sent again takes the place of what they saw fail.
+                id: claimed.notification.to_string(),
+                ttl: left.to_std().unwrap_or_default(),
+            }),
         }
     }
 }
@@ -119,11 +129,13 @@ impl Dispatch {
 
 /// A panic ends this attempt and nothing else. Whether it left before is unknown.
 async fn guarded(call: impl Future<Output = Answer>) -> Answer {
-    let panicked = |_| Answer { verdict: Verdict::Unknown { code: "panic".into() }, health: Health::Unsaid };
+    let panicked =
+        |_| Answer { verdict: Verdict::Unknown { code: "panic".into() }, health: Health::Unsaid, gone: Vec::new() };
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(panicked)
 }
 
-fn answer(answer: Result<Accepted, SendError>) -> Answer {
+fn answer(handed: Handed) -> Answer {
+    let Handed { outcome: answer, gone } = handed;
     let health = answer.as_ref().map_or_else(health, |_| Health::Well);
     let verdict = match answer {
         Ok(accepted) => Verdict::Accepted {
@@ -137,7 +149,7 @@ fn answer(answer: Result<Accepted, SendError>) -> Answer {
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
         Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
     };
-    Answer { verdict, health }
+    Answer { verdict, health, gone }
 }
 
 fn health(error: &SendError) -> Health {
@@ -163,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_unknown_outcome_and_says_nothing_of_the_account() {
-        let Answer { verdict, health } = guarded(async { panic!("as a test wants it") }).await;
+        let Answer { verdict, health, .. } = guarded(async { panic!("as a test wants it") }).await;
         assert_eq!((verdict, health), (Verdict::Unknown { code: "panic".into() }, Health::Unsaid));
     }
 

@@ -60,7 +60,7 @@ impl SmsRate {
 /// (`smtpd_client_connection_count_limit`). Twilio counts requests (error 20429).
 const fn most_calls(account: &Account) -> usize {
     match account {
-        Account::Twilio(_) | Account::SendGrid(_) => 64,
+        Account::Twilio(_) | Account::SendGrid(_) | Account::Fcm(_) => 64,
         Account::Smtp(_) => 32,
     }
 }

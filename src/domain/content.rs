@@ -9,6 +9,8 @@ pub struct Content {
     pub subject: Phi<String>,
     /// Plain text; for email the alternative part; for SMS the whole message, prefix included.
     pub text: Phi<String>,
+    /// In-app only: where it leads; empty: nowhere.
+    pub link: Phi<String>,
     /// Email only.
     pub html: Phi<String>,
     /// SMS only: the number of segments billed.

@@ -53,6 +53,8 @@ pub struct Grounds<'a> {
     pub practice_zone: Tz,
     /// The practice's settings as they are now.
     pub settings: &'a PracticeSettings,
+    /// Whether the patient registered a device for push.
+    pub has_device: bool,
     /// The kind of message.
     pub kind: Kind,
     /// The channels asked for; unset: those effective.
@@ -244,7 +246,7 @@ impl Grounds<'_> {
             Channel::InApp => (self.patient.portal_enabled, "portal account"),
             Channel::Email => (self.patient.email.is_some(), "email address"),
             Channel::Sms => (self.patient.mobile_phone.is_some(), "mobile number"),
-            Channel::Push => (false, "registered device"),
+            Channel::Push => (self.has_device, "registered device"),
         };
         if known { passed(format!("A {what} is known.")) } else { refused(format!("No {what} is known.")) }
     }

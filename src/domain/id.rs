@@ -83,6 +83,10 @@ server_id!(
     /// One message over one channel.
     DeliveryId
 );
+server_id!(
+    /// A device that was registered for push.
+    DeviceId
+);
 
 #[cfg(test)]
 mod tests {

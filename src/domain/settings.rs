@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours};
+pub use push::{PushSettings, ServiceAccount};
 pub use sendgrid::{SendGridAccount, SendGridSettings, WebhookKey};
 
+mod push;
 mod sendgrid;
 
 /// Channels for one kind.
@@ -27,6 +29,8 @@ pub struct PracticeSettings {
     pub sms: SmsSettings,
     /// Mail.
     pub email: EmailSettings,
+    /// Firebase Cloud Messaging.
+    pub push: PushSettings,
     /// When texts and push messages wait unless they are urgent; unset: never.
     pub quiet_hours: Option<QuietHours>,
     /// Channels that need a recorded opt-in, not just the absence of an opt-out.
@@ -121,6 +125,8 @@ pub enum Account {
     Smtp(SmtpAccount),
     /// SendGrid's mail API.
     SendGrid(SendGridAccount),
+    /// Firebase Cloud Messaging.
+    Fcm(ServiceAccount),
 }
 
 impl Account {
@@ -131,6 +137,7 @@ impl Account {
             Self::Twilio(_) => Provider::Twilio,
             Self::Smtp(_) => Provider::Smtp,
             Self::SendGrid(_) => Provider::SendGrid,
+            Self::Fcm(_) => Provider::Fcm,
         }
     }
 }
@@ -147,6 +154,7 @@ impl Account {
             }
             // Nothing but the key names it, and a practice has only one.
             Self::SendGrid(_) => "sendgrid".to_owned(),
+            Self::Fcm(account) => account.client_email.clone(),
         }
     }
 
@@ -160,6 +168,7 @@ impl Account {
             },
             Self::Smtp(account) => format!("{}:{}/{}", account.host, account.port, account.from_address.as_str()),
             Self::SendGrid(account) => format!("sendgrid/{}", account.from_address.as_str()),
+            Self::Fcm(account) => format!("fcm/{}", account.project_id),
         }
     }
 }
@@ -276,10 +285,7 @@ impl PracticeSettings {
             Channel::InApp => Vec::new(),
             Channel::Sms => self.sms.findings(),
             Channel::Email => self.email.findings(),
-            Channel::Push => vec![Finding::missing(
-                "push.fcm_service_account_json",
-                "Push is not set up: enter the Firebase service account.",
-            )],
+            Channel::Push => self.push.findings(),
         }
     }
 
@@ -301,7 +307,8 @@ impl PracticeSettings {
         match channel {
             Channel::Sms => self.sms.account().map(Account::Twilio),
             Channel::Email => self.email.account(practice),
-            Channel::InApp | Channel::Push => None,
+            Channel::Push => self.push.service_account.clone().map(Account::Fcm),
+            Channel::InApp => None,
         }
     }
 

@@ -5,6 +5,7 @@ pub(super) mod check;
 pub(super) mod consent;
 pub(super) mod delivery;
 pub(super) mod directory;
+pub(super) mod inbox;
 pub(super) mod notification;
 mod payload;
 pub(super) mod preferences;

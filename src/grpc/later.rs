@@ -4,14 +4,13 @@
 use futures::stream::Empty;
 use tonic::{Request, Response, Status};
 
-#[allow(clippy::wildcard_imports, reason = "every message of five services, each named once below")]
+#[allow(clippy::wildcard_imports, reason = "every message of four services, each named once below")]
 use super::proto::*;
 use super::{
     auth,
     proto::{
         audit_service_server::AuditService, broadcast_service_server::BroadcastService,
-        conversations_service_server::ConversationsService, inbox_service_server::InboxService,
-        template_service_server::TemplateService,
+        conversations_service_server::ConversationsService, template_service_server::TemplateService,
     },
 };
 use crate::domain::Role::{Auditor, Patient, Portal, PracticeAdmin, Staff};
@@ -70,19 +69,6 @@ not_offered! {
         activate_template_version(ActivateTemplateVersionRequest) -> ActivateTemplateVersionResponse: [PracticeAdmin];
         preview_template(PreviewTemplateRequest) -> PreviewTemplateResponse: [Staff];
         send_test_message(SendTestMessageRequest) -> SendTestMessageResponse: [PracticeAdmin];
-    }
-}
-
-not_offered! {
-    /// The in-app channel.
-    Inbox for InboxService {
-        list_inbox_items(ListInboxItemsRequest) -> ListInboxItemsResponse: [Patient, Portal];
-        mark_inbox_items(MarkInboxItemsRequest) -> MarkInboxItemsResponse: [Patient, Portal];
-        register_push_device(RegisterPushDeviceRequest) -> RegisterPushDeviceResponse: [Patient, Portal];
-        delete_push_device(DeletePushDeviceRequest) -> DeletePushDeviceResponse: [Patient, Portal];
-    }
-    streams {
-        WatchInboxStream = watch_inbox(WatchInboxRequest) -> WatchInboxResponse: [Patient, Portal];
     }
 }
 

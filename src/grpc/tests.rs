@@ -15,8 +15,8 @@ use crate::{
     clock::{Clock, SystemClock},
     domain::{Practices, Role},
     grpc::proto::{
-        ListAuditEventsRequest, WatchInboxRequest, audit_service_client::AuditServiceClient,
-        inbox_service_client::InboxServiceClient,
+        ListAuditEventsRequest, WatchBroadcastRequest, audit_service_client::AuditServiceClient,
+        broadcast_service_client::BroadcastServiceClient,
     },
 };
 
@@ -40,8 +40,8 @@ impl Guard {
             local_key: Some(path),
         };
         let verifier = Arc::new(Verifier::new(settings, Arc::new(SystemClock)).await.unwrap());
-        let routes =
-            Routes::new(AuditServiceServer::new(later::Audit)).add_service(InboxServiceServer::new(later::Inbox));
+        let routes = Routes::new(AuditServiceServer::new(later::Audit))
+            .add_service(BroadcastServiceServer::new(later::Broadcasts));
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
         Self { routes: guarded(routes, verifier), key, _folder: folder }
@@ -99,10 +99,10 @@ async fn token_practice_and_role_are_checked_in_this_order_before_anything_is_to
 #[tokio::test]
 async fn streams_are_checked_alike() {
     let guard = Guard::new().await;
-    let message = || WatchInboxRequest { practice_id: "a".into(), ..Default::default() };
-    for (roles, code) in [(&[Role::Staff], Code::PermissionDenied), (&[Role::Portal], Code::Unimplemented)] {
-        let mut client = InboxServiceClient::new(guard.routes.clone());
-        let status = client.watch_inbox(guard.request(message(), roles)).await.err().unwrap();
+    let message = || WatchBroadcastRequest { practice_id: "a".into(), ..Default::default() };
+    for (roles, code) in [(&[Role::Portal], Code::PermissionDenied), (&[Role::Staff], Code::Unimplemented)] {
+        let mut client = BroadcastServiceClient::new(guard.routes.clone());
+        let status = client.watch_broadcast(guard.request(message(), roles)).await.err().unwrap();
         assert_eq!(status.code(), code);
     }
 }

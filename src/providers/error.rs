@@ -3,8 +3,11 @@
 //!
 //! Guarantee: [`SendError::NotTaken`] is only said when the provider cannot have taken the message.
 
+mod fcm;
+
 use std::time::Duration;
 
+pub(super) use self::fcm::{DeviceError, FcmFault};
 use super::smtp::Stage;
 use crate::domain::FailureReason;
 

@@ -2,6 +2,7 @@
 
 mod patients;
 mod reachability;
+pub mod service_account;
 
 use chrono::{DateTime, Utc};
 
@@ -129,6 +130,7 @@ fn status(channel: Channel, settings: &PracticeSettings, health: &[ChannelHealth
 fn refused(channel: Channel, settings: &PracticeSettings, code: &str) -> Finding {
     let field = match (channel, &settings.email.provider) {
         (Channel::Sms, _) => "sms.auth_token",
+        (Channel::Push, _) => "push.fcm_service_account_json",
         (_, Some(EmailProvider::SendGrid(_))) => "email.sendgrid.api_key",
         _ => "email.smtp",
     };

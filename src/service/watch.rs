@@ -2,9 +2,11 @@
 //! is quiet; a planned end is no error. Nothing is dropped for a slow reader: each stream goes through the feed for itself,
 //! and holds one page of it at most. A quiet stream costs the database nothing.
 
+mod cursor;
 mod heads;
 mod pages;
 mod places;
+mod run;
 
 use std::{
     pin::Pin,
@@ -20,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::Stream;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -29,14 +31,15 @@ use tokio_util::{
 
 use crate::{
     clock::SharedClock,
-    crypto::{Purpose, TokenKey},
-    domain::{DeliveryChange, DeliveryFilter, Engine, Scope},
+    crypto::TokenKey,
+    domain::{DeliveryChange, DeliveryFilter, Denied, Engine, InboxItem, PatientId, Scope},
     service::Error,
     store::{FeedPage, Store},
 };
-use heads::{Head, Heads};
+use heads::Heads;
 use pages::Pages;
 use places::{Place, Places};
+use run::Run;
 
 /// How watches behave.
 #[derive(Clone, Copy, Debug)]
@@ -83,11 +86,20 @@ pub enum Start {
     Time(DateTime<Utc>),
 }
 
+/// What is watched.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// The deliveries that the filter lets pass.
+    Deliveries(DeliveryFilter),
+    /// The inbox of a patient.
+    Inbox(PatientId),
+}
+
 /// What to watch.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which changes.
-    pub filter: DeliveryFilter,
+    /// What.
+    pub subject: Subject,
     /// From where.
     pub start: Start,
     /// How long it may be quiet.
@@ -105,14 +117,35 @@ pub struct Step {
     pub cursor: String,
     /// The server's clock.
     pub server_time: DateTime<Utc>,
+    pub(crate) news: News,
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
     /// What the filter lets pass, by its place in the page; a checkpoint has no page. Watches at the same position share it.
-    pub(crate) shown: Option<(Arc<FeedPage>, Vec<usize>)>,
+    Deliveries(Option<(Arc<FeedPage>, Vec<usize>)>),
+    /// Items that are new or were marked, as they are now, and how many are unread.
+    Inbox(Vec<InboxItem>, i32),
 }
 
 impl Step {
-    /// The changes, oldest first; none in a checkpoint.
+    /// The changes of deliveries, oldest first; none in a checkpoint.
     pub fn changes(&self) -> impl Iterator<Item = &DeliveryChange> {
-        self.shown.iter().flat_map(|(page, shown)| shown.iter().filter_map(|&place| page.changes.get(place)))
+        let shown = match &self.news {
+            News::Deliveries(shown) => shown.as_ref(),
+            News::Inbox(..) => None,
+        };
+        shown.into_iter().flat_map(|(page, shown)| shown.iter().filter_map(|&place| page.changes.get(place)))
+    }
+
+    /// Of an inbox the items that are new or were marked, none in a checkpoint, and how many are unread.
+    #[must_use]
+    pub fn inbox(&self) -> (&[InboxItem], i32) {
+        match &self.news {
+            News::Inbox(items, unread) => (items, *unread),
+            News::Deliveries(_) => (&[], 0),
+        }
     }
 }
 
@@ -177,17 +210,22 @@ impl Watch {
     ///
     /// # Errors
     /// `CURSOR_INVALID`, `CURSOR_EXPIRED`, `FIELD_INVALID`, `TOO_MANY_WATCHES`; `SCOPE_FORBIDDEN` when there is no such
-    /// practice.
+    /// practice, or the inbox is somebody else's.
     pub async fn start(&self, scope: Scope, exempt: bool, request: Request) -> Result<Steps, Error> {
+        if let Subject::Inbox(patient) = &request.subject
+            && !scope.covers(patient)
+        {
+            return Err(Denied::Scope.into());
+        }
         let place = self.places.take(&scope.author().id, exempt, self.settings)?;
         // Interest first, then the look: a change in between is seen either way.
         let head = self.heads.of(scope.practice());
-        let (position, newest) = self.position(&scope, &request.start).await?;
+        let (position, newest) = self.position(&scope, &request).await?;
         head.is_at_least(newest);
         let (sender, steps) = mpsc::channel(1);
         let (end, here) = (Arc::new(Mutex::new(None)), CancellationToken::new());
         let (slot, gone, cut) = (Arc::clone(&end), here.clone(), request.cut.clone());
-        let run = Run { watch: self.clone(), scope, request, position, head, sender };
+        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, sender };
         let (linger, stalls) = (self.settings.linger, Arc::clone(&self.stalls));
         self.tasks.spawn(async move {
             // Kept until the error is in its place: the reader looks there as soon as the channel closes.
@@ -225,8 +263,8 @@ impl Watch {
     }
 
     /// Where a watch begins, and the newest position.
-    async fn position(&self, scope: &Scope, start: &Start) -> Result<(i64, i64), Error> {
-        match start {
+    async fn position(&self, scope: &Scope, request: &Request) -> Result<(i64, i64), Error> {
+        match &request.start {
             Start::Now => {
                 let newest = self.store.feed_head(scope).await?;
                 Ok((newest, newest))
@@ -239,160 +277,21 @@ impl Watch {
                 Ok((self.store.feed_position_at(scope, *time).await?, newest))
             }
             Start::Cursor(cursor) => {
-                let bytes = self.tokens.open(Purpose::DeliveryCursor, scope.practice().as_str(), cursor);
-                let bytes: [u8; 8] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Error::CursorInvalid)?;
-                let position = i64::from_be_bytes(bytes);
+                let position = cursor::open(&self.tokens, scope, &request.subject, cursor);
+                let position = position.ok_or(Error::CursorInvalid)?;
                 let bounds = self.store.feed_bounds(scope).await?;
                 // Ahead of the head: the database was restored from a backup, and what the client saw is gone.
                 if position < bounds.earliest || position > bounds.newest {
-                    return Err(Error::CursorExpired { earliest: self.cursor(scope, bounds.earliest) });
+                    let earliest = self.cursor(scope, &request.subject, bounds.earliest);
+                    return Err(Error::CursorExpired { earliest });
                 }
                 Ok((position, bounds.newest))
             }
         }
     }
 
-    fn cursor(&self, scope: &Scope, position: i64) -> String {
-        self.tokens.mint(Purpose::DeliveryCursor, scope.practice().as_str(), &position.to_be_bytes())
-    }
-}
-
-struct Run {
-    watch: Watch,
-    scope: Scope,
-    request: Request,
-    position: i64,
-    head: Head,
-    sender: mpsc::Sender<Step>,
-}
-
-/// Why a watch stopped waiting.
-enum Event {
-    Look,
-    Heartbeat,
-    End,
-    Expired,
-    Gone,
-}
-
-impl Run {
-    async fn run(mut self) -> Result<(), Error> {
-        let share = rand::random_range(0.9..1.1);
-        let end = Instant::now() + self.watch.settings.lifetime.mul_f64(share);
-        let end = self.request.deadline.map_or(end, |deadline| end.min(deadline));
-        self.send(None).await?;
-        let mut heartbeat = Instant::now() + self.request.heartbeat;
-        loop {
-            // Before the next page is read: a stream never holds more than the one that its reader has not taken.
-            self.taken().await?;
-            if self.next_page().await? {
-                heartbeat = Instant::now() + self.request.heartbeat;
-            }
-            match self.wait(heartbeat, end).await {
-                Event::Look => {}
-                Event::Heartbeat => {
-                    self.send(None).await?;
-                    heartbeat = Instant::now() + self.request.heartbeat;
-                }
-                Event::End => return self.send(None).await,
-                Event::Expired => return Err(Error::TokenInvalid),
-                Event::Gone => return Ok(()),
-            }
-        }
-    }
-
-    /// Moves on by one page, and says whether there was anything in it to send.
-    async fn next_page(&mut self) -> Result<bool, Error> {
-        // What it says is there must be found.
-        let newest = self.head.newest();
-        if newest <= self.position {
-            return Ok(false);
-        }
-        let page = match self.watch.pages.after(&self.scope, self.position).await? {
-            Some(page) if !page.gap => page,
-            None if mutant!("serial feed") => return Ok(false),
-            // The reader was so slow that changes were forgotten before it came to them.
-            Some(_) | None => {
-                let bounds = self.watch.store.feed_bounds(&self.scope).await?;
-                return Err(Error::CursorExpired { earliest: self.watch.cursor(&self.scope, bounds.earliest) });
-            }
-        };
-        self.position = page.position;
-        let changes = page.changes.iter().enumerate();
-        let mut shown: Vec<_> = changes.filter_map(|(place, change)| self.shows(change).then_some(place)).collect();
-        if mutant!("coalesced") {
-            let id = |place: usize| page.changes.get(place).map(|change| change.delivery.id);
-            let all = shown.clone();
-            shown.retain(|place| !all.iter().any(|later| later > place && id(*later) == id(*place)));
-        }
-        if mutant!("early checkpoint") && !shown.is_empty() {
-            self.send(None).await?;
-        }
-        if shown.is_empty() {
-            return Ok(false);
-        }
-        self.send(Some((page, shown))).await?;
-        Ok(true)
-    }
-
-    fn shows(&self, change: &DeliveryChange) -> bool {
-        let own = change.delivery.patient.as_ref().is_none_or(|patient| self.scope.covers(patient));
-        own && self.request.filter.passes(change)
-    }
-
-    async fn wait(&mut self, heartbeat: Instant, end: Instant) -> Event {
-        let expired = self.expired();
-        tokio::select! {
-            biased;
-            () = self.watch.stop.cancelled() => Event::End,
-            () = self.sender.closed() => Event::Gone,
-            () = expired => Event::Expired,
-            () = sleep_until(end) => Event::End,
-            // Before the next page: in a busy practice there is always one.
-            () = sleep_until(heartbeat) => Event::Heartbeat,
-            () = self.head.beyond(self.position) => Event::Look,
-        }
-    }
-
-    /// How long the token behind the watch still holds; unset: for ever.
-    fn left(&self) -> Option<Duration> {
-        let left = self.scope.expire_time()? - self.watch.clock.now();
-        Some(left.to_std().unwrap_or_default())
-    }
-
-    /// Resolves when the token behind the watch ends.
-    fn expired(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.left();
-        async move {
-            match left {
-                Some(left) => sleep(left).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Hands a step over once the reader has taken the one before.
-    async fn send(&self, shown: Option<(Arc<FeedPage>, Vec<usize>)>) -> Result<(), Error> {
-        self.taken().await?;
-        let cursor = self.watch.cursor(&self.scope, self.position);
-        // There is room for it, unless the reader left, who needs no answer.
-        let _ = self.sender.try_send(Step { cursor, server_time: self.watch.clock.now(), shown });
-        Ok(())
-    }
-
-    /// Waits until the reader has taken the step before, or left. Nothing goes out once the token has ended: the clock may
-    /// have jumped since that was waited for.
-    async fn taken(&self) -> Result<(), Error> {
-        if self.left().is_some_and(|left| left.is_zero()) {
-            return Err(Error::TokenInvalid);
-        }
-        tokio::select! {
-            biased;
-            taken = timeout(self.watch.settings.stall, self.sender.reserve()) => match taken {
-                Ok(_) => Ok(()),
-                Err(_) => Err(Error::WatchStalled),
-            },
-            () = self.expired() => Err(Error::TokenInvalid),
-        }
+    /// Says to whoever holds it that everything up to `position` of the feed was told.
+    pub(super) fn cursor(&self, scope: &Scope, subject: &Subject, position: i64) -> String {
+        cursor::mint(&self.tokens, scope, subject, position)
     }
 }

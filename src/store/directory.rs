@@ -356,10 +356,11 @@ async fn patient_put_on(
         inactive: patient.inactive,
         update_time: tx.now,
         revision: before.map_or(0, |row| row.revision) + 1,
-        // The directory describes the patient; what they chose is theirs, and stays.
+        // The directory describes the patient; what they chose and registered is theirs, and stays.
         choices: before.map(|row| row.choices.clone()).unwrap_or_default(),
         choices_time: before.and_then(|row| row.choices_time),
         choices_revision: before.map_or(0, |row| row.choices_revision),
+        push_devices: before.map_or(0, |row| row.push_devices),
     };
     let addresses = [
         (Channel::Email, &row.email_bi, before.and_then(|row| row.email_bi.as_ref())),

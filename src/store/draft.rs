@@ -11,7 +11,9 @@ use super::{
     image::{CLOSED, NOTIFICATION, WAITING, corrupt, to_delivery},
     tx::Tx,
 };
-use crate::domain::{Author, Channel, Delivery, DeliveryState, Facts, Failure, FailureReason, shown};
+use crate::domain::{
+    Author, Channel, Delivery, DeliveryState, Facts, Failure, FailureReason, PatientId, PracticeId, shown,
+};
 
 /// A row that is being changed, with what it was.
 #[derive(Debug)]
@@ -125,6 +127,7 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
     Ok(Some(Change {
         practice: row.practice_id.parse().map_err(|_| corrupt())?,
         image: if changed { Some(to_delivery(row)?) } else { None },
+        marked: None,
         previous_state: Some(before.state),
         class: row.class,
         opened: -closed,
@@ -160,10 +163,16 @@ impl Change {
         Ok(Self {
             practice: row.practice_id.parse().map_err(|_| corrupt())?,
             image: Some(delivery),
+            marked: None,
             previous_state: None,
             class: row.class,
             opened: i64::from(row.phase != CLOSED),
         })
+    }
+
+    /// That an item of a patient's inbox was marked, of which its delivery shows nothing.
+    pub(super) const fn marked(practice: PracticeId, patient: PatientId, item: Uuid) -> Self {
+        Self { practice, image: None, marked: Some((patient, item)), previous_state: None, class: 0, opened: 0 }
     }
 }
 

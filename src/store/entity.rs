@@ -24,4 +24,5 @@ pub(super) mod patient;
 pub(super) mod patient_tag;
 pub(super) mod practice;
 pub(super) mod practice_settings;
+pub(super) mod push_device;
 pub(super) mod recipient_gate;

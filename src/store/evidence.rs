@@ -12,6 +12,7 @@ use super::{
     StoreError,
     attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived},
     consent::{self, Report},
+    devices,
     draft::{Draft, Note, save_all_on},
     entity::{attempt, delivery_event},
     health::{self, Sign},
@@ -22,7 +23,7 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    Author, Channel, ConsentSource, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider,
+    Author, Channel, ConsentSource, DeliveryId, DeviceId, Facts, Failure, FailureReason, Known, PracticeId, Provider,
 };
 
 /// What came in about one attempt.
@@ -92,6 +93,7 @@ struct Beyond {
     /// Addresses that the provider knows to have opted out, each with the delivery and the code that told so.
     opted_out: BTreeMap<(PracticeId, Channel, Vec<u8>), (Uuid, String)>,
     signs: BTreeMap<(PracticeId, Channel), Sign>,
+    gone: BTreeSet<(PracticeId, DeviceId)>,
 }
 
 impl Hearing {
@@ -118,6 +120,11 @@ impl Hearing {
     /// Ends the changes so far: what is heard next shows by itself.
     pub(super) fn pause(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
         self.drafts.values_mut().try_for_each(|draft| draft.tell(now))
+    }
+
+    /// Notes devices that the provider does not know any more.
+    pub(super) fn gone(&mut self, practice: &PracticeId, devices: &[DeviceId]) {
+        self.beyond.gone.extend(devices.iter().map(|device| (practice.clone(), *device)));
     }
 
     /// Notes what an answer says of the practice's account.
@@ -155,6 +162,7 @@ impl Hearing {
         for id in self.drafts.keys().copied().collect::<Vec<_>>() {
             retry::proved_on(tx, &mut self.drafts, id).await?;
         }
+        devices::forget_on(tx, &self.beyond.gone).await?;
         let skipped = self.opt_out_on(tx).await?;
         for (practice, channel, address, reason) in self.beyond.dead {
             suppress_on(tx, &practice, channel, address, reason).await?;

@@ -9,6 +9,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, Query},
 };
+use uuid::Uuid;
 
 use super::{
     Store, StoreError,
@@ -17,9 +18,10 @@ use super::{
     queue::{CLASSES, place},
     tx::Tx,
 };
-use crate::domain::{Class, Delivery, DeliveryChange, DeliveryState, PracticeId, Scope};
+use crate::domain::{Class, Delivery, DeliveryChange, DeliveryId, DeliveryState, PatientId, PracticeId, Scope};
 
 const DELIVERIES: i16 = 1;
+const INBOXES: i16 = 2;
 
 /// One change, before it has a number.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Change {
     pub(super) practice: PracticeId,
     /// The delivery as it is now; unset when the API shows no difference and only the counters move.
     pub(super) image: Option<Delivery>,
+    /// An item of a patient's inbox that was marked, where its delivery shows nothing of it.
+    pub(super) marked: Option<(PatientId, Uuid)>,
     pub(super) previous_state: Option<DeliveryState>,
     pub(super) class: i16,
     /// +1 when it became open, -1 when it was closed.
@@ -38,6 +42,8 @@ pub(super) struct Change {
 pub struct FeedPage {
     /// The changes of deliveries, oldest first.
     pub changes: Vec<DeliveryChange>,
+    /// Items of inboxes that were marked though their deliveries did not change, oldest first.
+    pub marked: Vec<(PatientId, DeliveryId)>,
     /// Everything up to here is in the page or of another stream.
     pub position: i64,
     /// Whether more may follow at once.
@@ -78,7 +84,11 @@ pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), Store
     for (practice, changes) in practices {
         let mut seq = advance_on(tx, &practice, &changes).await?;
         failpoint!("feed");
-        for Change { image, previous_state, .. } in changes {
+        for Change { image, marked, previous_state, .. } in changes {
+            if let Some((patient, item)) = marked {
+                seq += 1;
+                rows.push(marked_row(tx, &practice, seq, &patient, item));
+            }
             let Some(delivery) = image else { continue };
             seq += 1;
             rows.push(feed::Model {
@@ -98,6 +108,21 @@ pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), Store
     tx.insert_all(rows).await
 }
 
+/// The row of an item that was marked. Its image is its patient's id; whoever watches reads the rest.
+fn marked_row(tx: &Tx, practice: &PracticeId, seq: i64, patient: &PatientId, item: Uuid) -> feed::Model {
+    feed::Model {
+        practice_id: practice.as_str().to_owned(),
+        seq,
+        stream: INBOXES,
+        entity_id: item,
+        revision: 0,
+        state: None,
+        previous_state: None,
+        image: patient.as_str().as_bytes().to_vec(),
+        at: tx.now,
+    }
+}
+
 /// Moves the head of a practice on by its changes, and yields where it was.
 async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Result<i64, StoreError> {
     let mut opened = [0_i64; 3];
@@ -106,7 +131,8 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
             *count += change.opened;
         }
     }
-    let count = i64::try_from(changes.iter().filter(|change| change.image.is_some()).count()).unwrap_or(i64::MAX);
+    let rows = |change: &Change| usize::from(change.image.is_some()) + usize::from(change.marked.is_some());
+    let count = i64::try_from(changes.iter().map(rows).sum::<usize>()).unwrap_or(i64::MAX);
     let update = Query::update()
         .table(feed_head::Entity)
         .value(feed_head::Column::Seq, Expr::col(feed_head::Column::Seq).add(count))
@@ -196,11 +222,23 @@ impl Store {
         let gap = rows.first().is_some_and(|row| row.seq != position + 1) && !mutant!("serial feed");
         let position = rows.last().map_or(position, |row| row.seq);
         let corrupt = || StoreError::Corrupt("feed");
-        let changes = rows.into_iter().filter(|row| row.stream == DELIVERIES).map(|row| {
-            let delivery = image::decode(row.entity_id, row.revision, row.state.ok_or_else(corrupt)?, &row.image)?;
-            let previous_state = row.previous_state.and_then(DeliveryState::from_number);
-            Ok(DeliveryChange { delivery, previous_state })
-        });
-        Ok(FeedPage { changes: changes.collect::<Result<_, StoreError>>()?, position, full, gap })
+        let (mut changes, mut marked) = (Vec::new(), Vec::new());
+        for row in rows {
+            match row.stream {
+                DELIVERIES => {
+                    let state = row.state.ok_or_else(corrupt)?;
+                    let delivery = image::decode(row.entity_id, row.revision, state, &row.image)?;
+                    let previous_state = row.previous_state.and_then(DeliveryState::from_number);
+                    changes.push(DeliveryChange { delivery, previous_state });
+                }
+                INBOXES => {
+                    let patient = std::str::from_utf8(&row.image).ok().and_then(|patient| patient.parse().ok());
+                    marked.push((patient.ok_or_else(corrupt)?, DeliveryId(row.entity_id)));
+                }
+                // Of a later release.
+                _ => {}
+            }
+        }
+        Ok(FeedPage { changes, marked, position, full, gap })
     }
 }

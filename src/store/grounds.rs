@@ -41,6 +41,8 @@ pub struct GroundsRow {
     pub patient: Patient,
     /// What the patient chose.
     pub choices: Stored<Choices>,
+    /// Whether the patient registered a device for push.
+    pub has_device: bool,
     /// The gates of each channel.
     pub gates: BTreeMap<Channel, Gates>,
     /// Regions that may be texted.
@@ -59,6 +61,7 @@ impl GroundsRow {
             choices: &self.choices.value,
             practice_zone: self.practice.time_zone,
             settings: &self.settings,
+            has_device: self.has_device,
             kind,
             requested: None,
             urgent: false,
@@ -72,11 +75,12 @@ impl GroundsRow {
     }
 }
 
-/// A patient, and what they chose.
+/// A patient, what they chose, and whether they have a device for push.
 #[derive(Debug)]
 pub(super) struct Recipient {
     pub(super) patient: Patient,
     pub(super) choices: Stored<Choices>,
+    pub(super) has_device: bool,
 }
 
 impl Store {
@@ -119,11 +123,11 @@ impl Store {
             .flat_map(|one| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, &one.patient)))
             .collect();
         let gates = gates_on(db, keys.practice(), &gate_keys, false).await?;
-        let row = |(id, Recipient { patient, choices })| {
+        let row = |(id, Recipient { patient, choices, has_device })| {
             let gates = Channel::ALL.map(|channel| (channel, gates_of(&gates, keys, channel, &patient)));
             let (practice, settings) = (Arc::clone(&practice), Arc::clone(&settings));
             let sms_regions = Arc::clone(&self.inner.sms_regions);
-            (id, GroundsRow { practice, settings, patient, choices, gates: gates.into(), sms_regions, now })
+            (id, GroundsRow { practice, settings, patient, choices, has_device, gates: gates.into(), sms_regions, now })
         };
         Ok(patients.into_iter().map(row).collect())
     }
@@ -298,7 +302,8 @@ pub(super) async fn patients_on(
         .map(|row| {
             let patient = stored_patient(keys, &row, BTreeSet::new())?.value;
             let choices = stored_choices(&row)?;
-            Ok((row.patient_id, Recipient { patient, choices }))
+            let has_device = row.push_devices > 0;
+            Ok((row.patient_id, Recipient { patient, choices, has_device }))
         })
         .collect()
 }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::domain::{
     Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, Practice,
-    PracticeSettings, QuietHours, Scope, SendGridSettings, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored,
-    WebhookKey,
+    PracticeSettings, PushSettings, QuietHours, Scope, SendGridSettings, ServiceAccount, SmsSender, SmsSettings,
+    SmtpSecurity, SmtpSettings, Stored, WebhookKey,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -28,6 +28,7 @@ struct Body {
     kinds: Vec<KindBody>,
     sms: SmsBody,
     email: EmailBody,
+    push: Option<PushBody>,
     quiet_hours: Option<QuietBody>,
     opt_in: Vec<i16>,
     link_hosts: BTreeSet<String>,
@@ -79,6 +80,14 @@ struct SmtpBody {
     tls: Option<bool>,
     username: String,
     password: Option<String>,
+}
+
+/// What is kept of a service account.
+#[derive(Serialize, Deserialize)]
+struct PushBody {
+    project_id: String,
+    client_email: String,
+    private_key: String,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -232,6 +241,11 @@ fn to_body(settings: &PracticeSettings) -> Body {
             reply_to: address(email.reply_to.as_ref()),
             phi_permitted: email.phi_permitted,
         },
+        push: settings.push.service_account.as_ref().map(|account| PushBody {
+            project_id: account.project_id.clone(),
+            client_email: account.client_email.clone(),
+            private_key: account.private_key.expose_secret().to_owned(),
+        }),
         quiet_hours: settings.quiet_hours.map(|hours| QuietBody {
             start: hours.start().num_seconds_from_midnight(),
             end: hours.end().num_seconds_from_midnight(),
@@ -308,6 +322,13 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
             from_name: body.email.from_name,
             reply_to: address(body.email.reply_to),
             phi_permitted: body.email.phi_permitted,
+        },
+        push: PushSettings {
+            service_account: body.push.map(|account| ServiceAccount {
+                project_id: account.project_id,
+                client_email: account.client_email,
+                private_key: account.private_key.into(),
+            }),
         },
         quiet_hours: body.quiet_hours.map(|hours| quiet_hours(&hours).ok_or_else(corrupt)).transpose()?,
         opt_in_channels: channels(body.opt_in)?,

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Channel, Content, DeliveryId, EmailAddress, Facts, Phi, PhoneNumber, PracticeId, Provider, Tries,
-        Verdict, next_poll,
+        Account, Channel, Content, DeliveryId, Device, DeviceId, EmailAddress, Facts, NotificationId, Phi, PhoneNumber,
+        PracticeId, Provider, Tries, Verdict, next_poll,
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
@@ -37,6 +37,8 @@ pub enum Destination {
     Phone(PhoneNumber),
     /// A mailbox, and the name beside it.
     Mailbox(EmailAddress, Phi<String>),
+    /// Devices, at least one.
+    Devices(Vec<Device>),
 }
 
 /// A delivery that is ours to send until its lease ends.
@@ -57,6 +59,8 @@ pub struct Claimed {
     pub account: Account,
     /// To where.
     pub destination: Destination,
+    /// What it belongs to.
+    pub notification: NotificationId,
     /// What.
     pub content: Content,
     /// No attempt after this.
@@ -98,6 +102,8 @@ pub struct Settlement {
     pub attempt: i32,
     /// How it ended.
     pub verdict: Verdict,
+    /// Devices that the provider does not know any more, whatever became of the rest.
+    pub gone: Vec<DeviceId>,
     /// Uniform in 0..1, for jitter.
     pub random: f64,
 }

@@ -167,7 +167,7 @@ async fn decide_on(
         share: source.broadcast_id.is_some(),
     };
     let found = grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id);
-    let Some(Recipient { patient, choices }) = found else {
+    let Some(Recipient { patient, choices, has_device }) = found else {
         // Whoever is not in the directory any more is not written to.
         let skip_reason = Some(SkipReason::PatientInactive);
         let decision = Decision { channel, considered: true, skip_reason, attempt_time: tx.now, steps: Vec::new() };
@@ -181,6 +181,7 @@ async fn decide_on(
         choices: &choices.value,
         practice_zone: practice.time_zone,
         settings: &settings,
+        has_device,
         kind: Kind::from_number(old.kind).ok_or_else(corrupt)?,
         requested: notifications::unpack(source.requested),
         urgent: old.class == Class::Urgent.number(),

@@ -6,8 +6,8 @@ use chrono::{NaiveTime, TimeDelta};
 
 use super::*;
 use crate::domain::{
-    EmailAddress, EmailProvider, EmailSettings, KindChannels, Phi, PhoneNumber, QuietHours, SmsSender, SmsSettings,
-    SmtpSecurity, SmtpSettings,
+    EmailAddress, EmailProvider, EmailSettings, KindChannels, Phi, PhoneNumber, QuietHours, ServiceAccount, SmsSender,
+    SmsSettings, SmtpSecurity, SmtpSettings,
 };
 
 /// What a case says about the patient's address.
@@ -42,6 +42,11 @@ struct Case {
 }
 
 impl Case {
+    /// Whoever has an address has a device as well.
+    fn has_device(&self) -> bool {
+        self.to != Address::None
+    }
+
     /// Nothing speaks against anything.
     fn good() -> Self {
         Self {
@@ -70,8 +75,7 @@ fn model(case: &Case, channel: Channel) -> (bool, Option<SkipReason>) {
     let has = |list: &[Channel]| list.contains(&channel);
     let set_up = |channel: Channel| match channel {
         Channel::InApp => true,
-        Channel::Email | Channel::Sms => case.set_up,
-        Channel::Push => false,
+        Channel::Email | Channel::Sms | Channel::Push => case.set_up,
     };
     let offered =
         |channel: &Channel| case.offer.as_ref().map_or_else(|| set_up(*channel), |offer| offer.contains(channel));
@@ -94,7 +98,7 @@ fn model(case: &Case, channel: Channel) -> (bool, Option<SkipReason>) {
         Channel::InApp => false,
         Channel::Email => case.to == Address::None || case.to == Address::Abroad,
         Channel::Sms => case.to == Address::None,
-        Channel::Push => true,
+        Channel::Push => !case.has_device(),
     };
     let first =
         if case.quiet && !case.urgent && (text || channel == Channel::Push) { case.due.max(60) } else { case.due };
@@ -166,6 +170,11 @@ fn settings(case: &Case) -> PracticeSettings {
             security: Some(SmtpSecurity::Tls),
             ..SmtpSettings::default()
         };
+        settings.push.service_account = Some(ServiceAccount {
+            project_id: "acme".into(),
+            client_email: "push@acme.iam.gserviceaccount.com".into(),
+            private_key: String::new().into(),
+        });
         settings.email = EmailSettings {
             provider: Some(EmailProvider::Smtp(relay)),
             from_address: Some(EmailAddress::parse("hello@acme.example").unwrap()),
@@ -195,6 +204,7 @@ fn decided_on(
         choices: &choices,
         practice_zone: chrono_tz::America::New_York,
         settings,
+        has_device: case.has_device(),
         kind: case.kind,
         requested: case.request.as_ref().map(|request| request.iter().copied().collect()),
         urgent: case.urgent,

@@ -20,7 +20,7 @@ use crate::{
     service::{
         Error,
         notify::{ListPage, ListQuery, Resent, RetryOrder},
-        watch::{Request, Start, Step},
+        watch::{Request, Start, Step, Subject},
     },
 };
 
@@ -51,10 +51,16 @@ pub(crate) fn watch(request: proto::WatchDeliveriesRequest, deadline: Option<Ins
         Some(Beginning::Cursor(cursor)) => Some(Start::Cursor(cursor)),
         Some(Beginning::StartTime(time)) => check.required_time("start_time", Some(time)).map(Start::Time),
     };
+    let heartbeat = heartbeat(&mut check, request.heartbeat_interval);
+    let subject = Subject::Deliveries(filter);
+    check.finish(start.map(|start| Request { subject, start, heartbeat, deadline, cut: None }))
+}
+
+/// How long a watch may be quiet.
+pub(super) fn heartbeat(check: &mut Check, interval: Option<prost_types::Duration>) -> Duration {
     let allowed = TimeDelta::seconds(5)..=TimeDelta::seconds(60);
-    let heartbeat = check.length("heartbeat_interval", request.heartbeat_interval, allowed, "must be 5 to 60 s");
-    let heartbeat = heartbeat.and_then(|heartbeat| heartbeat.to_std().ok()).unwrap_or(HEARTBEAT);
-    check.finish(start.map(|start| Request { filter, start, heartbeat, deadline, cut: None }))
+    let heartbeat = check.length("heartbeat_interval", interval, allowed, "must be 5 to 60 s");
+    heartbeat.and_then(|heartbeat| heartbeat.to_std().ok()).unwrap_or(HEARTBEAT)
 }
 
 fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {

@@ -19,12 +19,16 @@ use crate::{
 
 /// Settings with their setup check. Every kind is there, with its default where nothing was set.
 pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
-    let PracticeSettings { sms, email, quiet_hours, opt_in_channels, link_hosts, .. } = &view.settings.value;
+    let PracticeSettings { sms, email, push, quiet_hours, opt_in_channels, link_hosts, .. } = &view.settings.value;
     let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, view.settings.value.kind(kind)));
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
         sms: Some(shown_sms(sms, view.inbound_webhook_url)),
         email: Some(shown_email(email, view.event_webhook_url)),
+        push: Some(proto::PushSettings {
+            fcm_service_account_set: push.service_account.is_some(),
+            ..Default::default()
+        }),
         quiet_hours: quiet_hours.map(shown_hours),
         opt_in_channels: numbers(*opt_in_channels),
         link_hosts: link_hosts.iter().cloned().collect(),

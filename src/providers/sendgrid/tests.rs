@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{Account, EmailAddress, FailureReason},
-    providers::{Outgoing, Providers, Reach, Settings},
+    providers::{Outgoing, Providers, Reach, Settings, Urls, real_urls},
 };
 
 /// The stand-in's clock: 30 s ahead of ours.
@@ -87,13 +87,13 @@ fn client(url: &str) -> Providers {
     let settings = Settings {
         allow_private: true,
         call_timeout: Duration::from_millis(500),
-        ..Settings::new("https://api.twilio.com".parse().unwrap(), url.parse().unwrap())
+        ..Settings::new(Urls { sendgrid: url.parse().unwrap(), ..real_urls() })
     };
     Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap()
 }
 
 async fn send(providers: &Providers, account: SendGridAccount, email: OutgoingEmail) -> Result<Accepted, SendError> {
-    providers.send(&Account::SendGrid(account), &Outgoing::Email(email)).await
+    providers.send(&Account::SendGrid(account), &Outgoing::Email(email)).await.outcome
 }
 
 /// What one answer comes to.
@@ -296,7 +296,7 @@ async fn what_could_not_be_a_mail_is_not_sent() {
         status_callback: None,
         validity_seconds: 1,
     });
-    let sms = providers.send(&Account::SendGrid(account()), &sms).await;
+    let sms = providers.send(&Account::SendGrid(account()), &sms).await.outcome;
     assert_eq!(sms, Err(SendError::internal("wrong account")));
     assert!(api.asked.lock().unwrap().is_empty());
 }

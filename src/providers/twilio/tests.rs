@@ -17,12 +17,11 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{Account, FailureReason, Phi, PhoneNumber},
-    providers::{Outgoing, Providers, Settings},
+    providers::{Outgoing, Providers, Settings, Urls, real_urls},
 };
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 /// Not asked.
-const SENDGRID: &str = "https://api.sendgrid.com";
 const SERVICE: &str = "MG00000000000000000000000000000001";
 /// The stand-in's clock: 30 s ahead of ours.
 const DATE: &str = "Wed, 25 Nov 2026 12:00:30 +0000";
@@ -106,13 +105,13 @@ fn client(port: u16) -> Providers {
     let settings = Settings {
         allow_private: true,
         call_timeout: Duration::from_millis(500),
-        ..Settings::new(format!("http://127.0.0.1:{port}").parse().unwrap(), SENDGRID.parse().unwrap())
+        ..Settings::new(Urls { twilio: format!("http://127.0.0.1:{port}").parse().unwrap(), ..real_urls() })
     };
     Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap()
 }
 
 async fn send(providers: &Providers) -> Result<Accepted, SendError> {
-    providers.send(&Account::Twilio(account(number())), &Outgoing::Sms(sms())).await
+    providers.send(&Account::Twilio(account(number())), &Outgoing::Sms(sms())).await.outcome
 }
 
 /// What one answer comes to.
@@ -245,7 +244,8 @@ async fn a_refused_connection_and_an_unknown_name_have_taken_nothing() {
         ("http://twilio.invalid", true, SendError::not_taken("dns")),
         ("https://localhost", false, SendError::misconfigured("private address")),
     ] {
-        let settings = Settings { allow_private, ..Settings::new(url.parse().unwrap(), SENDGRID.parse().unwrap()) };
+        let settings =
+            Settings { allow_private, ..Settings::new(Urls { twilio: url.parse().unwrap(), ..real_urls() }) };
         let providers = Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap();
         assert_eq!(send(&providers).await, Err(expected), "{url}");
     }
@@ -260,7 +260,8 @@ async fn a_peer_that_speaks_no_tls_has_taken_nothing() {
         tcp.write_all(b"HTTP/1.1 201 Created\r\n\r\n").await.unwrap();
         std::future::pending::<()>().await;
     });
-    let settings = Settings { allow_private: true, ..Settings::new(url.parse().unwrap(), SENDGRID.parse().unwrap()) };
+    let settings =
+        Settings { allow_private: true, ..Settings::new(Urls { twilio: url.parse().unwrap(), ..real_urls() }) };
     let providers = Providers::new(settings, Arc::new(ManualClock::new(our_time()))).unwrap();
     assert_eq!(send(&providers).await, Err(SendError::not_taken("tls")));
 }

@@ -25,6 +25,7 @@ pub struct Model {
     pub choices: String,
     pub choices_time: Option<DateTimeUtc>,
     pub choices_revision: i64,
+    pub push_devices: i32,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -23,6 +23,7 @@ const BODY: Sealed = Sealed { table: "content", column: "body_ct" };
 struct ContentBody {
     subject: String,
     text: String,
+    link: String,
     html: String,
     sms_segments: i32,
     sms_gsm7: bool,
@@ -39,6 +40,7 @@ pub(in crate::store) fn content_row(
     let body = ContentBody {
         subject: content.subject.expose().clone(),
         text: content.text.expose().clone(),
+        link: content.link.expose().clone(),
         html: content.html.expose().clone(),
         sms_segments: content.sms_segments,
         sms_gsm7: content.sms_gsm7,
@@ -55,6 +57,7 @@ pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) ->
     Ok(Content {
         subject: Phi::new(body.subject),
         text: Phi::new(body.text),
+        link: Phi::new(body.link),
         html: Phi::new(body.html),
         sms_segments: body.sms_segments,
         sms_gsm7: body.sms_gsm7,

@@ -57,6 +57,7 @@ pub(in crate::store) async fn settle_on(
     hearing: &mut Hearing,
     settlement: &Settlement,
 ) -> Result<(), StoreError> {
+    hearing.gone(&settlement.practice, &settlement.gone);
     let key = (settlement.id.0, settlement.attempt);
     let Some(attempt) = hearing.attempts.get(key).cloned() else { return Ok(()) };
     let Some(draft) = hearing.drafts.get_mut(&key.0) else { return Ok(()) };

@@ -7,11 +7,12 @@ use heedwell::{
     domain::{Practices, Role},
     grpc::proto::{
         BatchPutPatientsRequest, BatchSendNotificationsRequest, CancelNotificationRequest, Channel, ConsentSource,
-        ConsentState, DESCRIPTOR, DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest,
-        GetPracticeSettingsRequest, ListConsentRecordsRequest, ListDeliveriesRequest, ListPatientsRequest,
-        PracticeSettings, RecordConsentRequest, RetryDeliveryRequest, SendNotificationRequest,
-        UpdatePracticeSettingsRequest, WatchDeliveriesRequest, batch_send_notifications_request::BatchItem,
-        batch_send_notifications_response::batch_result::Outcome,
+        ConsentState, DESCRIPTOR, DeletePushDeviceRequest, DeliveryFilter, GetNotificationRequest, GetPatientRequest,
+        GetPracticeRequest, GetPracticeSettingsRequest, ListConsentRecordsRequest, ListDeliveriesRequest,
+        ListInboxItemsRequest, ListPatientsRequest, MarkInboxItemsRequest, PracticeSettings, RecordConsentRequest,
+        RegisterPushDeviceRequest, RetryDeliveryRequest, SendNotificationRequest, UpdatePracticeSettingsRequest,
+        WatchDeliveriesRequest, WatchInboxRequest, batch_send_notifications_request::BatchItem,
+        batch_send_notifications_response::batch_result::Outcome, mark_inbox_items_request::Selection,
     },
 };
 use prost::{
@@ -57,11 +58,11 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("TemplateService/ActivateTemplateVersion", &[PracticeAdmin], false),
     ("TemplateService/PreviewTemplate", &[Staff], false),
     ("TemplateService/SendTestMessage", &[PracticeAdmin], false),
-    ("InboxService/ListInboxItems", &[Patient, Portal], false),
-    ("InboxService/MarkInboxItems", &[Patient, Portal], false),
-    ("InboxService/WatchInbox", &[Patient, Portal], false),
-    ("InboxService/RegisterPushDevice", &[Patient, Portal], false),
-    ("InboxService/DeletePushDevice", &[Patient, Portal], false),
+    ("InboxService/ListInboxItems", &[Patient, Portal], true),
+    ("InboxService/MarkInboxItems", &[Patient, Portal], true),
+    ("InboxService/WatchInbox", &[Patient, Portal], true),
+    ("InboxService/RegisterPushDevice", &[Patient, Portal], true),
+    ("InboxService/DeletePushDevice", &[Patient, Portal], true),
     ("PreferencesService/GetPracticeSettings", &[Staff], true),
     ("PreferencesService/UpdatePracticeSettings", &[PracticeAdmin], true),
     ("PreferencesService/GetPatientPreferences", &[Staff, Sender, Patient, Portal], true),
@@ -265,7 +266,7 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences } = caller;
+    let Caller { mut notify, mut directory, mut preferences, mut inbox } = caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {
@@ -297,6 +298,22 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         settings: Some(PracticeSettings::default()),
         update_mask: Some(mask(&["link_hosts"])),
     };
+    let pat = || "pat".to_owned();
+    let list_inbox = ListInboxItemsRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
+    let mark = MarkInboxItemsRequest {
+        practice_id: id(),
+        patient_id: pat(),
+        read_state: 1,
+        selection: Some(Selection::ThroughTime(t.after(chrono::TimeDelta::zero()))),
+    };
+    let watch_inbox = WatchInboxRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
+    let register = RegisterPushDeviceRequest {
+        practice_id: id(),
+        patient_id: pat(),
+        fcm_token: "phone-of-pat:made-up".into(),
+        device_name: String::new(),
+    };
+    let delete = DeletePushDeviceRequest { practice_id: id(), patient_id: pat(), device_id: nothing.into() };
     vec![
         ("SendNotification", notify.send_notification(send).await.err()),
         ("GetNotification", notify.get_notification(get).await.err()),
@@ -306,6 +323,11 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ("WatchDeliveries", notify.watch_deliveries(watch).await.err()),
         ("RecordConsent", preferences.record_consent(consent).await.err()),
         ("ListConsentRecords", preferences.list_consent_records(list_consent).await.err()),
+        ("ListInboxItems", inbox.list_inbox_items(list_inbox).await.err()),
+        ("MarkInboxItems", inbox.mark_inbox_items(mark).await.err()),
+        ("WatchInbox", inbox.watch_inbox(watch_inbox).await.err()),
+        ("RegisterPushDevice", inbox.register_push_device(register).await.err()),
+        ("DeletePushDevice", inbox.delete_push_device(delete).await.err()),
         ("GetPractice", directory.get_practice(GetPracticeRequest { practice_id: id() }).await.err()),
         ("BatchPutPatients", directory.batch_put_patients(put).await.err()),
         ("GetPatient", directory.get_patient(get_patient).await.err()),
@@ -321,7 +343,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
 on_a_server! {
     async fn an_absent_practice_is_refused_like_a_foreign_one_even_to_those_whom_it_would_not_be(t: &mut TestApp) {
         practice(t).await;
-        let roles = [Sender, Staff, PracticeAdmin, Directory];
+        let roles = [Sender, Staff, PracticeAdmin, Directory, Portal];
         let foreign = call(t, &t.token_of(&Pass::new(&roles, &["beta"])), "DirectoryService/GetPractice", ACME).await;
         let foreign = refused(foreign, Code::PermissionDenied, "SCOPE_FORBIDDEN");
         for pass in [Pass { practices: Practices::All, ..Pass::new(&roles, &[]) }, Pass::new(&roles, &["ghost"])] {

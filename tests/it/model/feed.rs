@@ -7,7 +7,7 @@ use futures::StreamExt;
 use heedwell::{
     crypto::{Purpose, TokenKey},
     domain::{Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, Scope},
-    service::watch::{Request, Settings, Start, Step, Watch},
+    service::watch::{Request, Settings, Start, Step, Subject, Watch},
     store::Store,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,8 @@ impl Reader {
         let watch = Watch::new(store.clone(), tokens.clone(), t.clock.clone(), Settings::default(), stop.clone());
         let start = Start::Cursor(tokens.mint(Purpose::DeliveryCursor, practice, &self.kept.to_be_bytes()));
         let heartbeat = Duration::from_secs(60);
-        let request = Request { filter: DeliveryFilter::default(), start, heartbeat, deadline: None, cut: None };
+        let subject = Subject::Deliveries(DeliveryFilter::default());
+        let request = Request { subject, start, heartbeat, deadline: None, cut: None };
         let mut steps = watch.start(scope.clone(), false, request).await.unwrap();
         let head = store.feed_head(scope).await.unwrap();
         let first = next(&mut steps).await;

@@ -219,6 +219,7 @@ on_both! {
             match &claimed.destination {
                 Destination::Phone(to) => assert_eq!(Some(to), moved.mobile_phone.as_ref()),
                 Destination::Mailbox(to, _) => assert_eq!(Some(to), moved.email.as_ref()),
+                Destination::Devices(_) => panic!("nobody here has a device"),
             }
             let hint = delivery(t, &scope, claimed.id).await.address_hint;
             assert!(["(•••) •••-0143", "n•••@example.org"].contains(&hint.as_str()), "{hint}");

@@ -170,6 +170,7 @@ impl Order {
         let content = Content {
             subject: Phi::new("Appointment reminder".into()),
             text: Phi::new(self.text.clone()),
+            link: Phi::default(),
             html: Phi::new(format!("<p>{}</p>", self.text)),
             sms_segments: 1,
             sms_gsm7: true,
@@ -252,6 +253,7 @@ pub(crate) fn settlement(claimed: &Claimed, verdict: Verdict) -> Settlement {
         epoch: claimed.epoch,
         attempt: claimed.attempt,
         verdict,
+        gone: Vec::new(),
         random: 0.5,
     }
 }

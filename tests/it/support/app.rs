@@ -17,8 +17,8 @@ use heedwell::{
     config::{self, Config, Env},
     domain::{Engine, Practices, Role},
     grpc::proto::{
-        directory_service_client::DirectoryServiceClient, notify_service_client::NotifyServiceClient,
-        preferences_service_client::PreferencesServiceClient,
+        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
+        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
     },
     sandbox::{self, Sandbox},
     store::Time,
@@ -73,6 +73,8 @@ impl TestApp {
     pub(crate) fn env(&self) -> Env {
         let mut env = environment(&self.home, &self.sandbox.twilio_url());
         env.set("HEEDWELL_SENDGRID_URL", self.sandbox.sendgrid_url());
+        env.set("HEEDWELL_FCM_URL", self.sandbox.fcm_url());
+        env.set("HEEDWELL_GOOGLE_TOKEN_URL", self.sandbox.google_token_url());
         env
     }
 
@@ -310,6 +312,7 @@ pub(crate) struct Caller {
     pub(crate) notify: NotifyServiceClient<Authorised>,
     pub(crate) directory: DirectoryServiceClient<Authorised>,
     pub(crate) preferences: PreferencesServiceClient<Authorised>,
+    pub(crate) inbox: InboxServiceClient<Authorised>,
 }
 
 impl Caller {
@@ -318,7 +321,8 @@ impl Caller {
         Self {
             notify: NotifyServiceClient::new(service.clone()),
             directory: DirectoryServiceClient::new(service.clone()),
-            preferences: PreferencesServiceClient::new(service),
+            preferences: PreferencesServiceClient::new(service.clone()),
+            inbox: InboxServiceClient::new(service),
         }
     }
 }

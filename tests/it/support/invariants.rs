@@ -29,7 +29,8 @@ async fn feed_is_dense(t: &TestStore, practice: &PracticeId) -> Vec<DeliveryChan
     let (mut position, mut changes) = (bounds.earliest, Vec::new());
     loop {
         let page = t.store.feed_read_after(&scope, position, 7).await.unwrap();
-        assert_eq!(page.position - position, i64::try_from(page.changes.len()).unwrap(), "a gap after {position}");
+        let told = page.changes.len() + page.marked.len();
+        assert_eq!(page.position - position, i64::try_from(told).unwrap(), "a gap after {position}");
         position = page.position;
         changes.extend(page.changes);
         if !page.full {
@@ -190,6 +191,16 @@ async fn rows_fit_together(t: &TestStore) {
         (
             "a delivery that waits and is to be stopped",
             "SELECT count(*) FROM delivery WHERE phase = 0 AND flags & 8 <> 0",
+        ),
+        (
+            "devices of a patient that are not counted, or more than there may be",
+            "SELECT count(*) FROM patient p WHERE p.push_devices > 20 OR p.push_devices <> \
+             (SELECT count(*) FROM push_device d WHERE d.practice_id = p.practice_id AND d.patient_id = p.patient_id)",
+        ),
+        (
+            "an item that was read and whose delivery was not",
+            "SELECT count(*) FROM inbox_item i JOIN delivery d ON d.id = i.delivery_id \
+             WHERE i.read_time IS NOT NULL AND (d.open_time IS NULL OR d.facts & 256 = 0)",
         ),
         ("a skip without its reason", "SELECT count(*) FROM delivery WHERE state = 6 AND skip_reason IS NULL"),
     ];

@@ -7,6 +7,7 @@ use chrono::DateTime;
 use super::*;
 use crate::{
     domain::{DeliveryId, FailureReason, SkipReason},
+    service::watch::News,
     store::FeedPage,
 };
 
@@ -160,8 +161,12 @@ fn numbers_of_the_domain_are_those_of_the_contract() {
 fn a_step_is_shown_with_its_cursor() {
     let change = DeliveryChange { delivery: delivery(), previous_state: None };
     let other = DeliveryChange { previous_state: Some(DeliveryState::Pending), ..change.clone() };
-    let page = Arc::new(FeedPage { changes: vec![other, change], position: 2, full: false, gap: false });
-    let of = |shown| step(&Step { cursor: "c".into(), server_time: DateTime::UNIX_EPOCH, shown });
+    let page =
+        Arc::new(FeedPage { changes: vec![other, change], marked: Vec::new(), position: 2, full: false, gap: false });
+    let of = |shown| {
+        let news = News::Deliveries(shown);
+        step(&Step { cursor: "c".into(), server_time: DateTime::UNIX_EPOCH, news })
+    };
     let shown = of(Some((page, vec![1])));
     assert_eq!((shown.cursor.as_str(), shown.changes.len(), shown.changes[0].previous_state), ("c", 1, 0));
     assert!(of(None).changes.is_empty());

@@ -5,13 +5,14 @@ use secrecy::SecretString;
 
 use crate::{
     domain::{
-        EmailAddress, EmailProvider, EmailSettings, PhoneNumber, SendGridSettings, SmsSender, SmsSettings,
-        SmtpSecurity, SmtpSettings, WebhookKey,
+        EmailAddress, EmailProvider, EmailSettings, PhoneNumber, PushSettings, SendGridSettings, SmsSender,
+        SmsSettings, SmtpSecurity, SmtpSettings, WebhookKey,
     },
     grpc::{
         convert::check::Check,
         proto::{self, email_settings::Provider, sms_settings::Sender},
     },
+    service::preferences::service_account,
 };
 
 /// How a field of message `M` is set in `D`.
@@ -20,6 +21,8 @@ pub(super) enum Field<M, D> {
     Plain(fn(&mut Check, &M, &mut D)),
     /// To what the message says; an empty one clears it if it is named, and is passed over if the whole is replaced.
     Secret(fn(&M) -> &str, fn(&mut D) -> &mut Option<SecretString>),
+    /// As a secret, of a text that is read whole.
+    SecretFile(fn(&M) -> &str, fn(&mut Check, &str, &mut D)),
     /// Not at all.
     OutputOnly,
 }
@@ -32,8 +35,9 @@ pub(super) fn replace<M, D>(fields: &Fields<M, D>, check: &mut Check, message: &
     for (name, field) in fields {
         match field {
             Field::Plain(set) => set(check, message, target),
-            Field::Secret(new, _) if new(message).is_empty() => {}
+            Field::Secret(new, _) | Field::SecretFile(new, _) if new(message).is_empty() => {}
             Field::Secret(new, kept) => *kept(target) = secret(check, name, new(message)),
+            Field::SecretFile(new, set) => set(check, new(message), target),
             Field::OutputOnly => {}
         }
     }
@@ -50,6 +54,7 @@ pub(super) fn set<M, D>(
     match fields.iter().find(|(known, _)| *known == name) {
         Some((_, Field::Plain(set))) => set(check, message, target),
         Some((_, Field::Secret(new, kept))) => *kept(target) = secret(check, name, new(message)),
+        Some((_, Field::SecretFile(new, set))) => set(check, new(message), target),
         Some((_, Field::OutputOnly)) => return Err(super::update::OUTPUT_ONLY),
         None => return Err(super::update::UNKNOWN),
     }
@@ -239,4 +244,18 @@ pub(super) const SENDGRID: &Fields<proto::SendGridSettings, SendGridSettings> = 
         }),
     ),
     ("event_webhook_url", Field::OutputOnly),
+];
+
+/// `PushSettings`.
+pub(super) const PUSH: &Fields<proto::PushSettings, PushSettings> = &[
+    (
+        "fcm_service_account_json",
+        Field::SecretFile(
+            |new| &new.fcm_service_account_json,
+            |check, text, push| {
+                push.service_account = check.parsed_if_set("fcm_service_account_json", text, service_account::parse);
+            },
+        ),
+    ),
+    ("fcm_service_account_set", Field::OutputOnly),
 ];

@@ -195,6 +195,8 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.from_name",
         "email.reply_to_address",
         "email.phi_permitted",
+        "push",
+        "push.fcm_service_account_json",
     ];
     for path in settable {
         assert!(faults(proto::PracticeSettings::default(), &[path]).is_empty(), "{path}");
@@ -211,10 +213,12 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.smtp.password_set",
         "email.sendgrid.api_key_set",
         "email.sendgrid.event_webhook_url",
+        "push.fcm_service_account_set",
     ];
-    let later = ["push", "push.fcm_service_account_json", "after_hours_reply", "test_contacts"];
+    let later = ["after_hours_reply", "test_contacts"];
     let whole = ["quiet_hours.start", "quiet_hours.end", "quiet_hours.end.hours"];
-    let unknown = ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "Sms", "*", "nope"];
+    let unknown =
+        ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "push.x", "Sms", "*", "nope"];
     let groups =
         [(&output_only[..], "output only"), (&later, "not support"), (&whole, "as a whole"), (&unknown, "no setting")];
     for (paths, word) in groups {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveTime;
 
-use super::fields::{self, EMAIL, SENDGRID, SMS, SMTP};
+use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
     domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings, QuietHours},
     grpc::{
@@ -75,7 +75,9 @@ fn apply(
         Some(Provider::Sendgrid(sendgrid)) => (&no_smtp, sendgrid),
         None => (&no_smtp, &no_sendgrid),
     };
-    let PracticeSettings { sms, email, .. } = settings;
+    let no_push = proto::PushSettings::default();
+    let new_push = new.push.as_ref().unwrap_or(&no_push);
+    let PracticeSettings { sms, email, push, .. } = settings;
     let parts: Vec<&str> = path.split('.').collect();
     match parts.as_slice() {
         ["kind_channels"] => settings.kind_channels = kind_channels(check, &new.kind_channels),
@@ -90,10 +92,12 @@ fn apply(
         ["email", "sendgrid", field] => check.at("email.sendgrid", |check| {
             fields::with_sendgrid(email, |stored| fields::set(SENDGRID, field, check, new_sendgrid, stored))
         })?,
+        ["push"] => check.at("push", |check| fields::replace(PUSH, check, new_push, push)),
+        ["push", field] => check.at("push", |check| fields::set(PUSH, field, check, new_push, push))?,
         ["quiet_hours"] => settings.quiet_hours = check.optional("quiet_hours", new.quiet_hours, quiet_hours),
         ["opt_in_channels"] => settings.opt_in_channels = channel_set(check, path, &new.opt_in_channels),
         ["quiet_hours", "start" | "end", ..] => return Err(WHOLE),
-        ["push" | "after_hours_reply" | "test_contacts", ..] => return Err(LATER),
+        ["after_hours_reply" | "test_contacts", ..] => return Err(LATER),
         ["channel_statuses" | "content_retention" | "update_time" | "etag", ..] => return Err(OUTPUT_ONLY),
         _ => return Err(UNKNOWN),
     }

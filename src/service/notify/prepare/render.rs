@@ -19,7 +19,10 @@ pub(in crate::service::notify) fn content(
     channel: Channel,
     addresses: &Addresses,
 ) -> Result<Content, RenderError> {
-    template::render(&ask(input, row, channel, addresses))
+    let content = template::render(&ask(input, row, channel, addresses))?;
+    // In the inbox it stands beside the text.
+    let link = addresses.link.clone().filter(|_| channel == Channel::InApp);
+    Ok(Content { link: link.unwrap_or_default().into(), ..content })
 }
 
 /// What the text is made from.

@@ -12,11 +12,11 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Facts, FailureReason, Grounds, Kind,
-        Patient, Phi, Practice, PracticeSettings, SkipReason,
+        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Device, Facts, FailureReason, Grounds, Kind,
+        NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
-        Store, StoreError,
+        Store, StoreError, devices,
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, Recipient},
@@ -42,6 +42,8 @@ pub(super) struct World<'a> {
     gates: Vec<recipient_gate::Model>,
     notifications: BTreeMap<Uuid, notification::Model>,
     contents: BTreeMap<Uuid, content::Model>,
+    /// Only of patients who are due a push.
+    devices: BTreeMap<String, Vec<Device>>,
     consent_seq: i64,
 }
 
@@ -85,6 +87,8 @@ impl<'a> World<'a> {
             .filter(content::Column::DeliveryId.is_in(padded(due.iter().map(|row| row.id))))
             .all(&tx.db)
             .await?;
+        let pushed = due.iter().filter(|row| row.channel == Channel::Push.number()).map(|row| row.patient_id.clone());
+        let devices = devices::of_on(&tx.db, keys, pushed.collect()).await?;
         let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
         Ok(Self {
             keys,
@@ -96,6 +100,7 @@ impl<'a> World<'a> {
             gates,
             notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
             contents: contents.into_iter().map(|row| (row.delivery_id, row)).collect(),
+            devices,
             consent_seq: head.map_or(0, |head| head.seq),
         })
     }
@@ -138,7 +143,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let (account, destination) =
-            match (self.settings.account(channel, &self.practice), destination(channel, patient)) {
+            match (self.settings.account(channel, &self.practice), self.destination(channel, patient)) {
                 (Some(account), Some(destination)) => (account, destination),
                 (None, _) => {
                     refuse(tx, draft, SkipReason::ChannelNotConfigured);
@@ -166,6 +171,7 @@ impl<'a> World<'a> {
             token: attempt.token.as_slice().try_into().map_err(|_| StoreError::Corrupt("token"))?,
             account,
             destination,
+            notification: NotificationId(draft.row.source_id),
             content,
             expires_at: draft.row.expires_at,
             claimed_at: tx.now,
@@ -180,14 +186,16 @@ impl<'a> World<'a> {
         tx: &Tx,
         row: &delivery::Model,
         channel: Channel,
-        (Recipient { patient, choices }, asked): (&Recipient, Option<&notification::Model>),
+        (recipient, asked): (&Recipient, Option<&notification::Model>),
     ) -> Result<Decision, StoreError> {
+        let Recipient { patient, choices, has_device } = recipient;
         let gates = BTreeMap::from([(channel, grounds::gates_of(&self.gates, self.keys, channel, patient))]);
         let grounds = Grounds {
             patient,
             choices: &choices.value,
             practice_zone: self.practice.time_zone,
             settings: &self.settings,
+            has_device: *has_device,
             kind: Kind::from_number(row.kind).ok_or(StoreError::Corrupt("delivery"))?,
             requested: asked.and_then(|row| notifications::unpack(row.requested)),
             urgent: row.class == Class::Urgent.number(),
@@ -200,6 +208,18 @@ impl<'a> World<'a> {
             now: tx.now,
         };
         Ok(grounds.decide(channel))
+    }
+
+    fn destination(&self, channel: Channel, patient: &Patient) -> Option<Destination> {
+        match channel {
+            Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
+            Channel::Email => {
+                let name = format!("{} {}", patient.first_name.expose(), patient.last_name.expose());
+                patient.email.clone().map(|email| Destination::Mailbox(email, Phi::new(name.trim().to_owned())))
+            }
+            Channel::Push => self.devices.get(patient.id.as_str()).cloned().map(Destination::Devices),
+            Channel::InApp => None,
+        }
     }
 
     fn handover<'h>(&'h self, tx: &Tx, draft: &Draft, account: &'h Account) -> Handover<'h> {
@@ -274,15 +294,4 @@ async fn patients_on(
         }
     }
     Ok(patients)
-}
-
-fn destination(channel: Channel, patient: &Patient) -> Option<Destination> {
-    match channel {
-        Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
-        Channel::Email => {
-            let name = format!("{} {}", patient.first_name.expose(), patient.last_name.expose());
-            patient.email.clone().map(|email| Destination::Mailbox(email, Phi::new(name.trim().to_owned())))
-        }
-        Channel::InApp | Channel::Push => None,
-    }
 }

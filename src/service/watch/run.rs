@@ -1,0 +1,220 @@
+//! One watch as it runs: a page after the other, at the reader's pace, until a planned end or an error.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{News, Request, Step, Subject, Watch, heads::Head};
+use crate::{
+    domain::{Channel, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, PatientId, Scope},
+    service::Error,
+    store::FeedPage,
+};
+
+/// Most items of an inbox in one step: with the longest texts that there are they stay below what a message may have.
+const MOST_ITEMS: usize = 32;
+
+/// A watch, and how far it has come.
+pub(super) struct Run {
+    pub(super) watch: Watch,
+    pub(super) scope: Scope,
+    pub(super) request: Request,
+    pub(super) position: i64,
+    /// Of an inbox, as it was told last.
+    pub(super) unread: i32,
+    pub(super) head: Head,
+    pub(super) sender: mpsc::Sender<Step>,
+}
+
+/// Why a watch stopped waiting.
+enum Event {
+    Look,
+    Heartbeat,
+    End,
+    Expired,
+    Gone,
+}
+
+impl Run {
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let share = rand::random_range(0.9..1.1);
+        let end = Instant::now() + self.watch.settings.lifetime.mul_f64(share);
+        let end = self.request.deadline.map_or(end, |deadline| end.min(deadline));
+        if let Subject::Inbox(patient) = &self.request.subject {
+            self.unread = self.watch.store.inbox_unread(&self.scope, patient).await?;
+        }
+        self.checkpoint().await?;
+        let mut heartbeat = Instant::now() + self.request.heartbeat;
+        loop {
+            // Before the next page is read: a stream never holds more than the one that its reader has not taken.
+            self.taken().await?;
+            if self.next_page().await? {
+                heartbeat = Instant::now() + self.request.heartbeat;
+            }
+            match self.wait(heartbeat, end).await {
+                Event::Look => {}
+                Event::Heartbeat => {
+                    self.checkpoint().await?;
+                    heartbeat = Instant::now() + self.request.heartbeat;
+                }
+                Event::End => return self.checkpoint().await,
+                Event::Expired => return Err(Error::TokenInvalid),
+                Event::Gone => return Ok(()),
+            }
+        }
+    }
+
+    /// Moves on by one page, and says whether there was anything in it to send.
+    async fn next_page(&mut self) -> Result<bool, Error> {
+        // What it says is there must be found.
+        let newest = self.head.newest();
+        if newest <= self.position {
+            return Ok(false);
+        }
+        let page = match self.watch.pages.after(&self.scope, self.position).await? {
+            Some(page) if !page.gap => page,
+            None if mutant!("serial feed") => return Ok(false),
+            // The reader was so slow that changes were forgotten before it came to them.
+            Some(_) | None => {
+                let bounds = self.watch.store.feed_bounds(&self.scope).await?;
+                let earliest = self.watch.cursor(&self.scope, &self.request.subject, bounds.earliest);
+                return Err(Error::CursorExpired { earliest });
+            }
+        };
+        match &self.request.subject {
+            Subject::Deliveries(filter) => {
+                let shown = self.passing(filter, &page);
+                self.tell_changes(page, shown).await
+            }
+            Subject::Inbox(patient) => {
+                let changed = changed_items(patient, &page);
+                self.tell_items(patient.clone(), changed, page.position).await
+            }
+        }
+    }
+
+    /// The places in the page of what the filter lets pass and the scope covers.
+    fn passing(&self, filter: &DeliveryFilter, page: &FeedPage) -> Vec<usize> {
+        let own = |change: &DeliveryChange| change.delivery.patient.as_ref().is_none_or(|it| self.scope.covers(it));
+        let passes = |change: &DeliveryChange| own(change) && filter.passes(change);
+        let changes = page.changes.iter().enumerate();
+        changes.filter_map(|(place, change)| passes(change).then_some(place)).collect()
+    }
+
+    /// Tells what passes the filter, if anything does.
+    async fn tell_changes(&mut self, page: Arc<FeedPage>, mut shown: Vec<usize>) -> Result<bool, Error> {
+        self.position = page.position;
+        if mutant!("coalesced") {
+            let id = |place: usize| page.changes.get(place).map(|change| change.delivery.id);
+            let all = shown.clone();
+            shown.retain(|place| !all.iter().any(|later| later > place && id(*later) == id(*place)));
+        }
+        if mutant!("early checkpoint") && !shown.is_empty() {
+            self.checkpoint().await?;
+        }
+        if shown.is_empty() {
+            return Ok(false);
+        }
+        self.send(News::Deliveries(Some((page, shown)))).await?;
+        Ok(true)
+    }
+
+    /// Tells how the items are now, if there are any. Texts are long, so that they go in parts; only with the last of them
+    /// has everything up to `position` been told.
+    async fn tell_items(&mut self, patient: PatientId, ids: Vec<DeliveryId>, position: i64) -> Result<bool, Error> {
+        if ids.is_empty() {
+            self.position = position;
+            return Ok(false);
+        }
+        let store = self.watch.store.clone();
+        self.unread = store.inbox_unread(&self.scope, &patient).await?;
+        let mut parts = ids.chunks(MOST_ITEMS).peekable();
+        while let Some(part) = parts.next() {
+            let items = store.inbox_items(&self.scope, &patient, part).await?;
+            if parts.peek().is_none() {
+                self.position = position;
+            }
+            self.send(News::Inbox(items, self.unread)).await?;
+        }
+        Ok(true)
+    }
+
+    async fn wait(&mut self, heartbeat: Instant, end: Instant) -> Event {
+        let expired = self.expired();
+        tokio::select! {
+            biased;
+            () = self.watch.stop.cancelled() => Event::End,
+            () = self.sender.closed() => Event::Gone,
+            () = expired => Event::Expired,
+            () = sleep_until(end) => Event::End,
+            // Before the next page: in a busy practice there is always one.
+            () = sleep_until(heartbeat) => Event::Heartbeat,
+            () = self.head.beyond(self.position) => Event::Look,
+        }
+    }
+
+    /// How long the token behind the watch still holds; unset: for ever.
+    fn left(&self) -> Option<Duration> {
+        let left = self.scope.expire_time()? - self.watch.clock.now();
+        Some(left.to_std().unwrap_or_default())
+    }
+
+    /// Resolves when the token behind the watch ends.
+    fn expired(&self) -> impl Future<Output = ()> + use<> {
+        let left = self.left();
+        async move {
+            match left {
+                Some(left) => sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Says how far everything has been told.
+    async fn checkpoint(&self) -> Result<(), Error> {
+        self.send(match self.request.subject {
+            Subject::Deliveries(_) => News::Deliveries(None),
+            Subject::Inbox(_) => News::Inbox(Vec::new(), self.unread),
+        })
+        .await
+    }
+
+    /// Hands a step over once the reader has taken the one before.
+    async fn send(&self, news: News) -> Result<(), Error> {
+        self.taken().await?;
+        let cursor = self.watch.cursor(&self.scope, &self.request.subject, self.position);
+        // There is room for it, unless the reader left, who needs no answer.
+        let _ = self.sender.try_send(Step { cursor, server_time: self.watch.clock.now(), news });
+        Ok(())
+    }
+
+    /// Waits until the reader has taken the step before, or left. Nothing goes out once the token has ended: the clock may
+    /// have jumped since that was waited for.
+    async fn taken(&self) -> Result<(), Error> {
+        if self.left().is_some_and(|left| left.is_zero()) {
+            return Err(Error::TokenInvalid);
+        }
+        tokio::select! {
+            biased;
+            taken = timeout(self.watch.settings.stall, self.sender.reserve()) => match taken {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::WatchStalled),
+            },
+            () = self.expired() => Err(Error::TokenInvalid),
+        }
+    }
+}
+
+/// The items of a patient's inbox that a page tells of: filed, read for the first time, or marked.
+fn changed_items(patient: &PatientId, page: &FeedPage) -> Vec<DeliveryId> {
+    let theirs = page.changes.iter().map(|change| &change.delivery).filter(|delivery| {
+        let filed = delivery.channel == Channel::InApp && delivery.state == DeliveryState::Delivered;
+        filed && delivery.patient.as_ref() == Some(patient)
+    });
+    let marked = page.marked.iter().filter(|(of, _)| of == patient).map(|(_, item)| *item);
+    // An item is told as it is now, so that once is enough.
+    theirs.map(|delivery| delivery.id).chain(marked).collect::<BTreeSet<_>>().into_iter().collect()
+}
