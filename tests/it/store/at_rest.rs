@@ -2,7 +2,9 @@
 
 use chrono::TimeDelta;
 use heedwell::{
-    domain::{Channel, ChannelSet, Facts, FailureReason, Kind, KindChannels, Patient, Phi, SmsSender, Verdict},
+    domain::{
+        Channel, ChannelSet, Facts, FailureReason, Kind, KindChannels, Patient, Phi, ServiceAccount, SmsSender, Verdict,
+    },
     store::{NewLink, Receipt},
 };
 
@@ -13,7 +15,7 @@ use super::{
 use crate::support::Backend;
 
 /// Each stands for something that must not be found. None has a meaning that it could have by chance.
-const CANARIES: [&str; 15] = [
+const CANARIES: [&str; 18] = [
     "Quetzalina",
     "Ptarmigansson",
     "kookaburra.lark",
@@ -29,6 +31,9 @@ const CANARIES: [&str; 15] = [
     "whimbrel-target",
     "phalarope-name",
     "turnstone-body",
+    "sanderling-push-key",
+    "knot-device-token",
+    "dunlin-device-name",
 ];
 
 async fn fill(t: &TestStore) {
@@ -45,6 +50,11 @@ async fn fill(t: &TestStore) {
         smtp.username = "oystercatcher-user".into();
         smtp.password = Some("dotterel-password".to_owned().into());
     }
+    settings.push.service_account = Some(ServiceAccount {
+        project_id: "north".into(),
+        client_email: "push@north.iam.gserviceaccount.com".into(),
+        private_key: "sanderling-push-key".to_owned().into(),
+    });
     let everywhere = KindChannels { channels: ChannelSet::ALL, offered: None };
     settings.kind_channels.insert(Kind::AppointmentReminder, everywhere);
     t.store.settings_put(&scope, settings, 0).await.unwrap();
@@ -56,6 +66,8 @@ async fn fill(t: &TestStore) {
         ..patient("maria")
     };
     t.store.patients_put(&scope, vec![maria]).await.unwrap();
+    let token = "knot-device-token".parse().unwrap();
+    t.store.device_register(&scope, &"maria".parse().unwrap(), &token, "dunlin-device-name").await.unwrap();
     let link = NewLink {
         token_digest: [5; 32],
         target_url: "https://portal.example.com/whimbrel-target".into(),

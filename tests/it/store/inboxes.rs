@@ -1,0 +1,86 @@
+//! Inboxes under many hands: marks that meet, and pages that end where answers do.
+
+use futures::future::join_all;
+use heedwell::{
+    domain::{Channel, DeliveryId, ReadState, Scope, Selection},
+    store::{InboxPlace, Keyset},
+};
+
+use super::{
+    given::{NORTH, Order, ready_practice},
+    *,
+};
+
+async fn filed(t: &TestStore, scope: &Scope, count: usize) -> Vec<DeliveryId> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(Order::new(&format!("r{n}"), &[Channel::InApp]).accept(t, scope).await.deliveries[0].id);
+    }
+    ids
+}
+
+on_both! {
+    async fn marks_that_meet_end_in_one_state_and_every_one_is_told(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let ids = filed(t, &scope, 12).await;
+        let maria = "maria".parse().unwrap();
+        let all = Selection::Items(ids.clone());
+        let before = t.store.feed_head(&scope).await.unwrap();
+        for state in [ReadState::Read, ReadState::Unread, ReadState::Read] {
+            let marks = (0..6).map(|_| t.store.inbox_mark(&scope, &maria, &all, state));
+            let marked: usize = join_all(marks).await.into_iter().map(Result::unwrap).sum();
+            assert!(marked >= 12);
+            let unread = if state == ReadState::Read { 0 } else { 12 };
+            assert_eq!(t.store.inbox_unread(&scope, &maria).await.unwrap(), unread);
+        }
+        // One change of each delivery, and one of each item for either of the other two.
+        let page = t.store.feed_read_after(&scope, before, 1_000).await.unwrap();
+        assert_eq!((page.changes.len(), page.marked.len()), (12, 24));
+        assert!(page.marked.iter().all(|(patient, item)| *patient == maria && ids.contains(item)));
+    }
+
+    async fn more_than_one_transaction_takes_is_marked_in_several(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        filed(t, &scope, 205).await;
+        let maria = "maria".parse().unwrap();
+        let through = Selection::Through(t.now());
+        let mut marked = Vec::new();
+        while marked.last() != Some(&0) {
+            marked.push(t.store.inbox_mark(&scope, &maria, &through, ReadState::Read).await.unwrap());
+        }
+        assert_eq!(marked, [200, 5, 0]);
+    }
+
+    async fn a_page_of_long_texts_ends_before_an_answer_would_be_too_long(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        for n in 0..30 {
+            let order = Order { text: "x".repeat(100_000), ..Order::new(&format!("r{n}"), &[Channel::InApp]) };
+            order.accept(t, &scope).await;
+        }
+        let maria = "maria".parse().unwrap();
+        let (mut after, mut seen, mut pages) = (None, std::collections::BTreeSet::new(), 0);
+        loop {
+            let page = t.store.inbox_list(&scope, &maria, false, after, 100).await.unwrap();
+            assert!((1..=21).contains(&page.items.len()));
+            seen.extend(page.items.into_iter().map(|item| item.id));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((seen.len(), pages), (30, 2));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_place_are_none() {
+    let place = InboxPlace {
+        security: true,
+        last: Keyset { time: chrono::DateTime::UNIX_EPOCH, id: uuid::Uuid::from_u128(7) },
+    };
+    assert_eq!(InboxPlace::from_bytes(&place.to_bytes()), Some(place));
+    for bytes in [&[][..], &[0; 24], &[0; 26], &[2; 25]] {
+        assert_eq!(InboxPlace::from_bytes(bytes), None, "{}", bytes.len());
+    }
+}
