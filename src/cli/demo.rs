@@ -39,7 +39,8 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
     let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
     say(&format!("gRPC      http://{}", app.grpc_addr));
     say(&format!("sidecar   http://{}", app.http_addr));
-    say(&format!("stand-ins {} and smtp://{}\n", sandbox.twilio_url(), sandbox.smtp_addr()));
+    let stand_ins = (sandbox.twilio_url(), sandbox.fcm_url(), sandbox.smtp_addr());
+    say(&format!("stand-ins {}, {} and smtp://{}\n", stand_ins.0, stand_ins.1, stand_ins.2));
 
     let mut client = Client::connect(app.grpc_addr, folder).await?;
     world::furnish(&mut client, &sandbox).await.context("setting the practice up")?;
@@ -54,6 +55,7 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
         }
     };
     client::table(&client.list().await?, &expected);
+    client::inbox(&client.inbox("pat").await?);
     if !once {
         say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for this practice:");
         say(&format!("{}\n", client.token()));
@@ -70,6 +72,8 @@ fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_TWILIO_URL", sandbox.twilio_url());
+    env.set("HEEDWELL_FCM_URL", sandbox.fcm_url());
+    env.set("HEEDWELL_GOOGLE_TOKEN_URL", sandbox.google_token_url());
     env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
     env.set("HEEDWELL_DRAIN_SECONDS", "0");
     env

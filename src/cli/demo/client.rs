@@ -21,7 +21,8 @@ use crate::{
     config,
     domain::{Practices, Role},
     grpc::proto::{
-        self, Delivery, DeliveryState, WatchDeliveriesResponse, directory_service_client::DirectoryServiceClient,
+        self, Delivery, DeliveryState, InboxItem, WatchDeliveriesResponse,
+        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
         notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
     },
 };
@@ -34,6 +35,7 @@ pub(super) struct Client {
     pub(super) notify: NotifyServiceClient<Channel>,
     pub(super) directory: DirectoryServiceClient<Channel>,
     pub(super) preferences: PreferencesServiceClient<Channel>,
+    pub(super) inbox: InboxServiceClient<Channel>,
     bearer: MetadataValue<Ascii>,
     token: String,
 }
@@ -54,7 +56,8 @@ impl Client {
         Ok(Self {
             notify: NotifyServiceClient::new(channel.clone()),
             directory: DirectoryServiceClient::new(channel.clone()),
-            preferences: PreferencesServiceClient::new(channel),
+            preferences: PreferencesServiceClient::new(channel.clone()),
+            inbox: InboxServiceClient::new(channel),
             bearer: format!("Bearer {token}").parse()?,
             token,
         })
@@ -79,6 +82,19 @@ impl Client {
         let request =
             proto::ListDeliveriesRequest { practice_id: PRACTICE.into(), page_size: 500, ..Default::default() };
         Ok(self.notify.list_deliveries(self.request(request)).await?.into_inner().deliveries)
+    }
+}
+
+impl Client {
+    /// What the portal shows a patient, security first.
+    pub(super) async fn inbox(&mut self, patient: &str) -> anyhow::Result<Vec<InboxItem>> {
+        let request = proto::ListInboxItemsRequest {
+            practice_id: PRACTICE.into(),
+            patient_id: patient.into(),
+            page_size: 100,
+            ..Default::default()
+        };
+        Ok(self.inbox.list_inbox_items(self.request(request)).await?.into_inner().items)
     }
 }
 
@@ -134,6 +150,16 @@ fn row(delivery: &Delivery) {
         word(delivery.state().as_str_name(), "DELIVERY_STATE_"),
         delivery.address_hint,
     ));
+}
+
+/// Shows a patient's inbox.
+pub(super) fn inbox(items: &[InboxItem]) {
+    say("\nPat's inbox:");
+    for item in items {
+        let mark = if item.security { "!" } else { " " };
+        let read = if item.read_time.is_some() { "read" } else { "unread" };
+        say(&format!("{mark} {read:<7} {:<28} {}", item.title, item.link_url));
+    }
 }
 
 /// Shows where every delivery stands at the end.

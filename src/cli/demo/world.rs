@@ -11,7 +11,7 @@ use crate::{
         NotificationInput, NotificationKind, PaymentDetails, SecureLink, SystemDetails, document_details::Action,
         email_settings, notification_input::Payload, sms_settings, smtp_settings::Security,
     },
-    sandbox::Sandbox,
+    sandbox::{SERVICE_ACCOUNT, Sandbox},
 };
 
 /// Makes the practice, its patients and its settings.
@@ -46,7 +46,20 @@ pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::R
     let request = client.request(request);
     client.directory.batch_put_patients(request).await?;
 
-    let paths = ["sms", "email", "kind_channels", "link_hosts"].map(str::to_owned).to_vec();
+    for (patient, token) in
+        [("pat", "phone-of-pat:made-up"), ("pat", "gone:tablet-of-pat"), ("sam", "gone:phone-of-sam")]
+    {
+        let request = proto::RegisterPushDeviceRequest {
+            practice_id: PRACTICE.into(),
+            patient_id: patient.into(),
+            fcm_token: token.into(),
+            device_name: "Phone".into(),
+        };
+        let request = client.request(request);
+        client.inbox.register_push_device(request).await?;
+    }
+
+    let paths = ["sms", "email", "push", "kind_channels", "link_hosts"].map(str::to_owned).to_vec();
     let request = proto::UpdatePracticeSettingsRequest {
         practice_id: PRACTICE.into(),
         settings: Some(settings(sandbox)),
@@ -58,7 +71,7 @@ pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::R
 }
 
 fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
-    let every = [Channel::InApp, Channel::Email, Channel::Sms].map(i32::from).to_vec();
+    let every = [Channel::InApp, Channel::Email, Channel::Sms, Channel::Push].map(i32::from).to_vec();
     let kinds = (1..=9).map(|kind| proto::KindChannels { kind, channels: every.clone(), offered_channels: Vec::new() });
     let smtp = proto::SmtpSettings {
         host: sandbox.smtp_addr().ip().to_string(),
@@ -79,6 +92,7 @@ fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
             from_address: "no-reply@mail.acme.example".into(),
             ..Default::default()
         }),
+        push: Some(proto::PushSettings { fcm_service_account_json: SERVICE_ACCOUNT.into(), ..Default::default() }),
         link_hosts: vec!["portal.acme.example".into()],
         ..Default::default()
     }
@@ -88,25 +102,27 @@ fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
 pub(super) async fn send(client: &mut Client) -> anyhow::Result<Expected> {
     let mut expected = BTreeMap::new();
     for (number, payload) in payloads().into_iter().enumerate() {
-        let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered];
+        // What goes by push or mail without reports ends as sent.
+        let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered, DeliveryState::Sent];
         expected.extend(notify(client, &format!("demo-{number}"), "pat", payload, well).await?);
     }
-    // Sam's mailbox does not exist and the phone is off; Lee's text is taken, and the answer is lost on the way.
+    // Sam's mailbox does not exist, the phone is off and its app is gone; Lee has no app, and the answer to the text is lost on
+    // the way.
     let reminder = || Payload::AppointmentReminder(visit());
-    let failing = [DeliveryState::Delivered, DeliveryState::Failed, DeliveryState::Failed];
+    let failing = [DeliveryState::Delivered, DeliveryState::Failed, DeliveryState::Failed, DeliveryState::Skipped];
     expected.extend(notify(client, "demo-sam", "sam", reminder(), failing).await?);
-    let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered];
+    let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered, DeliveryState::Skipped];
     expected.extend(notify(client, "demo-lee", "lee", reminder(), well).await?);
     Ok(expected)
 }
 
-/// Sends over in-app, email and SMS, which must end as `wanted`, in that order.
+/// Sends over in-app, email, SMS and push, which must end as `wanted`, in that order.
 async fn notify(
     client: &mut Client,
     request_id: &str,
     patient: &str,
     payload: Payload,
-    wanted: [DeliveryState; 3],
+    wanted: [DeliveryState; 4],
 ) -> anyhow::Result<Expected> {
     let input = NotificationInput { patient_id: patient.into(), payload: Some(payload), ..Default::default() };
     let request = proto::SendNotificationRequest {
