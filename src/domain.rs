@@ -36,7 +36,8 @@ pub use consent::{
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
-    Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, SkipReason, Source,
+    Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, NO_SUCH_USER, SkipReason,
+    Source,
 };
 pub use device::{Device, MOST_DEVICES, PushToken};
 pub use directory::{Patient, Practice, Stored};

@@ -145,6 +145,7 @@ fn answer(handed: Handed) -> Answer {
         },
         Err(SendError::Refused { reason, code }) => Verdict::Refused { reason, code },
         Err(SendError::NotTaken { retry_after, code, .. }) => Verdict::NotTaken { retry_after, code },
+        Err(SendError::Unreachable { code }) => Verdict::Unreachable { code },
         Err(SendError::Unknown { code }) if mutant!("unknown is no") => Verdict::NotTaken { retry_after: None, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
         Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
@@ -156,7 +157,7 @@ fn health(error: &SendError) -> Health {
     match (error.reach(), error) {
         // The mail could not be made, or there was nobody to ask.
         (_, SendError::Refused { reason: FailureReason::Internal, .. }) => Health::Unsaid,
-        (Reach::Message, SendError::NotTaken { .. }) => Health::Deferred,
+        (Reach::Message, SendError::NotTaken { .. } | SendError::Unreachable { .. }) => Health::Deferred,
         (Reach::Message, _) => Health::Well,
         (Reach::Account, error) => {
             let wait = match error {

@@ -80,6 +80,11 @@ pub enum Verdict {
         /// What stood in the way.
         code: String,
     },
+    /// Certainly not taken, since the mailbox is full: it may be emptied.
+    Unreachable {
+        /// The provider's code.
+        code: String,
+    },
     /// Certainly not taken, and no message of this account will be until somebody mends it.
     Misconfigured {
         /// The provider's code.
@@ -201,6 +206,9 @@ impl Verdict {
             Self::Refused { reason, code } => standing.close(Ending::Refused, *reason, code, now),
             Self::NotTaken { retry_after, code } => {
                 standing.again(*retry_after, FailureReason::ProviderUnavailable, code, now, random)
+            }
+            Self::Unreachable { code } => {
+                standing.again(Some(LONGEST_WAIT), FailureReason::Unreachable, code, now, random)
             }
             Self::Misconfigured { code } => standing.again(None, FailureReason::ProviderConfig, code, now, random),
             Self::NotStarted => Next::GiveBack,

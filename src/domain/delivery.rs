@@ -128,7 +128,17 @@ impl FailureReason {
     pub const fn suppresses_address(self) -> bool {
         matches!(self, Self::InvalidAddress)
     }
+
+    /// Whether it speaks against the address without proving it dead: when that is said a second time, it counts as
+    /// [`Self::InvalidAddress`]. Relays say the same while their own list of mailboxes is out of order.
+    #[must_use]
+    pub fn doubts_address(self, code: &str) -> bool {
+        self == Self::Unreachable && code == NO_SUCH_USER
+    }
 }
+
+/// The code of a relay's no that says in words alone that there is no such mailbox (RFC 5321, 4.2.3: 550 says much else).
+pub const NO_SUCH_USER: &str = "550 no such user";
 
 /// A failed delivery, explained.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(super) use self::fcm::{DeviceError, FcmFault};
 use super::smtp::Stage;
-use crate::domain::FailureReason;
+use crate::domain::{FailureReason, NO_SUCH_USER};
 
 /// A send that was not accepted. Each variant is a different next step; `code` is short, closed in form and fit to store:
 /// `21610`, `550 5.1.1`, `http 503`, `timeout`. It never holds a provider's text.
@@ -32,6 +32,12 @@ pub enum SendError {
         code: String,
         /// Whom it concerns.
         reach: Reach,
+    },
+    /// The provider has not taken the message, since the mailbox is full: it may be emptied.
+    #[error("the mailbox is full: {code}")]
+    Unreachable {
+        /// What the provider said.
+        code: String,
     },
     /// The provider may have taken the message.
     #[error("it is unknown whether the provider took the message: {code}")]
@@ -73,6 +79,8 @@ enum Class {
     Final(FailureReason),
     /// No for now.
     Later(Reach),
+    /// No until somebody empties the mailbox.
+    Full,
     /// No until the account or the sender is put right.
     Ours(Reach),
 }
@@ -84,6 +92,7 @@ impl SendError {
         match self {
             Self::Refused { reason, .. } => Some(*reason),
             Self::NotTaken { .. } => Some(FailureReason::ProviderUnavailable),
+            Self::Unreachable { .. } => Some(FailureReason::Unreachable),
             Self::Misconfigured { .. } => Some(FailureReason::ProviderConfig),
             Self::Unknown { .. } => None,
         }
@@ -95,6 +104,7 @@ impl SendError {
         match self {
             Self::Refused { code, .. }
             | Self::NotTaken { code, .. }
+            | Self::Unreachable { code }
             | Self::Unknown { code }
             | Self::Misconfigured { code, .. } => code,
         }
@@ -107,7 +117,7 @@ impl SendError {
             // Silence and 5xx: nobody else would have been heard either. An address of the API that leads elsewhere, or a
             // sender that is refused, ends each message for good: the more reason to try no others.
             Self::Unknown { .. } | Self::Refused { reason: FailureReason::ProviderConfig, .. } => Reach::Account,
-            Self::Refused { .. } => Reach::Message,
+            Self::Refused { .. } | Self::Unreachable { .. } => Reach::Message,
             Self::NotTaken { reach, .. } | Self::Misconfigured { reach, .. } => *reach,
         }
     }
@@ -165,10 +175,13 @@ impl SendError {
         Self::of(class, retry_after, format!("http {status}"))
     }
 
-    /// A relay's 4yz or 5yz. `enhanced` is subject and detail of the enhanced status code (RFC 3463).
-    pub(super) fn from_smtp(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Self {
+    /// A relay's 4yz or 5yz. `enhanced` is subject and detail of the enhanced status code (RFC 3463); `said` is the reply's
+    /// text, which counts only where the codes leave open what the relay means.
+    pub(super) fn from_smtp(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>, said: &str) -> Self {
+        let nobody = reply == 550 && enhanced.is_none() && stage != Stage::Session && says(said, &NO_SUCH_MAILBOX);
         let text = match enhanced {
             Some((subject, detail)) => format!("{reply} {}.{subject}.{detail}", reply / 100),
+            None if nobody => NO_SUCH_USER.to_owned(),
             None => reply.to_string(),
         };
         let greylisted = reply == 450 || matches!(enhanced, Some((7, _)));
@@ -176,7 +189,10 @@ impl SendError {
         let ill = matches!(stage, Stage::Session) || reply == 421 || matches!(enhanced, Some((3, _)));
         let class = match (reply < 500, ill) {
             (true, true) => Class::Later(Reach::Account),
+            (true, false) if matches!(enhanced, Some((2, 2))) => Class::Full,
             (true, false) => Class::Later(Reach::Message),
+            // RFC 3207, section 4: that TLS is wanted first is said with 5.7.0, which may mean any other policy as well.
+            (false, _) if matches!(enhanced, Some((7, 0))) && says(said, &["starttls"]) => Class::Ours(Reach::Account),
             (false, _) => smtp_class(stage, reply, enhanced),
         };
         Self::of(class, greylisted.then_some(GREYLIST), text)
@@ -194,6 +210,7 @@ impl SendError {
         match class {
             Class::Final(reason) => Self::Refused { reason, code },
             Class::Later(reach) => Self::NotTaken { retry_after, code, reach },
+            Class::Full => Self::Unreachable { code },
             Class::Ours(reach) => Self::Misconfigured { code, reach },
         }
     }
@@ -202,11 +219,36 @@ impl SendError {
 /// Servers that greylist want the same mail again, but not at once.
 const GREYLIST: Duration = Duration::from_secs(5 * 60);
 
+/// What relays without enhanced codes say of a mailbox that is not there, in lower case. "Mailbox unavailable" is not among
+/// it: those are RFC 5321's own words for every 550.
+const NO_SUCH_MAILBOX: [&str; 13] = [
+    "user unknown",
+    "unknown user",
+    "no such user",
+    "user not found",
+    "unknown recipient",
+    "recipient unknown",
+    "no such recipient",
+    "recipient not found",
+    "unknown mailbox",
+    "no such mailbox",
+    "mailbox not found",
+    "does not exist",
+    "doesn't exist",
+];
+
+/// Whether a reply's text has one of these in it.
+fn says(text: &str, words: &[&str]) -> bool {
+    let text = text.to_ascii_lowercase();
+    words.iter().any(|word| text.contains(word))
+}
+
 /// The reason behind a code of Twilio, from an answer or a callback.
 pub(super) const fn twilio_reason(code: u32) -> FailureReason {
     match twilio_class(code) {
         Class::Final(reason) => reason,
         Class::Later(_) => FailureReason::ProviderUnavailable,
+        Class::Full => FailureReason::Unreachable,
         Class::Ours(_) => FailureReason::ProviderConfig,
     }
 }
@@ -256,6 +298,8 @@ fn smtp_class(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Class {
     }
     Class::Final(match (enhanced, reply) {
         (Some((7, 8 | 9 | 11)), _) => return Class::Ours(Reach::Account),
+        // Permanent by its code, and yet a mailbox can be emptied.
+        (Some((2, 2)), _) | (None, 552) => return Class::Full,
         (Some((1, 1 | 2 | 3 | 6 | 10) | (2, 1)), _) => InvalidAddress,
         (Some((1, 7 | 8)), _) => ProviderConfig,
         (Some((2, 3) | (3, 4)), _) => Internal,
@@ -270,162 +314,4 @@ fn smtp_class(stage: Stage, reply: u16, enhanced: Option<(u16, u16)>) -> Class {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use FailureReason::{
-        Blocked, Internal, InvalidAddress, OptedOutAtProvider, Other, ProviderConfig, ProviderUnavailable, Unreachable,
-    };
-
-    /// What each code of Twilio means for the message and for the account, row by row.
-    #[test]
-    fn each_twilio_code_has_its_reason() {
-        let table: [(FailureReason, &[u32]); 8] = [
-            (OptedOutAtProvider, &[21610]),
-            (
-                InvalidAddress,
-                &[21211, 21217, 21265, 21401, 21407, 21421, 21604, 21612, 21614, 21635, 30005, 30006, 63024],
-            ),
-            (Unreachable, &[30003, 30008, 30017, 30410]),
-            (ProviderUnavailable, &[30500, 30020, 30021, 20429, 21611, 30001, 30022, 30023, 30027, 14107]),
-            (Blocked, &[30004, 30450, 30007, 30610, 30640]),
-            (Internal, &[21617, 21602, 21619, 21620, 21623, 30019, 21654, 21656]),
-            (
-                ProviderConfig,
-                &[
-                    20003, 20005, 20010, 30002, 21212, 21601, 21606, 21659, 21660, 21661, 21603, 21408, 21701, 21703,
-                    21704, 21705, 30032, 30033, 30034, 30035, 30024, 30028, 30029, 30030,
-                ],
-            ),
-            (Other, &[0, 1, 20001, 21702, 30031, 99_999, u32::MAX]),
-        ];
-        for (reason, codes) in table {
-            for code in codes {
-                assert_eq!(twilio_reason(*code), reason, "{code}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_of_twilio_is_sorted_by_what_may_follow() {
-        let refused = |reason, code: &str| SendError::Refused { reason, code: code.into() };
-        for (status, code, expected) in [
-            (400, Some(21211), refused(InvalidAddress, "21211")),
-            (400, Some(21610), refused(OptedOutAtProvider, "21610")),
-            (400, Some(21611), SendError::not_taken("21611")),
-            (400, Some(12345), refused(Other, "12345")),
-            (404, None, refused(Other, "http 404")),
-            (401, Some(20003), SendError::misconfigured("20003")),
-            (401, None, SendError::misconfigured("http 401")),
-            (404, Some(20404), SendError::misconfigured("20404")),
-            (429, Some(20429), SendError::not_taken("20429")),
-            (429, None, SendError::not_taken("http 429")),
-            (302, None, refused(ProviderConfig, "http 302")),
-            (408, None, SendError::unknown("http 408")),
-            (500, Some(20500), SendError::unknown("20500")),
-            (503, Some(21610), SendError::unknown("21610")),
-            (502, None, SendError::unknown("http 502")),
-            (101, None, SendError::unknown("http 101")),
-            (200, None, SendError::unknown("http 200")),
-        ] {
-            assert_eq!(SendError::from_twilio(status, code, None), expected, "{status} {code:?}");
-        }
-    }
-
-    #[test]
-    fn a_reply_to_the_recipient_or_the_content_has_its_reason() {
-        for (reply, enhanced, reason) in [
-            (550, Some((1, 1)), InvalidAddress),
-            (550, Some((1, 2)), InvalidAddress),
-            (501, Some((1, 3)), InvalidAddress),
-            (551, Some((1, 6)), InvalidAddress),
-            (556, Some((1, 10)), InvalidAddress),
-            (550, Some((2, 1)), InvalidAddress),
-            (553, Some((1, 8)), ProviderConfig),
-            (552, Some((2, 2)), Unreachable),
-            (552, None, Unreachable),
-            (552, Some((3, 4)), Internal),
-            (550, Some((4, 4)), Unreachable),
-            (550, Some((7, 1)), Blocked),
-            (550, Some((7, 26)), Blocked),
-            (550, Some((7, 515)), Blocked),
-            (554, Some((6, 0)), Internal),
-            (550, None, Unreachable),
-            (503, None, Internal),
-            (554, None, Other),
-            (599, Some((9, 9)), Other),
-        ] {
-            for stage in [Stage::Recipient, Stage::Dot] {
-                let error = SendError::from_smtp(stage, reply, enhanced);
-                assert!(matches!(&error, SendError::Refused { .. }), "{reply} {enhanced:?}");
-                assert_eq!(error.reason(), Some(reason), "{reply} {enhanced:?}");
-            }
-        }
-        let code = |reply, enhanced| SendError::from_smtp(Stage::Recipient, reply, enhanced).code().to_owned();
-        assert_eq!(code(550, Some((1, 1))), "550 5.1.1");
-        assert_eq!(code(450, None), "450");
-    }
-
-    #[test]
-    fn a_reply_about_our_side_waits_for_an_operator() {
-        for stage in [Stage::Session, Stage::Recipient, Stage::Dot] {
-            for (reply, enhanced) in [(530, Some((7, 0))), (535, None), (535, Some((7, 8))), (550, Some((7, 8)))] {
-                let error = SendError::from_smtp(stage, reply, enhanced);
-                assert!(matches!(error, SendError::Misconfigured { .. }), "{reply} {enhanced:?}");
-            }
-        }
-        assert_eq!(SendError::from_smtp(Stage::Session, 554, None), SendError::misconfigured("554"));
-    }
-
-    #[test]
-    fn a_transient_reply_is_safe_to_repeat_at_every_stage() {
-        for stage in [Stage::Session, Stage::Recipient, Stage::Dot] {
-            for reply in [421, 450, 451, 452, 454] {
-                assert!(matches!(SendError::from_smtp(stage, reply, None), SendError::NotTaken { .. }), "{reply}");
-            }
-        }
-        let wait = |reply, enhanced| match SendError::from_smtp(Stage::Recipient, reply, enhanced) {
-            SendError::NotTaken { retry_after, .. } => retry_after,
-            _ => None,
-        };
-        assert_eq!(wait(450, None), Some(GREYLIST));
-        assert_eq!(wait(451, Some((7, 1))), Some(GREYLIST));
-        assert_eq!(wait(451, Some((3, 0))), None);
-    }
-
-    #[test]
-    fn only_what_would_meet_any_message_is_held_against_the_account() {
-        let (ours, theirs) = (Reach::Account, Reach::Message);
-        for (error, reach) in [
-            (SendError::from_twilio(429, None, None), ours),
-            (SendError::from_twilio(503, None, None), ours),
-            (SendError::from_twilio(408, None, None), ours),
-            (SendError::from_twilio(401, Some(20003), None), ours),
-            (SendError::from_twilio(400, Some(21606), None), ours),
-            (SendError::from_twilio(302, None, None), ours),
-            (SendError::from_twilio(400, Some(21408), None), theirs),
-            (SendError::from_twilio(400, Some(21610), None), theirs),
-            (SendError::from_twilio(400, Some(21211), None), theirs),
-            (SendError::from_smtp(Stage::Session, 450, None), ours),
-            (SendError::from_smtp(Stage::Session, 554, None), ours),
-            (SendError::from_smtp(Stage::Recipient, 421, Some((7, 0))), ours),
-            (SendError::from_smtp(Stage::Dot, 451, Some((3, 0))), ours),
-            (SendError::from_smtp(Stage::Recipient, 450, Some((7, 1))), theirs),
-            (SendError::from_smtp(Stage::Recipient, 451, None), theirs),
-            (SendError::from_smtp(Stage::Dot, 452, Some((2, 2))), theirs),
-            (SendError::from_smtp(Stage::Recipient, 550, Some((1, 1))), theirs),
-            (SendError::from_smtp(Stage::Recipient, 535, None), ours),
-            (SendError::lost(Stage::Recipient, "closed"), ours),
-            (SendError::lost(Stage::Dot, "timeout"), ours),
-            (SendError::internal("wrong account"), theirs),
-        ] {
-            assert_eq!(error.reach(), reach, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn silence_is_unknown_only_after_the_final_dot() {
-        assert_eq!(SendError::lost(Stage::Session, "timeout"), SendError::not_taken("timeout"));
-        assert_eq!(SendError::lost(Stage::Recipient, "closed"), SendError::not_taken("closed"));
-        assert_eq!(SendError::lost(Stage::Dot, "closed"), SendError::unknown("closed"));
-    }
-}
+mod tests;

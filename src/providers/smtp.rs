@@ -205,7 +205,7 @@ fn failure(stage: Stage, error: &Error) -> SendError {
     match error.status() {
         Some(code) => {
             let text = error.source().map(ToString::to_string).unwrap_or_default();
-            SendError::from_smtp(stage, code.into(), enhanced(u16::from(code) / 100, &text))
+            SendError::from_smtp(stage, code.into(), enhanced(u16::from(code) / 100, &text), &text)
         }
         None => SendError::lost(stage, "closed"),
     }

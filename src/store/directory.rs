@@ -417,7 +417,7 @@ async fn unblock_one_on(tx: &Tx, practice: &str, channel: i16, address: Vec<u8>)
         .filter(recipient_gate::Column::Channel.eq(channel))
         .filter(recipient_gate::Column::SubjectKind.eq(super::grounds::ADDRESS))
         .filter(recipient_gate::Column::Subject.eq(address))
-        .filter(recipient_gate::Column::BlockedAt.is_not_null())
+        .filter(recipient_gate::Column::BlockReason.is_not_null())
         .exec(&tx.db)
         .await?;
     Ok(())

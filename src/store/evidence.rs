@@ -88,8 +88,8 @@ pub(super) struct Hearing {
 /// What was heard that reaches beyond a delivery, in the order in which rows are locked.
 #[derive(Debug, Default)]
 struct Beyond {
-    /// Practice, channel, address and reason.
-    dead: BTreeSet<(String, i16, Vec<u8>, i16)>,
+    /// Practice, channel, address and reason: addresses that are dead, or may be.
+    dead: BTreeSet<(String, i16, Vec<u8>, FailureReason)>,
     /// Addresses that the provider knows to have opted out, each with the delivery and the code that told so.
     opted_out: BTreeMap<(PracticeId, Channel, Vec<u8>), (Uuid, String)>,
     signs: BTreeMap<(PracticeId, Channel), Sign>,
@@ -140,10 +140,10 @@ impl Hearing {
         reason: FailureReason,
         code: &str,
     ) -> Result<(), StoreError> {
-        if reason.suppresses_address() {
+        if reason.suppresses_address() || reason.doubts_address(code) {
             // The attempt's own address: the patient may have another one by now.
             let address = attempt.address_bi.clone();
-            self.beyond.dead.insert((attempt.practice_id.clone(), channel.number(), address, reason.number()));
+            self.beyond.dead.insert((attempt.practice_id.clone(), channel.number(), address, reason));
         }
         let practice = || attempt.practice_id.parse().map_err(|_| StoreError::Corrupt("attempt"));
         if reason == FailureReason::OptedOutAtProvider {

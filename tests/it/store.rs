@@ -7,6 +7,7 @@ mod choices;
 mod claims;
 mod consent;
 mod devices;
+mod dead_addresses;
 mod doubts;
 mod evidence;
 mod feeds;

@@ -78,6 +78,11 @@ fn waits_grow_respect_the_provider_and_end_at_expiry() {
         Next::TryAt(at) => (at - now).num_seconds(),
         other => panic!("{other:?}"),
     };
+    let full = Verdict::Unreachable { code: "552 5.2.2".into() };
+    assert_eq!(wait(&full, standing, 0.5), 15 * 60, "a full mailbox is not emptied at once");
+    let spent = Standing { give_up_at: now, ..standing };
+    let Next::Close { facts, failure: Some(failure) } = full.next(spent, now, 0.5) else { panic!("it is given up") };
+    assert_eq!((facts, failure.reason), (Facts::GAVE_UP, FailureReason::Unreachable));
     assert_eq!(wait(&busy(None), standing, 1.0), 2);
     assert_eq!(wait(&busy(None), Standing { attempts: 40, ..standing }, 1.0), 900);
     assert_eq!(wait(&busy(Some(Duration::from_secs(7))), standing, 0.0), 7);

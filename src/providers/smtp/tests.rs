@@ -375,7 +375,7 @@ async fn a_refused_log_in_waits_for_an_operator() {
         |port| SmtpAccount { credentials: Some(("acme".into(), "secret".to_owned().into())), ..account(port) };
     for (script, expected) in [
         (&[("AUTH", "535 5.7.8 bad credentials")][..], SendError::misconfigured("535 5.7.8")),
-        (&[("AUTH", "454 4.7.0 later")][..], SendError::from_smtp(Stage::Session, 454, Some((7, 0)))),
+        (&[("AUTH", "454 4.7.0 later")][..], SendError::from_smtp(Stage::Session, 454, Some((7, 0)), "")),
         (&[("EHLO", "250 relay")][..], SendError::misconfigured("auth")),
     ] {
         let account = with_login(Relay::new(script).start().await);

@@ -1,11 +1,13 @@
 //! How an attempt that we made ended: its verdict, and what follows for the delivery.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+};
 
 use super::{Settlement, closed_as_sent};
 use crate::{
-    domain::{Author, Facts, Known, Next, Standing, Verdict},
+    domain::{Author, Facts, FailureReason, Known, Next, Standing, Verdict},
     store::{
         StoreError,
         attempts::{Attempts, known},
@@ -28,26 +30,35 @@ fn sign(verdict: &Verdict) -> Option<Sign> {
     }
 }
 
-/// Nothing more goes to an address that failed for good, until it is entered anew.
+/// Nothing more goes to an address that failed for good, until it is entered anew. What only speaks against it is noted at
+/// its gate, and is enough the second time.
 pub(in crate::store) async fn suppress_on(
     tx: &Tx,
     practice: &str,
     channel: i16,
     address: Vec<u8>,
-    reason: i16,
+    reason: FailureReason,
 ) -> Result<(), StoreError> {
-    recipient_gate::Entity::update_many()
-        .set(recipient_gate::ActiveModel {
-            blocked_at: Set(Some(tx.now)),
-            block_reason: Set(Some(reason)),
-            ..Default::default()
-        })
+    let gate = recipient_gate::Entity::find()
         .filter(recipient_gate::Column::PracticeId.eq(practice))
         .filter(recipient_gate::Column::Channel.eq(channel))
         .filter(recipient_gate::Column::SubjectKind.eq(grounds::ADDRESS))
         .filter(recipient_gate::Column::Subject.eq(address))
-        .exec(&tx.db)
+        .lock_exclusive()
+        .one(&tx.db)
         .await?;
+    let Some(gate) = gate else { return Ok(()) };
+    let doubted = gate.block_reason.is_some();
+    let (blocked_at, reason) = match reason {
+        reason if reason.suppresses_address() => (Some(tx.now), reason),
+        _ if gate.blocked_at.is_some() => return Ok(()),
+        _ if doubted => (Some(tx.now), FailureReason::InvalidAddress),
+        reason => (None, reason),
+    };
+    let mut gate = gate.into_active_model();
+    gate.blocked_at = Set(blocked_at);
+    gate.block_reason = Set(Some(reason.number()));
+    gate.update(&tx.db).await?;
     Ok(())
 }
 
@@ -117,6 +128,7 @@ fn outcome(verdict: &Verdict) -> (Known, &str, &'static str) {
     match verdict {
         Verdict::Refused { code, .. } => (Known::No, code, "The provider refused it."),
         Verdict::NotTaken { code, .. } => (Known::No, code, "The provider could not take it; it is tried again."),
+        Verdict::Unreachable { code } => (Known::No, code, "The mailbox is full; it is tried again."),
         Verdict::Misconfigured { code } => {
             (Known::No, code, "The provider refused the practice's account or sender; it is tried again.")
         }
