@@ -10,14 +10,17 @@ use sea_orm::{
 
 use super::{
     Store, StoreError,
-    draft::{Draft, save_all_on},
+    draft::{Draft, Note, save_all_on},
     entity::{delivery, link},
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{Engine, NotificationId};
+use crate::domain::{Author, Engine, NotificationId};
 
 const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
+
+/// Openings of a link that the timeline tells one by one.
+const MOST_LINES: i32 = 50;
 
 /// A link that is made with a notification.
 #[derive(Clone)]
@@ -118,8 +121,8 @@ impl Store {
         Ok(row.is_some_and(|row| is_open(&row, now)))
     }
 
-    /// Opens the link with that digest: counts it, and notes the first opening on the notification's deliveries that went
-    /// out.
+    /// Opens the link with that digest: counts it, and notes it on the notification's deliveries that went out. Who opened it
+    /// is not known, and nothing is kept that could tell.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
@@ -131,7 +134,7 @@ impl Store {
         let keys = self.keys(&practice).await?;
         self.write(move |tx| {
             Box::pin(async move {
-                let drafts = opened_on(tx, &row).await?;
+                let drafts = sent_on(tx, &row).await?;
                 let row = link::Entity::find_by_id(digest.to_vec()).lock_exclusive().one(&tx.db).await?;
                 let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(LinkState::Closed) };
                 let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
@@ -145,6 +148,9 @@ impl Store {
                 update.update(&tx.db).await?;
                 let opened = drafts.into_iter().map(|mut draft| {
                     draft.row.open_time.get_or_insert(tx.now);
+                    if let Some(detail) = detail(opens) {
+                        draft.note(Note::new(Author::system(), detail), tx.now);
+                    }
                     draft
                 });
                 save_all_on(tx, opened).await?;
@@ -155,12 +161,20 @@ impl Store {
     }
 }
 
-/// The deliveries that carried the link and do not know yet that it was opened, locked in the order of their ids.
-async fn opened_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
+/// What the timeline says of the opening with that number. A link without a limit shall not fill it.
+const fn detail(opens: i32) -> Option<&'static str> {
+    match opens {
+        ..MOST_LINES => Some("The link was opened."),
+        MOST_LINES => Some("The link was opened; what follows is counted, and not told one by one."),
+        _ => None,
+    }
+}
+
+/// The deliveries that carried the link, locked in the order of their ids.
+async fn sent_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
     let rows = delivery::Entity::find()
         .filter(delivery::Column::SourceId.eq(row.notification_id))
         .filter(delivery::Column::SendTime.is_not_null())
-        .filter(delivery::Column::OpenTime.is_null())
         .order_by_asc(delivery::Column::Id)
         .lock_exclusive()
         .all(&tx.db)

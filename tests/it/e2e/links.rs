@@ -1,10 +1,10 @@
 //! Secure links: what is sent is an address of this server that reveals nothing, and only its button opens it.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::grpc::proto::{
     AppointmentDetails, Channel, Delivery, NotificationInput, NotificationView, SecureLink, notification_input::Payload,
 };
-use reqwest::{Response, StatusCode, header::LOCATION};
+use reqwest::{Method, Response, StatusCode, header::LOCATION};
 
 use super::{
     callbacks::browser,
@@ -27,6 +27,14 @@ async fn sent(t: &TestApp, link: SecureLink) -> (Vec<Delivery>, String) {
     assert!(url.starts_with(&t.url("/l/")), "{url}");
     assert!(url.len() - t.url("/l/").len() >= 22, "128 bits are not guessed");
     (deliveries.into(), url.to_owned())
+}
+
+/// When the timeline of a delivery says that its link was opened.
+async fn openings(t: &TestApp, delivery: &Delivery) -> Vec<DateTime<Utc>> {
+    let full = read(t, notification_id(delivery), NotificationView::Full).await;
+    let detail = full.details.into_iter().find(|detail| detail.delivery_id == delivery.delivery_id).unwrap();
+    let opened = detail.events.into_iter().filter(|event| event.detail.starts_with("The link was opened"));
+    opened.map(|event| time(event.event_time).unwrap()).collect()
 }
 
 async fn look(url: &str) -> Response {
@@ -61,10 +69,19 @@ on_a_server! {
                     && !page.contains("Pat")
             );
         }
-        assert_eq!(browser().head(&url).send().await.unwrap().status(), StatusCode::OK);
+        for _ in 0..20 {
+            assert_eq!(browser().head(&url).send().await.unwrap().status(), StatusCode::OK);
+            // What browsers fetch ahead, and what is no method of a button.
+            let ahead = browser().get(&url).header("sec-purpose", "prefetch;prerender").send().await.unwrap();
+            assert_eq!(ahead.status(), StatusCode::OK);
+            for method in [Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH] {
+                let refused = browser().request(method, &url).send().await.unwrap().status();
+                assert_eq!(refused, StatusCode::METHOD_NOT_ALLOWED);
+            }
+        }
         for one in &deliveries {
             let now = delivery(t, &one.delivery_id).await;
-            assert!(now.open_time.is_none() && now.revision == one.revision);
+            assert!(now.open_time.is_none() && now.revision == one.revision && openings(t, one).await.is_empty());
         }
 
         t.advance(TimeDelta::minutes(3));
@@ -74,6 +91,7 @@ on_a_server! {
             assert_eq!((time(opened.open_time), state(&opened)), (Some(t.now()), state(one)));
             assert_eq!(opened.revision, one.revision + 1);
             history(t, &one.delivery_id).await;
+            assert_eq!(openings(t, one).await, [t.now()]);
         }
         // It opens once, and what does not open says no more than that.
         let (used, unknown) = (open(&url).await, open(&t.url("/l/AAAAAAAAAAAAAAAAAAAAAA")).await);
@@ -105,6 +123,7 @@ on_a_server! {
             (opened.revision, time(opened.open_time)),
             "the first counts"
         );
+        assert_eq!(openings(t, &again).await.len(), 6, "and each is told");
         t.advance(TimeDelta::minutes(1));
         assert_eq!(open(&always).await.status(), StatusCode::NOT_FOUND);
         assert_eq!(look(&always).await.status(), StatusCode::NOT_FOUND);

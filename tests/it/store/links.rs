@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, Scope},
+    domain::{Channel, Scope, Source},
     store::{LinkState, NewLink},
 };
 
@@ -76,6 +76,43 @@ on_both! {
         let opened = join_all((0..8).map(|_| open(t, [1; 32]))).await;
         assert_eq!(opened.iter().filter(|state| **state == leads_to_target()).count(), 2);
         assert!(!t.store.link_peek(&t.engine, &[1; 32]).await.unwrap());
+    }
+
+    async fn of_many_who_open_a_link_that_opens_once_exactly_one_gets_in(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        for round in 1..=5 {
+            linked(t, &scope, &format!("r{round}"), [round; 32], 1).await;
+            let opened = join_all((0..16).map(|_| open(t, [round; 32]))).await;
+            assert_eq!(opened.iter().filter(|state| **state == leads_to_target()).count(), 1);
+        }
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 1").await, 5);
+        assert_eq!(t.number("SELECT count(*) FROM delivery_event WHERE detail LIKE 'The link was opened%'").await, 5);
+    }
+
+    async fn each_opening_has_a_line_of_its_own_up_to_a_limit(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        linked(t, &scope, "r1", [1; 32], 0).await;
+        let mut times = Vec::new();
+        for _ in 0..53 {
+            t.advance(10);
+            times.push(t.now());
+            open(t, [1; 32]).await;
+        }
+        let page = t.store.deliveries_list(&scope, &Default::default(), (None, None), None, 10).await.unwrap();
+        let sms = page.deliveries.iter().find(|it| it.channel == Channel::Sms).unwrap();
+        let Source::Notification(id) = sms.source else { panic!("no notification") };
+        let detail = t.store.notification_detail(&scope, id, false).await.unwrap();
+        let place = detail.record.deliveries.iter().position(|it| it.id == sms.id).unwrap();
+        let lines = &detail.details[place].0;
+        let opened: Vec<_> = lines.iter().filter(|line| line.detail.starts_with("The link was opened")).collect();
+        assert_eq!(opened.iter().map(|line| line.event_time).collect::<Vec<_>>(), times[..50]);
+        assert!(opened.last().unwrap().detail.contains("counted") && !opened[48].detail.contains("counted"));
+        assert!(opened.iter().all(|line| line.attempt == 0 && line.state == sms.state));
+        assert_eq!(t.number("SELECT opens FROM link").await, 53);
+        // What has not gone out was not opened.
+        let mail = t.number("SELECT count(*) FROM delivery_event e JOIN delivery d ON d.id = e.delivery_id \
+                             WHERE d.channel = 2 AND e.detail LIKE 'The link was opened%'").await;
+        assert_eq!(mail, 0);
     }
 
     async fn the_first_opening_is_noted_on_what_went_out_and_only_once(t: &TestStore) {

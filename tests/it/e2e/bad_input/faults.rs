@@ -99,6 +99,22 @@ pub(super) fn payload_faults(t: &TestApp) -> Vec<(&'static str, Payload)> {
         "javascript:canary",
         "portal.acme.example/canary",
         "https://portal.acme.example/canary\n",
+        "https://portal.acme.example:8443/canary",
+        "https://canary:word@portal.acme.example/",
+        "https://portal.acme.example@canary.example.com/",
+        "https://portal.acme.example:443@canary.example.com/",
+        "https://canary.example.com\\@portal.acme.example/",
+        "https://canary.example.com#@portal.acme.example/",
+        "https://canary.example.com?portal.acme.example",
+        "https://portal.acme.example./canary",
+        "https://portal.acme.example%2ecanary.com/",
+        "https://p\u{43e}rtal.acme.example/canary",
+        "https://portal\u{3002}acme\u{3002}example.canary.com/",
+        "//portal.acme.example/canary",
+        "https:/\t/portal.acme.example/canary",
+        "https://[::1]/canary",
+        "https://2130706433/canary",
+        "data:text/html,canary",
     ];
     let too_long = format!("https://portal.acme.example/{}", long(2_000));
     for target_url in targets.map(str::to_owned).into_iter().chain([too_long]) {
