@@ -8,6 +8,7 @@ mod id;
 mod keys;
 mod seal;
 mod secret;
+mod signing;
 mod token;
 
 pub use blind::{BlindIndexKey, FingerprintKey};
@@ -16,4 +17,6 @@ pub use data_key::{DataKey, UnwrapError, wrapped_by};
 pub use id::{new_id, new_id_after};
 pub use keys::{KeyFile, KeyFileError};
 pub use seal::{Place, SealError, key_id, open, seal};
+pub use secret::is_same;
+pub use signing::{SigningKey, UnfitKey};
 pub use token::{MAX_PAYLOAD, Purpose, TokenKey, base64url, from_base64url, random_token};

@@ -27,7 +27,7 @@ pub mod sms;
 pub mod template;
 
 pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope};
-pub use address::{AddressError, EmailAddress, PhoneNumber, Textability};
+pub use address::{AddressError, EmailAddress, PhoneNumber, Textability, mail_domain};
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use consent::{
     Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,
@@ -56,7 +56,7 @@ pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
 pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
-    Account, EmailProvider, EmailSettings, Finding, KindChannels, PracticeSettings, Provider, PushSettings,
-    SendGridAccount, SendGridSettings, ServiceAccount, SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings,
-    TwilioAccount, WebhookKey,
+    Account, BounceSettings, Dkim, DkimKey, DkimSettings, EmailProvider, EmailSettings, Finding, KindChannels,
+    PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount, SmsSender, SmsSettings,
+    SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
 };

@@ -1,6 +1,7 @@
 //! The sidecar: what providers call back and what patients open. Paths below `/webhooks/`, `/l/` and `/u/` hold tokens and
 //! are never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
 
+mod bounces;
 mod links;
 mod page;
 mod probes;
@@ -57,7 +58,7 @@ impl Default for Settings {
 
 /// Largest body of a callback of Twilio.
 const BODY_LIMIT: usize = 64 * 1024;
-/// Largest batch of events. SendGrid sends up to 768 KB.
+/// Largest batch of events, and largest mail that comes back. SendGrid sends up to 768 KB; a report holds no more than headers.
 const BATCH_LIMIT: usize = 1024 * 1024;
 /// Largest body of what the button on a page posts.
 const FORM_LIMIT: usize = 8 * 1024;
@@ -70,6 +71,7 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT));
     let batches = Router::new()
         .route("/webhooks/sendgrid/{practice}", post(sendgrid::events))
+        .route("/webhooks/bounce/{practice}", post(bounces::bounce))
         .layer(DefaultBodyLimit::max(BATCH_LIMIT));
     let webhooks = webhooks.merge(batches).layer(GlobalConcurrencyLimitLayer::new(settings.in_flight));
     let pages = Router::new()

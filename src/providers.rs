@@ -19,7 +19,7 @@ mod fcm;
 mod mail;
 mod net;
 pub mod sendgrid;
-mod smtp;
+pub mod smtp;
 pub mod twilio;
 
 pub use error::{LookError, Reach, SendError};
@@ -142,8 +142,12 @@ pub struct OutgoingEmail {
     pub message_id: String,
     /// An `https` URL that unsubscribes at a single POST (RFC 8058).
     pub list_unsubscribe: Option<String>,
+    /// What sort of mail it is, such as `appointment_reminder`, in small letters; empty: not to be told. Never what it says.
+    pub stream: String,
     /// What the provider repeats in its reports, where it reports: the attempt's token.
     pub attempt_token: String,
+    /// The same token as it stands in the address that mail comes back to: hexadecimal digits in small letters.
+    pub bounce_token: String,
 }
 
 /// A push message to all devices of a patient, ready to leave.

@@ -31,12 +31,20 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{callbacks::Carrier, control::Control, fcm::Fcm, sendgrid::SendGrid, smtp::Relay, twilio::Twilio};
+use self::{
+    callbacks::Carrier,
+    control::Control,
+    fcm::Fcm,
+    sendgrid::SendGrid,
+    smtp::{Bounces, Relay},
+    twilio::Twilio,
+};
 pub use self::{
     fcm::SERVICE_ACCOUNT,
     journal::{Entry, Journal, Outcome, Raw, Stage},
     magic::{
-        Answer, Behaviour, End, MAGIC, MagicRecipient, MailEvent, MailPlan, PushPlan, Reports, SendGridPlan, SmsPlan,
+        Answer, Behaviour, End, MAGIC, MagicRecipient, MailEvent, MailPlan, MailReport, PushPlan, Reports,
+        SendGridPlan, SmsPlan,
     },
     odds::Odds,
     rules::{Rules, UnknownBehaviour},
@@ -108,6 +116,7 @@ pub struct Sandbox {
     smtp_addr: SocketAddr,
     control_addr: SocketAddr,
     sendgrid: Arc<SendGrid>,
+    bounces: Arc<Bounces>,
     certificate_pem: Option<String>,
     journal: Journal,
     rules: Rules,
@@ -137,13 +146,15 @@ impl Sandbox {
         let carrier = Carrier::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let mailer = SendGrid::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let pusher = Fcm::new(&format!("http://{fcm_addr}"), &journal, &rules)?;
-        let relay = Relay::new(settings.smtp_starttls, settings.smtp_login, &journal, &rules)?;
+        let bounces = Bounces::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
+        let relay = Relay::new(settings.smtp_starttls, settings.smtp_login, &journal, &rules, bounces)?;
+        let bounces = relay.bounces();
         let certificate_pem = relay.certificate_pem().map(str::to_owned);
 
         tasks.spawn(line::serve(twilio, Twilio::new(carrier.clone()).router(), stop.clone()));
         tasks.spawn(line::serve(sendgrid, Arc::clone(&mailer).router(), stop.clone()));
         tasks.spawn(line::serve(fcm, pusher.router(), stop.clone()));
-        let control_router = Control::new(carrier, Arc::clone(&mailer), stop.clone()).router();
+        let control_router = Control::new(carrier, Arc::clone(&mailer), Arc::clone(&bounces), stop.clone()).router();
         tasks.spawn(line::serve(control, control_router, stop.clone()));
         tasks.spawn(smtp::serve(smtp, Arc::new(relay), tasks.clone(), stop.clone()));
         let stop = stop.drop_guard();
@@ -154,6 +165,7 @@ impl Sandbox {
             smtp_addr,
             control_addr,
             sendgrid: mailer,
+            bounces,
             certificate_pem,
             journal,
             rules,
@@ -191,6 +203,11 @@ impl Sandbox {
     #[must_use]
     pub fn google_token_url(&self) -> String {
         format!("http://{}/token", self.fcm_addr)
+    }
+
+    /// Has mail to `domain`, such as what bounces, posted to `url` with that secret; without this it goes nowhere.
+    pub fn bounce_pipe(&self, domain: &str, url: &str, secret: &str) {
+        self.bounces.set(domain, url, secret);
     }
 
     /// Where the relay listens.

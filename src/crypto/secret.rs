@@ -92,6 +92,14 @@ pub(super) fn framed(parts: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+/// Whether both are the same, found in a time that tells nothing of where they differ: their MACs are compared, under a key
+/// that nobody knows.
+#[must_use]
+pub fn is_same(known: &str, shown: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &random::<KEY_LEN>());
+    hmac::verify(&key, shown.as_bytes(), hmac::sign(&key, known.as_bytes()).as_ref()).is_ok()
+}
+
 /// Bytes from the operating system.
 #[expect(clippy::expect_used, reason = "an operating system without randomness can do nothing here safely")]
 pub(super) fn random<const N: usize>() -> [u8; N] {
@@ -122,6 +130,16 @@ mod tests {
             assert!(keys.iter().skip(at + 1).all(|other| other.bytes() != key.bytes()), "{at}");
         }
         assert_eq!(root.derive("blind", b"a").bytes(), keys[0].bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_same_is_the_same(known in ".{0,40}", shown in ".{0,40}") {
+            prop_assert!(is_same(&known, &known));
+            prop_assert_eq!(is_same(&known, &shown), known == shown);
+            let longer = format!("{known}x");
+            prop_assert!(!is_same(&known, &longer) && !is_same(&longer, &known));
+        }
     }
 
     #[test]

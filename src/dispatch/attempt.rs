@@ -104,7 +104,9 @@ impl Dispatch {
                     html: content.html.clone(),
                     message_id: format!("{}@{domain}", claimed.id.0.simple()),
                     list_unsubscribe: self.unsubscribe_url(claimed),
+                    stream: stream(&content.template_key).to_owned(),
                     attempt_token: claimed.callback_token(),
+                    bounce_token: claimed.bounce_token(),
                 })
             }
             (Destination::Devices(devices), _) => Outgoing::Push(OutgoingPush {
@@ -125,6 +127,12 @@ impl Dispatch {
         let public_url = Some(&self.settings.public_url).filter(|url| url.starts_with("https://"))?;
         Some(format!("{public_url}/u/{}", self.store.unsubscribe_token(claimed.id)))
     }
+}
+
+/// What sort of mail it is. A template of the practice's own may have a telling name.
+fn stream(template_key: &str) -> &str {
+    let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    template_key.strip_prefix("builtin/").filter(plain).unwrap_or("custom")
 }
 
 /// A panic ends this attempt and nothing else. Whether it left before is unknown.

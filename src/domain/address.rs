@@ -18,6 +18,9 @@ pub enum AddressError {
     /// Not a mailbox.
     #[error("must be an email address, for example pat@example.com")]
     Email,
+    /// Not a domain that mail can be routed to.
+    #[error("must be the domain of a mail address, for example example.com")]
+    Domain,
 }
 
 /// A phone number in E.164.
@@ -193,6 +196,14 @@ impl EmailAddress {
     pub fn mask(&self) -> String {
         self.0.chars().take(1).chain("•••@".chars()).chain(self.domain().chars()).collect()
     }
+}
+
+/// The domain of a mailbox in lower-case ASCII (IDNA): a name of at least two labels.
+///
+/// # Errors
+/// `Domain` for everything else.
+pub fn mail_domain(text: &str) -> Result<String, AddressError> {
+    ascii_domain(text.trim_matches(' ')).ok_or(AddressError::Domain)
 }
 
 fn is_dot_atom(text: &str) -> bool {

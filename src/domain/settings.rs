@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours};
+pub use dkim::{Dkim, DkimKey, DkimSettings};
 pub use push::{PushSettings, ServiceAccount};
 pub use sendgrid::{SendGridAccount, SendGridSettings, WebhookKey};
 
+mod dkim;
 mod push;
 mod sendgrid;
 
@@ -80,6 +82,19 @@ pub struct EmailSettings {
     pub reply_to: Option<EmailAddress>,
     /// Whether the provider may carry health information; unset: true for SMTP, false for SendGrid.
     pub phi_permitted: Option<bool>,
+    /// Signs mail that goes by SMTP.
+    pub dkim: DkimSettings,
+    /// Where mail that went by SMTP comes back to.
+    pub bounces: BounceSettings,
+}
+
+/// Where mail comes back to that cannot be delivered, and how that is told.
+#[derive(Clone, Debug, Default)]
+pub struct BounceSettings {
+    /// Each mail has an address of its own there: a `+` and a token stand before the `@`.
+    pub address: Option<EmailAddress>,
+    /// What whoever hands bounces over must show.
+    pub secret: Option<SecretString>,
 }
 
 /// Who carries the practice's mail.
@@ -245,6 +260,10 @@ pub struct SmtpAccount {
     pub from_name: String,
     /// Where answers go; unset: to the sender.
     pub reply_to: Option<EmailAddress>,
+    /// Signs; unset: the relay's affair.
+    pub dkim: Option<Dkim>,
+    /// Where mail comes back to; unset: to the sender.
+    pub bounces_to: Option<EmailAddress>,
 }
 
 /// One thing to put right before, or while, a channel sends.
@@ -382,7 +401,11 @@ impl EmailSettings {
                 "email.smtp",
                 "Enter the SMTP relay or the SendGrid account that sends the practice's mail.",
             )),
-            Some(EmailProvider::Smtp(smtp)) => findings.extend(smtp.findings()),
+            Some(EmailProvider::Smtp(smtp)) => {
+                findings.extend(smtp.findings());
+                findings.extend(self.dkim.findings());
+                findings.extend(self.bounces.finding());
+            }
             Some(EmailProvider::SendGrid(sendgrid)) => {
                 findings.extend(sendgrid.findings());
                 if self.phi_permitted == Some(true) {
@@ -434,6 +457,8 @@ impl EmailSettings {
                 from_address,
                 from_name,
                 reply_to,
+                dkim: self.dkim.complete(),
+                bounces_to: self.bounces.address.clone(),
             }),
             EmailProvider::SendGrid(sendgrid) => Account::SendGrid(SendGridAccount {
                 api_key: sendgrid.api_key.clone()?,
@@ -453,10 +478,29 @@ impl EmailSettings {
         }
     }
 
+    /// Where bounces come to and what whoever tells of them must show; unset where the practice takes none.
+    #[must_use]
+    pub fn bounces(&self) -> Option<(&EmailAddress, &SecretString)> {
+        self.bounces.address.as_ref().zip(self.bounces.secret.as_ref())
+    }
+
     /// Whether mail may carry more than the minimal wording.
     #[must_use]
     pub fn phi_permitted(&self) -> bool {
         self.phi_permitted.unwrap_or(!matches!(self.provider, Some(EmailProvider::SendGrid(_))))
+    }
+}
+
+impl BounceSettings {
+    /// Neither is of use without the other.
+    fn finding(&self) -> Option<Finding> {
+        let (field, what) = match (&self.address, &self.secret) {
+            (Some(_), None) => ("email.bounce_secret", "the secret that whoever hands bounces over must show"),
+            (None, Some(_)) => ("email.bounce_address", "the address that bounces come back to"),
+            _ => return None,
+        };
+        let message = format!("Mail that comes back is not noticed: enter {what}.");
+        Some(Finding { field, message, blocking: false })
     }
 }
 

@@ -88,7 +88,7 @@ fn body(account: &SendGridAccount, email: &OutgoingEmail) -> Result<Value, SendE
             { "type": "text/plain", "value": mail::lines(email.text.expose()) },
             { "type": "text/html", "value": mail::lines(email.html.expose()) },
         ],
-        "headers": headers(email)?,
+        "headers": headers(account, email)?,
         "tracking_settings": {
             "click_tracking": { "enable": false, "enable_text": false },
             "open_tracking": { "enable": false },
@@ -104,11 +104,18 @@ fn body(account: &SendGridAccount, email: &OutgoingEmail) -> Result<Value, SendE
 }
 
 /// The headers that SendGrid does not write by itself. The same Message-ID for every attempt lets receivers fold repeats.
-fn headers(email: &OutgoingEmail) -> Result<Map<String, Value>, SendError> {
+fn headers(account: &SendGridAccount, email: &OutgoingEmail) -> Result<Map<String, Value>, SendError> {
     let mut headers = Map::new();
     let mut add = |name: &str, value: String| headers.insert(name.to_owned(), value.into());
     add("Message-ID", format!("<{}>", mail::identifier(&email.message_id)?));
     add("Auto-Submitted", "auto-generated".to_owned());
+    add("X-Auto-Response-Suppress", "All".to_owned());
+    let domain = account.from_address.domain();
+    // The sort of mail is left out: no more than must be is told to whom no agreement on health information binds.
+    add("Feedback-ID", mail::feedback_id("", domain)?);
+    if let Some(list) = mail::list_id(domain) {
+        add("List-Id", list);
+    }
     if let Some(url) = &email.list_unsubscribe {
         add("List-Unsubscribe", mail::list_unsubscribe(url)?);
         add("List-Unsubscribe-Post", mail::ONE_CLICK.to_owned());

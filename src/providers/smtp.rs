@@ -6,13 +6,16 @@
 
 use std::{error::Error as _, fmt, iter, time::Duration};
 
-use lettre::transport::smtp::{
-    Error,
-    authentication::{Credentials, DEFAULT_MECHANISMS},
-    client::AsyncSmtpConnection,
-    commands::{Data, Mail as MailFrom, Rcpt},
-    extension::{ClientId, Extension},
-    response::{Response, Severity},
+use lettre::{
+    Address,
+    transport::smtp::{
+        Error,
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::AsyncSmtpConnection,
+        commands::{Data, Ehlo, Mail as MailFrom, Rcpt},
+        extension::{ClientId, Extension, MailParameter, RcptParameter},
+        response::{Response, Severity},
+    },
 };
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
@@ -24,6 +27,7 @@ use self::{
 use super::{Accepted, SendError, mail::Mail, net::Network, twilio::callback::ReportedStatus};
 use crate::domain::{SmtpAccount, SmtpSecurity};
 
+pub mod callback;
 mod idle;
 mod socket;
 #[cfg(test)]
@@ -77,7 +81,7 @@ impl Smtp {
         let key = Key::of(account);
         let dialogue = async {
             let mut connection = self.session(account, key, mail).await?;
-            let verdict = content(&mut connection.smtp, mail, &mut stage).await;
+            let verdict = content(&mut connection, mail, &mut stage).await;
             Ok::<_, SendError>((connection, verdict))
         };
         let (mut connection, verdict) = match timeout(self.call_timeout, dialogue).await {
@@ -106,9 +110,8 @@ impl Smtp {
     /// A connection whose relay has taken the sender: a kept one, or a new one. A kept one that fails in any way has taken
     /// nothing, so it is forgotten and the new one has the word.
     async fn session(&self, account: &SmtpAccount, key: Key, mail: &Mail) -> Result<Connection, SendError> {
-        let sender = || MailFrom::new(mail.envelope.from().cloned(), Vec::new());
         if let Some(mut kept) = self.idle.take(key) {
-            let reply = timeout(self.connect_timeout, kept.smtp.command(sender())).await;
+            let reply = timeout(self.connect_timeout, kept.smtp.command(sender(mail, kept.reports))).await;
             if let Ok(Ok(reply)) = reply
                 && is_done(&reply)
             {
@@ -116,9 +119,18 @@ impl Smtp {
             }
         }
         let mut smtp = self.open(account).await?;
-        let reply = smtp.command(sender()).await;
+        let reports = account.bounces_to.is_some() && self.offers_reports(&mut smtp).await?;
+        let reply = smtp.command(sender(mail, reports)).await;
         expect(Stage::Session, reply, is_done)?;
-        Ok(Connection { smtp, mails: 0 })
+        Ok(Connection { smtp, reports, mails: 0 })
+    }
+
+    /// Whether the relay lets us say which reports are wanted (RFC 3461). lettre forgets that, so the relay is asked again.
+    async fn offers_reports(&self, smtp: &mut AsyncSmtpConnection) -> Result<bool, SendError> {
+        match smtp.command(Ehlo::new(self.hello.clone())).await {
+            Ok(reply) => Ok(reply.message().skip(1).any(|line| line.trim().eq_ignore_ascii_case("DSN"))),
+            Err(error) => Err(failure(Stage::Session, &error)),
+        }
     }
 
     /// A new connection, encrypted and logged in.
@@ -166,11 +178,31 @@ impl Smtp {
     }
 }
 
+/// The sender. A report shall name the mail, and hold its headers alone, so that no text comes back.
+fn sender(mail: &Mail, reports: bool) -> MailFrom {
+    let parameter = |(keyword, value): (&str, &str)| MailParameter::Other {
+        keyword: keyword.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let envelope_id = mail.envelope_id.as_deref().filter(|_| reports);
+    let wanted = envelope_id.map(|id| [("RET", "HDRS"), ("ENVID", id)].map(parameter).to_vec());
+    MailFrom::new(mail.envelope.from().cloned(), wanted.unwrap_or_default())
+}
+
+/// A recipient, and which reports about it are wanted: that it arrived is not among them, since few would tell.
+fn recipient(address: &Address, reports: bool) -> Rcpt {
+    let parameter =
+        |(keyword, value): (&str, String)| RcptParameter::Other { keyword: keyword.to_owned(), value: Some(value) };
+    let wanted = [("NOTIFY", "FAILURE,DELAY".to_owned()), ("ORCPT", format!("rfc822;{address}"))];
+    Rcpt::new(address.clone(), if reports { wanted.map(parameter).to_vec() } else { Vec::new() })
+}
+
 /// The recipient and the mail. `stage` tells how far it came, even when this future is dropped.
-async fn content(smtp: &mut AsyncSmtpConnection, mail: &Mail, stage: &mut Stage) -> Result<(), SendError> {
+async fn content(connection: &mut Connection, mail: &Mail, stage: &mut Stage) -> Result<(), SendError> {
+    let Connection { smtp, reports, .. } = connection;
     *stage = Stage::Recipient;
-    for recipient in mail.envelope.to() {
-        let reply = smtp.command(Rcpt::new(recipient.clone(), Vec::new())).await;
+    for address in mail.envelope.to() {
+        let reply = smtp.command(recipient(address, *reports)).await;
         expect(*stage, reply, is_done)?;
     }
     let reply = smtp.command(Data).await;

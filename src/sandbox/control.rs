@@ -25,6 +25,7 @@ use super::{
     odds::Odds,
     rules::UnknownBehaviour,
     sendgrid::SendGrid,
+    smtp::Bounces,
 };
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -33,12 +34,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Control {
     carrier: Arc<Carrier>,
     sendgrid: Arc<SendGrid>,
+    bounces: Arc<Bounces>,
     stop: CancellationToken,
 }
 
 impl Control {
-    pub(super) fn new(carrier: Arc<Carrier>, sendgrid: Arc<SendGrid>, stop: CancellationToken) -> Self {
-        Self { carrier, sendgrid, stop }
+    pub(super) fn new(
+        carrier: Arc<Carrier>,
+        sendgrid: Arc<SendGrid>,
+        bounces: Arc<Bounces>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { carrier, sendgrid, bounces, stop }
     }
 
     pub(super) fn router(self) -> Router {
@@ -52,6 +59,7 @@ impl Control {
             .route("/odds", post(set_odds))
             .route("/accounts", post(set_account))
             .route("/sendgrid", post(set_webhook))
+            .route("/bounces", post(set_pipe))
             .route("/inbound", post(send_inbound))
             .fallback(async || Fault::new(StatusCode::NOT_FOUND, "no such path"))
             .method_not_allowed_fallback(async || Fault::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
@@ -166,6 +174,19 @@ struct NewWebhook {
 /// Answers the key that verifies the events of the account.
 async fn set_webhook(State(control): Shared, Body(webhook): Body<NewWebhook>) -> Json<Value> {
     Json(json!({ "public_key": control.sendgrid.set_webhook(&webhook.api_key, &webhook.webhook_url) }))
+}
+
+/// Where mail to a domain is handed over, and with which secret.
+#[derive(Deserialize)]
+struct NewPipe {
+    domain: String,
+    webhook_url: String,
+    secret: String,
+}
+
+async fn set_pipe(State(control): Shared, Body(pipe): Body<NewPipe>) -> StatusCode {
+    control.bounces.set(&pipe.domain, &pipe.webhook_url, &pipe.secret);
+    StatusCode::NO_CONTENT
 }
 
 /// Answers the message's SID, the webhook's HTTP status (null if it could not be reached) and its body, which Twilio

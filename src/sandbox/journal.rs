@@ -99,6 +99,9 @@ pub enum Entry {
     SmtpMessage {
         mail_from: String,
         rcpt_to: Vec<String>,
+        /// What reports are to name the mail by, and which are wanted; unset: the client said nothing about it.
+        envelope_id: Option<String>,
+        notify: Option<String>,
         /// The mail after dot-unstuffing, without the final dot.
         raw: Raw,
         tls: bool,
@@ -106,6 +109,19 @@ pub enum Entry {
         message_id: Option<String>,
         /// The reply to the dot; `None` when the relay hung up instead.
         reply: Option<String>,
+    },
+    /// A mail host reported about a mail that the relay stored.
+    ReportSent {
+        /// Where the mail came from.
+        to: String,
+        /// What became of it.
+        action: String,
+        /// The enhanced status code.
+        status: String,
+        /// 1 for the first try of this report.
+        attempt: u32,
+        http_status: Option<u16>,
+        error: Option<String>,
     },
     /// The relay refused a step of the dialogue and stored nothing.
     SmtpRefused {

@@ -78,6 +78,19 @@ pub enum MailPlan {
     DroppedAfterDotOnce,
     DroppedBeforeDotOnce,
     Slow,
+    /// Taken, and then reported about.
+    Reported(&'static [MailReport]),
+}
+
+/// A report about a mail that was taken (RFC 3464).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MailReport {
+    /// `failed`, `delayed` or `delivered`.
+    pub action: &'static str,
+    /// The enhanced status code.
+    pub status: &'static str,
+    /// What the mail host said over SMTP.
+    pub diagnostic: &'static str,
 }
 
 /// An event of a mail at SendGrid.
@@ -219,6 +232,11 @@ pub const MAGIC: &[MagicRecipient] = &[
         MailPlan::DroppedBeforeDotOnce,
     ),
     mail("slow", "slow", "Stored at once, 250 after a while.", MailPlan::Slow),
+    mail("bounces", "bounced", "Stored, then comes back: 5.1.1.", MailPlan::Reported(NO_MAILBOX)),
+    mail("bounces-full", "bounced_full", "Stored, then comes back: 5.2.2.", MailPlan::Reported(OVER_QUOTA)),
+    mail("bounces-spam", "bounced_spam", "Stored, then comes back: 5.7.1.", MailPlan::Reported(AS_SPAM)),
+    mail("delayed", "delayed", "Stored, then a report that it waits: 4.4.1.", MailPlan::Reported(&[WAITS])),
+    mail("given-up", "given_up", "Stored, waits, then comes back: 4.4.7.", MailPlan::Reported(GIVEN_UP)),
     sendgrid("*", "sendgrid_delivered", "SendGrid: 202, processed, delivered.", ARRIVED),
     sendgrid("nouser", "sendgrid_bounced", "SendGrid: a bounce with 5.1.1.", BOUNCED),
     sendgrid("full", "sendgrid_full", "SendGrid: deferred, then a bounce with 5.2.2.", events(FULL)),
@@ -262,6 +280,16 @@ pub const MAGIC: &[MagicRecipient] = &[
     push("apns", "push_apple_refused", "FCM: 401 THIRD_PARTY_AUTH_ERROR.", PushPlan::AppleRefused),
     push("unauthorised", "push_unauthorised", "FCM: 401, whatever the access token.", PushPlan::Unauthorised),
 ];
+
+const fn report(action: &'static str, status: &'static str, diagnostic: &'static str) -> MailReport {
+    MailReport { action, status, diagnostic }
+}
+
+const NO_MAILBOX: &[MailReport] = &[report("failed", "5.1.1", "550 5.1.1 No such mailbox")];
+const OVER_QUOTA: &[MailReport] = &[report("failed", "5.2.2", "552 5.2.2 The mailbox is full")];
+const AS_SPAM: &[MailReport] = &[report("failed", "5.7.1", "550 5.7.1 Message refused as spam")];
+const WAITS: MailReport = report("delayed", "4.4.1", "450 4.4.1 No answer from the host");
+const GIVEN_UP: &[MailReport] = &[WAITS, report("failed", "4.4.7", "451 4.4.7 Delivery time expired")];
 
 const fn event(event: &'static str, fields: &'static [(&'static str, &'static str)]) -> MailEvent {
     MailEvent { event, fields }

@@ -2,6 +2,7 @@
 //! journal before its final dot is answered.
 
 mod auth;
+mod bounces;
 mod session;
 mod wire;
 
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(super) use self::bounces::Bounces;
 use self::{
     session::{Ending, Session},
     wire::Wire,
@@ -25,6 +27,7 @@ pub(super) struct Relay {
     login: Option<(String, String)>,
     journal: Journal,
     rules: Rules,
+    bounces: Arc<Bounces>,
 }
 
 struct Tls {
@@ -40,9 +43,14 @@ impl Relay {
         login: Option<(String, String)>,
         journal: &Journal,
         rules: &Rules,
+        bounces: Bounces,
     ) -> io::Result<Self> {
         let tls = starttls.then(Tls::new).transpose()?;
-        Ok(Self { tls, login, journal: journal.clone(), rules: rules.clone() })
+        Ok(Self { tls, login, journal: journal.clone(), rules: rules.clone(), bounces: Arc::new(bounces) })
+    }
+
+    pub(super) fn bounces(&self) -> Arc<Bounces> {
+        Arc::clone(&self.bounces)
     }
 
     pub(super) fn certificate_pem(&self) -> Option<&str> {

@@ -1,9 +1,11 @@
 //! What providers report. The key that verifies a report is that of the practice in the address; nothing is parsed for
 //! meaning, and nothing is stored, before it is verified.
 
+mod bounces;
 mod events;
 mod inbound;
 
+pub use bounces::Bounce;
 pub use events::EventBatch;
 
 use crate::{

@@ -4,10 +4,12 @@ mod patients;
 mod reachability;
 pub mod service_account;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{Channel, EmailProvider, Finding, PracticeSettings, Scope, Stored},
+    crypto::{SigningKey, UnfitKey},
+    domain::{Channel, DkimKey, EmailProvider, Finding, PracticeSettings, Scope, Stored},
     service::Error,
     store::{ChannelHealth, Store, StoreError},
 };
@@ -50,6 +52,18 @@ pub struct SettingsView {
     pub inbound_webhook_url: String,
     /// Where SendGrid must send its events.
     pub event_webhook_url: String,
+    /// Where mail that came back must be posted.
+    pub bounce_webhook_url: String,
+}
+
+/// A private key that signs mail, with what the domain has to publish for it (RFC 6376, section 3.6.1).
+///
+/// # Errors
+/// Says what it must be.
+pub fn dkim_key(pem: &str) -> Result<DkimKey, UnfitKey> {
+    let key = SigningKey::from_pem(pem)?;
+    let record = format!("v=DKIM1; k={}; p={}", key.algorithm(), BASE64_STANDARD.encode(key.public_key()));
+    Ok(DkimKey { pem: pem.into(), record })
 }
 
 /// Settings of practices, and preferences of patients.
@@ -107,7 +121,8 @@ impl Preferences {
         let inbound_webhook_url =
             format!("{}/webhooks/twilio/{}/inbound#rc=3&rp=all", self.public_url, scope.practice());
         let event_webhook_url = format!("{}/webhooks/sendgrid/{}", self.public_url, scope.practice());
-        Ok(SettingsView { settings, statuses, inbound_webhook_url, event_webhook_url })
+        let bounce_webhook_url = format!("{}/webhooks/bounce/{}", self.public_url, scope.practice());
+        Ok(SettingsView { settings, statuses, inbound_webhook_url, event_webhook_url, bounce_webhook_url })
     }
 }
 

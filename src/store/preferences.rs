@@ -14,9 +14,9 @@ use super::{
     vault::{PracticeKeys, Sealed},
 };
 use crate::domain::{
-    Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Kind, KindChannels, PhoneNumber, Practice,
-    PracticeSettings, PushSettings, QuietHours, Scope, SendGridSettings, ServiceAccount, SmsSender, SmsSettings,
-    SmtpSecurity, SmtpSettings, Stored, WebhookKey,
+    BounceSettings, Channel, ChannelSet, DkimKey, DkimSettings, EmailAddress, EmailProvider, EmailSettings, Kind,
+    KindChannels, PhoneNumber, Practice, PracticeSettings, PushSettings, QuietHours, Scope, SendGridSettings,
+    ServiceAccount, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored, WebhookKey,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -70,6 +70,18 @@ struct EmailBody {
     from_name: String,
     reply_to: String,
     phi_permitted: Option<bool>,
+    dkim: DkimBody,
+    bounce_address: String,
+    bounce_secret: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct DkimBody {
+    domain: String,
+    selector: String,
+    /// PEM, and the record of its public half.
+    key: Option<(String, String)>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -240,6 +252,9 @@ fn to_body(settings: &PracticeSettings) -> Body {
             from_name: email.from_name.clone(),
             reply_to: address(email.reply_to.as_ref()),
             phi_permitted: email.phi_permitted,
+            dkim: dkim_body(&email.dkim),
+            bounce_address: address(email.bounces.address.as_ref()),
+            bounce_secret: reveal(email.bounces.secret.as_ref()),
         },
         push: settings.push.service_account.as_ref().map(|account| PushBody {
             project_id: account.project_id.clone(),
@@ -258,6 +273,16 @@ fn to_body(settings: &PracticeSettings) -> Body {
 fn quiet_hours(body: &QuietBody) -> Option<QuietHours> {
     let time = |seconds| NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0);
     QuietHours::new(time(body.start)?, time(body.end)?)
+}
+
+fn dkim_body(dkim: &DkimSettings) -> DkimBody {
+    let key = dkim.key.as_ref().map(|key| (key.pem.expose_secret().to_owned(), key.record.clone()));
+    DkimBody { domain: dkim.domain.clone(), selector: dkim.selector.clone(), key }
+}
+
+fn dkim(body: DkimBody) -> DkimSettings {
+    let key = body.key.map(|(pem, record)| DkimKey { pem: pem.into(), record });
+    DkimSettings { domain: body.domain, selector: body.selector, key }
 }
 
 fn smtp_body(smtp: &SmtpSettings) -> SmtpBody {
@@ -322,6 +347,11 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
             from_name: body.email.from_name,
             reply_to: address(body.email.reply_to),
             phi_permitted: body.email.phi_permitted,
+            dkim: dkim(body.email.dkim),
+            bounces: BounceSettings {
+                address: address(body.email.bounce_address),
+                secret: body.email.bounce_secret.map(SecretString::from),
+            },
         },
         push: PushSettings {
             service_account: body.push.map(|account| ServiceAccount {

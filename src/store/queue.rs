@@ -87,6 +87,13 @@ impl Claimed {
     pub fn callback_token(&self) -> String {
         crypto::base64url(&self.token)
     }
+
+    /// The token as it stands in the address that a mail comes back to: in digits alone, since not every mail system keeps the
+    /// case of letters.
+    #[must_use]
+    pub fn bounce_token(&self) -> String {
+        Uuid::from_bytes(self.token).simple().to_string()
+    }
 }
 
 /// How an attempt ended.

@@ -37,7 +37,7 @@ const HOUSE: &[Room] = &[
     room("wake", &["domain"], &["tonic", "sea_orm", "reqwest"]),
     room("auth", &["domain", "clock"], &["tonic", "axum", "sea_orm"]),
     room("store", &["domain", "clock", "crypto", "wake"], &["tonic", "axum", "prost", "reqwest", "lettre"]),
-    room("providers", &["domain", "clock"], &["tonic", "axum", "prost", "sea_orm", "sqlx"]),
+    room("providers", &["domain", "clock", "crypto"], &["tonic", "axum", "prost", "sea_orm", "sqlx"]),
     room("dispatch", &["domain", "clock", "store", "providers", "wake"], &["tonic", "prost", "sea_orm", "reqwest"]),
     room("duties", &["domain", "clock", "crypto", "store", "wake"], &["tonic", "prost", "sea_orm", "reqwest"]),
     room(

@@ -8,6 +8,7 @@ mod seen;
 mod access;
 mod bad_input;
 mod batch;
+mod bounces;
 mod callbacks;
 mod cancels;
 mod consent;

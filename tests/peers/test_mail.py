@@ -1,5 +1,6 @@
 """aiosmtpd takes the mail as a relay on the Internet would, over TLS and after a log-in, and Python's own parser reads it."""
 
+import base64
 import datetime
 import email
 import email.header
@@ -14,15 +15,16 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import dkim
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from support.contract import directory, notify, types
+from support.contract import directory, notify, preferences, types
 from support.network import free_port
 from support.practice import EMAIL, KINDS, PENDING, SENT, Practice, patient, relay
 from support.processes import Server
@@ -424,3 +426,75 @@ def test_a_relay_without_starttls_is_used_only_where_private_providers_are_allow
     practice = start_practice(kept, None, name="forbidden", HEEDWELL_ALLOW_PRIVATE_PROVIDERS="off")
     assert tried_in_vain(practice).provider_code == "private address"
     assert not kept.mails and kept.connections == 0
+
+
+# What a signature has to cover where it is there (RFC 6376, section 5.4.1; RFC 8058, section 4), and once more than it is there.
+SIGNED = (
+    "from", "to", "subject", "date", "message-id", "mime-version", "content-type", "list-unsubscribe",
+    "list-unsubscribe-post", "list-id", "auto-submitted", "feedback-id",
+)  # fmt: skip
+
+
+def new_key(kind: str) -> tuple[str, bytes]:
+    """A private key in PEM, and its public half as the DNS is to publish it."""
+    key: Any
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    if kind == "rsa":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        raw = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    else:
+        key = ed25519.Ed25519PrivateKey.generate()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pem.decode(), base64.b64encode(key.public_key().public_bytes(*raw))
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+def test_a_mail_signed_with_the_practices_key_is_verified_by_another_program(
+    kind: str, start_relay: StartRelay, start_practice: StartPractice
+) -> None:
+    kept = start_relay(None)
+    practice = start_practice(kept, None, HEEDWELL_PUBLIC_URL="https://reach.acme.example")
+    pem, public = new_key(kind)
+    practice.server.private.update(line for line in pem.splitlines() if "-" not in line)
+    settings = preferences.PracticeSettings()
+    settings.email.dkim_domain, settings.email.dkim_selector = "acme.example", "heedwell1"
+    settings.email.dkim_private_key = pem
+    paths = ["email.dkim_domain", "email.dkim_selector", "email.dkim_private_key"]
+    shown = practice.update(settings, paths).email
+    assert shown.dkim_key_set and not shown.dkim_private_key
+    assert shown.dkim_record_name == "heedwell1._domainkey.acme.example"
+    assert shown.dkim_record.encode() == b"v=DKIM1; k=" + kind.encode() + b"; p=" + public
+
+    practice.wait_for(practice.send("signed", "document_shared", channels=[EMAIL]), {EMAIL: SENT})
+    [mail] = kept.mails
+    check_form(mail)
+
+    def published(name: bytes, timeout: int = 5) -> bytes:
+        assert name == b"heedwell1._domainkey.acme.example.", name
+        return shown.dkim_record.encode()
+
+    def verifies(content: bytes) -> bool:
+        return dkim.verify(content, dnsfunc=published)
+
+    assert verifies(mail.content)
+    message = mail.parse()
+    tags = dict(re.findall(r"(\w+)=([^;]*)", "".join(message["DKIM-Signature"].split())))
+    assert tags["a"] == f"{kind}-sha256" and tags["c"] == "relaxed/relaxed" and tags["d"] == "acme.example"
+    named = tags["h"].split(":")
+    for name in SIGNED:
+        assert len(message.get_all(name) or []) == 1, name
+        assert named.count(name) == 2, f"{name} is not named once more than it is there"
+
+    # What may happen on the way does no harm.
+    assert verifies(mail.content.replace(b"Subject: ", b"Subject:   ").replace(b"List-Unsubscribe:", b"LIST-UNSUBSCRIBE:"))
+    assert verifies(b"Received: from somewhere\r\n" + mail.content + b"\r\n\r\n")
+    # What would lead the reader elsewhere is noticed, wherever it is put.
+    assert not verifies(mail.content.replace(b"Hi Quillona", b"Hi Eve", 1))
+    assert not verifies(mail.content.replace(b"reach.acme.example/u/", b"reach.evil.example/u/", 1))
+    head, _, body = mail.content.partition(b"\r\n\r\n")
+    for name in SIGNED:
+        second = name.encode() + b": List-Unsubscribe=Elsewhere"
+        assert not verifies(second + b"\r\n" + mail.content), f"a second {name} in front"
+        assert not verifies(head + b"\r\n" + second + b"\r\n\r\n" + body), f"a second {name} behind"

@@ -38,6 +38,8 @@ fn relay() -> Account {
         from_address: EmailAddress::parse("hello@example.com").unwrap(),
         from_name: String::new(),
         reply_to: None,
+        dkim: None,
+        bounces_to: None,
     })
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
         sms: Some(shown_sms(sms, view.inbound_webhook_url)),
-        email: Some(shown_email(email, view.event_webhook_url)),
+        email: Some(shown_email(email, view.event_webhook_url, view.bounce_webhook_url)),
         push: Some(proto::PushSettings {
             fcm_service_account_set: push.service_account.is_some(),
             ..Default::default()
@@ -74,7 +74,7 @@ fn shown_sms(sms: &SmsSettings, inbound_webhook_url: String) -> proto::SmsSettin
     }
 }
 
-fn shown_email(email: &EmailSettings, event_webhook_url: String) -> proto::EmailSettings {
+fn shown_email(email: &EmailSettings, event_webhook_url: String, bounce_webhook_url: String) -> proto::EmailSettings {
     let address = |address: Option<&EmailAddress>| address.map(EmailAddress::as_str).unwrap_or_default().to_owned();
     proto::EmailSettings {
         from_address: address(email.from_address.as_ref()),
@@ -95,6 +95,15 @@ fn shown_email(email: &EmailSettings, event_webhook_url: String) -> proto::Email
                 ..Default::default()
             }),
         }),
+        dkim_domain: email.dkim.domain.clone(),
+        dkim_selector: email.dkim.selector.clone(),
+        dkim_key_set: email.dkim.key.is_some(),
+        dkim_record_name: email.dkim.key.as_ref().and_then(|_| email.dkim.record_name()).unwrap_or_default(),
+        dkim_record: email.dkim.key.as_ref().map(|key| key.record.clone()).unwrap_or_default(),
+        bounce_address: address(email.bounces.address.as_ref()),
+        bounce_secret_set: is_set(email.bounces.secret.as_ref()),
+        bounce_webhook_url,
+        ..Default::default()
     }
 }
 

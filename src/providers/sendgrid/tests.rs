@@ -41,7 +41,9 @@ fn email() -> OutgoingEmail {
         html: "<p>Hello Pat</p>".to_owned().into(),
         message_id: "0191-a@mail.acme.test".into(),
         list_unsubscribe: Some("https://u.acme.test/u/TOKEN".into()),
+        stream: "appointment_reminder".into(),
         attempt_token: "attempt-token".into(),
+        bounce_token: "bounce-token".into(),
     }
 }
 
@@ -132,6 +134,9 @@ async fn a_send_says_what_sendgrid_needs_and_nothing_else() {
             "headers": {
                 "Message-ID": "<0191-a@mail.acme.test>",
                 "Auto-Submitted": "auto-generated",
+                "X-Auto-Response-Suppress": "All",
+                "Feedback-ID": ":mail.acme.test:transactional:heedwell",
+                "List-Id": "<notifications.mail.acme.test>",
                 "List-Unsubscribe": "<https://u.acme.test/u/TOKEN>",
                 "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
             },

@@ -39,7 +39,8 @@ impl Key {
             SmtpSecurity::Tls => "tls",
         };
         let mut hash = Context::new(&SHA256);
-        for field in [&account.host, &account.port.to_string(), security, user, password] {
+        let reports = if account.bounces_to.is_some() { "reports" } else { "" };
+        for field in [&account.host, &account.port.to_string(), security, user, password, reports] {
             // The length keeps apart what would look the same when joined.
             hash.update(&field.len().to_be_bytes());
             hash.update(field.as_bytes());
@@ -53,6 +54,8 @@ impl Key {
 /// A connection that is logged in, and between two mails.
 pub(super) struct Connection {
     pub(super) smtp: AsyncSmtpConnection,
+    /// The relay lets us say which reports are wanted, and was asked.
+    pub(super) reports: bool,
     /// Mails taken over it.
     pub(super) mails: u32,
 }

@@ -131,6 +131,9 @@ async fn read_content<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<
     Some(format!("content {content}"))
 }
 
+/// As it stands in the address that reports come back to.
+const TOKEN: &str = "000102030405060708090a0b0c0d0e0f";
+
 fn account(port: u16) -> SmtpAccount {
     SmtpAccount {
         host: "127.0.0.1".into(),
@@ -140,6 +143,8 @@ fn account(port: u16) -> SmtpAccount {
         from_address: EmailAddress::from_trusted("no-reply@acme.test".into()),
         from_name: "Acme".into(),
         reply_to: None,
+        dkim: None,
+        bounces_to: None,
     }
 }
 
@@ -152,7 +157,9 @@ fn mail(account: &SmtpAccount, text: &str) -> Mail {
         html: "<p>Hello</p>".to_owned().into(),
         message_id: "1@acme.test".into(),
         list_unsubscribe: None,
+        stream: String::new(),
         attempt_token: String::new(),
+        bounce_token: TOKEN.into(),
     };
     mail::build(account, &email, chrono::DateTime::UNIX_EPOCH).unwrap()
 }
@@ -478,6 +485,55 @@ async fn a_relay_that_never_stops_talking_is_cut_off() {
     });
     assert_eq!(client().send(&account, &mail(&account, "Hello")).await, Err(SendError::not_taken("closed")));
     assert!(server.await.unwrap() < 64 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn reports_are_asked_for_where_they_come_back_and_the_relay_offers_them() {
+    let bounces = EmailAddress::from_trusted("bounce@bounces.acme.test".into());
+    let hello = "250-relay\r\n250-SIZE 1000\r\n250-dsn\r\n250 8BITMIME";
+    for (script, wanted) in [(vec![("EHLO", hello)], true), (vec![], false)] {
+        let relay = Relay::new(&script);
+        let account = SmtpAccount { bounces_to: Some(bounces.clone()), ..account(relay.start().await) };
+        let client = client();
+        for _ in 0..2 {
+            client.send(&account, &mail(&account, "Hello")).await.unwrap();
+        }
+        let from = format!("MAIL FROM:<bounce+{TOKEN}@bounces.acme.test>");
+        let (from, to) = if wanted {
+            (
+                format!("{from} RET=HDRS ENVID={TOKEN}"),
+                "RCPT TO:<pat@example.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;pat@example.test",
+            )
+        } else {
+            (from, "RCPT TO:<pat@example.test>")
+        };
+        let journal = relay.journal.lock().unwrap().clone();
+        for line in [from.as_str(), to] {
+            assert_eq!(journal.iter().filter(|said| *said == line).count(), 2, "{line}: {journal:?}");
+        }
+        assert_eq!(relay.count("EHLO"), 2, "asked once more on each connection, and there is one");
+    }
+    // Nobody is to be told of who would not hear it.
+    let relay = Relay::new(&[("EHLO", hello)]);
+    let account = account(relay.start().await);
+    client().send(&account, &mail(&account, "Hello")).await.unwrap();
+    assert_eq!((relay.count("MAIL FROM:<no-reply@acme.test>"), relay.count("EHLO")), (1, 1));
+    assert!(!relay.journal.lock().unwrap().join("\n").contains("NOTIFY"));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_asked_for_reports_is_not_used_where_they_are_wanted() {
+    let relay = Relay::new(&[("EHLO", "250-relay\r\n250 DSN")]);
+    let plain = account(relay.start().await);
+    let bounces_to = Some(EmailAddress::from_trusted("bounce@bounces.acme.test".into()));
+    let wanted = SmtpAccount { bounces_to, ..plain.clone() };
+    let client = client();
+    for account in [&plain, &wanted, &plain, &wanted] {
+        client.send(account, &mail(account, "Hello")).await.unwrap();
+    }
+    assert_eq!((relay.count("connect"), relay.count("MAIL FROM:<bounce+")), (2, 2));
+    let journal = relay.journal.lock().unwrap().clone();
+    assert_eq!(journal.iter().filter(|line| line.contains("ENVID=")).count(), 2);
 }
 
 #[test]

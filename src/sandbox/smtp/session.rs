@@ -11,6 +11,7 @@ use super::{
         magic::MailPlan,
     },
     Relay, auth,
+    bounces::Taken,
     wire::{COMMAND_LIMIT, Line, Stream, Wire},
 };
 
@@ -39,7 +40,9 @@ pub(super) struct Session<'a> {
     greeted: bool,
     login: Option<String>,
     mail_from: Option<String>,
+    envelope_id: Option<String>,
     rcpt_to: Vec<String>,
+    notify: Option<String>,
 }
 
 /// A mail's text as it came to an end.
@@ -51,7 +54,16 @@ enum Content {
 
 impl<'a> Session<'a> {
     pub(super) fn new(relay: &'a Relay, tls: bool) -> Self {
-        Self { relay, tls, greeted: false, login: None, mail_from: None, rcpt_to: Vec::new() }
+        Self {
+            relay,
+            tls,
+            greeted: false,
+            login: None,
+            mail_from: None,
+            envelope_id: None,
+            rcpt_to: Vec::new(),
+            notify: None,
+        }
     }
 
     /// Answers commands until the client or a fault ends it.
@@ -118,7 +130,7 @@ impl<'a> Session<'a> {
             return "250 localhost".into();
         }
         let size = format!("SIZE {MAIL_LIMIT}");
-        let mut lines = vec!["localhost", "8BITMIME", "ENHANCEDSTATUSCODES"];
+        let mut lines = vec!["localhost", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"];
         lines.extend(self.offers_tls().then_some("STARTTLS"));
         lines.extend(self.offers_auth().then_some("AUTH PLAIN LOGIN"));
         let mut reply: String = lines.iter().map(|line| format!("250-{line}\r\n")).collect();
@@ -155,15 +167,19 @@ impl<'a> Session<'a> {
         let Some((path, params)) = path(rest, "FROM:") else {
             return self.refuse(Stage::Mail, "501 5.1.7 Bad sender");
         };
-        for param in params.to_ascii_uppercase().split_whitespace() {
-            match param.split_once('=') {
-                Some(("BODY", "7BIT" | "8BITMIME")) | Some(("AUTH", _)) => {}
+        let mut envelope_id = None;
+        for param in params.split_whitespace() {
+            let (keyword, value) = param.split_once('=').unwrap_or((param, ""));
+            match Some((keyword.to_ascii_uppercase().as_str(), value.to_ascii_uppercase().as_str())) {
+                Some(("BODY", "7BIT" | "8BITMIME")) | Some(("AUTH", _)) | Some(("RET", "HDRS" | "FULL")) => {}
+                Some(("ENVID", id)) if (1..=100).contains(&id.len()) => envelope_id = Some(value.to_owned()),
                 Some(("SIZE", size)) if size.parse().is_ok_and(|size: usize| size <= MAIL_LIMIT) => {}
                 Some(("SIZE", _)) => return self.refuse(Stage::Mail, "552 5.3.4 Too big"),
                 _ => return self.refuse(Stage::Mail, "555 5.5.4 Parameter unknown"),
             }
         }
         self.mail_from = Some(path.to_owned());
+        self.envelope_id = envelope_id;
         "250 2.1.0 Ok".into()
     }
 
@@ -176,7 +192,7 @@ impl<'a> Session<'a> {
         };
         let address = address.to_lowercase();
         let reply = match self.relay.rules.mail(&address) {
-            _ if !params.trim().is_empty() => "555 5.5.4 Parameter unknown",
+            _ if !params.split_whitespace().all(|param| self.heeds(param)) => "555 5.5.4 Parameter unknown",
             _ if self.rcpt_to.len() >= RECIPIENT_LIMIT => "452 4.5.3 Too many recipients",
             MailPlan::UnknownMailbox => "550 5.1.1 No such mailbox",
             MailPlan::GreylistedOnce if self.relay.rules.first_time("greylisted", &address) => {
@@ -189,6 +205,19 @@ impl<'a> Session<'a> {
         };
         self.refuse_for(Stage::Rcpt, Some(address), Some(reply));
         reply.into()
+    }
+
+    /// Whether a parameter of RCPT says which reports are wanted (RFC 3461), which is noted.
+    fn heeds(&mut self, param: &str) -> bool {
+        match param.split_once('=') {
+            Some(("NOTIFY", "NEVER")) => {}
+            Some(("NOTIFY", wanted)) if wanted.split(',').all(|it| matches!(it, "SUCCESS" | "FAILURE" | "DELAY")) => {
+                self.notify = Some(wanted.to_owned());
+            }
+            Some(("ORCPT", address)) if address.starts_with("rfc822;") && !address.contains(['+', '=']) => {}
+            _ => return false,
+        }
+        true
     }
 
     /// Takes a mail and answers it; `None` hangs up.
@@ -239,15 +268,27 @@ impl<'a> Session<'a> {
         let hangs_up =
             plan == MailPlan::DroppedAfterDotOnce && self.relay.rules.first_time("dropped after dot", &identity);
         let reply = (!hangs_up).then_some("250 2.0.0 Ok: queued");
+        let envelope_id = self.envelope_id.take();
+        let taken = Taken {
+            mail_from: mail_from.clone(),
+            recipient: address.to_owned(),
+            envelope_id: envelope_id.clone(),
+            content: mail.clone(),
+        };
         self.relay.journal.append(Entry::SmtpMessage {
             mail_from,
             rcpt_to: mem::take(&mut self.rcpt_to),
+            envelope_id,
+            notify: self.notify.take(),
             raw: Raw::new(mail),
             tls: self.tls,
             login: self.login.clone(),
             message_id,
             reply: reply.map(str::to_owned),
         });
+        if let MailPlan::Reported(reports) = plan {
+            self.relay.bounces.report(taken, reports);
+        }
         self.reset();
         reply
     }
@@ -255,7 +296,9 @@ impl<'a> Session<'a> {
     /// Forgets the mail in progress.
     fn reset(&mut self) {
         self.mail_from = None;
+        self.envelope_id = None;
         self.rcpt_to.clear();
+        self.notify = None;
     }
 
     /// Journals a refusal; one of a whole mail names its first recipient and ends the transaction.

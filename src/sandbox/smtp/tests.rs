@@ -190,3 +190,67 @@ async fn commands_out_of_order_or_malformed_are_refused() {
         assert!(last.starts_with(reply), "{lines}: {replies}");
     }
 }
+
+#[tokio::test]
+async fn a_mail_that_comes_back_is_handed_over_again_until_it_is_taken() {
+    let taker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/bounce", taker.local_addr().unwrap());
+    let sandbox =
+        Sandbox::start(Settings { carrier_delay: Duration::from_millis(1), ..Settings::default() }).await.unwrap();
+    sandbox.bounce_pipe("Bounces.Example.Test", &url, "secret");
+    let lines = b"EHLO x\r\nMAIL FROM:<bounce+1@bounces.example.test> RET=HDRS ENVID=one\r\nRCPT TO:<bounces@example.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;bounces@example.test\r\nDATA\r\nSubject: Hello\r\n\r\nText\r\n.\r\nQUIT\r\n";
+    let replies = talk(&sandbox, lines).await;
+    assert!(replies.contains("250-DSN\r\n") && replies.contains("250 2.0.0 Ok: queued"), "{replies}");
+    let mut said = Vec::new();
+    for status in ["503 Later", "204 Taken"] {
+        let (mut tcp, _) = taker.accept().await.unwrap();
+        let mut request = Vec::new();
+        // The report ends with the last line of its boundary.
+        while !request.ends_with(b"--\r\n") {
+            assert_ne!(tcp.read_buf(&mut request).await.unwrap(), 0);
+        }
+        tcp.write_all(format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        said.push(String::from_utf8(request).unwrap());
+    }
+    assert_eq!(said[0], said[1]);
+    for part in [
+        "authorization: Bearer secret\r\n",
+        "To: bounce+1@bounces.example.test\r\n",
+        "Original-Envelope-Id: one\r\n\r\nFinal-Recipient: rfc822; bounces@example.test\r\n",
+        "Action: failed\r\nStatus: 5.1.1\r\n",
+        "Subject: Hello\r\n",
+    ] {
+        assert!(said[0].contains(part), "{part} is not in {}", said[0]);
+    }
+    assert!(!said[0].contains("Text\r\n"), "the headers alone come back");
+    let sent = |entry: &Entry| match entry {
+        Entry::ReportSent { attempt, http_status, .. } => Some((*attempt, *http_status)),
+        _ => None,
+    };
+    let entries = sandbox
+        .journal()
+        .wait_for(Duration::from_secs(10), |all| all.iter().filter_map(sent).count() == 2)
+        .await
+        .unwrap();
+    assert_eq!(entries.iter().filter_map(sent).collect::<Vec<_>>(), [(1, Some(503)), (2, Some(204))]);
+    let Entry::SmtpMessage { envelope_id, notify, .. } = &entries[0] else { panic!("{entries:?}") };
+    assert_eq!((envelope_id.as_deref(), notify.as_deref()), (Some("one"), Some("FAILURE,DELAY")));
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_word_on_reports_is_refused() {
+    let sandbox = Sandbox::start(Settings::default()).await.unwrap();
+    for param in ["NOTIFY=SOON", "NOTIFY=", "ORCPT=x", "SIZE=1", "ORCPT=rfc822;a+b@example.test"] {
+        let lines = format!("EHLO x\r\nMAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test> {param}\r\nQUIT\r\n");
+        let replies = talk(&sandbox, lines.as_bytes()).await;
+        assert!(replies.contains("\r\n555 5.5.4"), "{param}: {replies}");
+    }
+    for param in ["RET=ALL", "ENVID=", "SMTPUTF8"] {
+        let lines = format!("EHLO x\r\nMAIL FROM:<a@example.test> {param}\r\nQUIT\r\n");
+        assert!(talk(&sandbox, lines.as_bytes()).await.contains("\r\n555 5.5.4"), "{param}");
+    }
+    sandbox.stop().await;
+}

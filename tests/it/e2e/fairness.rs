@@ -99,7 +99,7 @@ pub(super) async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> boo
     tokio::time::timeout(4 * LIMIT, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-async fn count(t: &TestApp, query: &str, values: Vec<Value>) -> i64 {
+pub(super) async fn count(t: &TestApp, query: &str, values: Vec<Value>) -> i64 {
     let raw = t.home.raw().await;
     let statement = Statement::from_sql_and_values(raw.get_database_backend(), query, values);
     let row = raw.query_one_raw(statement).await.unwrap().unwrap();

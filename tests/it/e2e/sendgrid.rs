@@ -94,7 +94,7 @@ async fn until_told(t: &TestApp, word: &str) {
 }
 
 /// The words and codes of a delivery's timeline.
-async fn timeline(t: &TestApp, id: &str) -> Vec<(String, String)> {
+pub(super) async fn timeline(t: &TestApp, id: &str) -> Vec<(String, String)> {
     let full = read(t, notification_id(&delivery(t, id).await), NotificationView::Full).await;
     let events = full.details.into_iter().flat_map(|detail| detail.events);
     events.map(|event| (event.provider_status, event.provider_code)).filter(|(word, _)| !word.is_empty()).collect()

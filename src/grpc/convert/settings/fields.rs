@@ -6,13 +6,13 @@ use secrecy::SecretString;
 use crate::{
     domain::{
         EmailAddress, EmailProvider, EmailSettings, PhoneNumber, PushSettings, SendGridSettings, SmsSender,
-        SmsSettings, SmtpSecurity, SmtpSettings, WebhookKey,
+        SmsSettings, SmtpSecurity, SmtpSettings, WebhookKey, mail_domain,
     },
     grpc::{
         convert::check::Check,
         proto::{self, email_settings::Provider, sms_settings::Sender},
     },
-    service::preferences::service_account,
+    service::preferences::{dkim_key, service_account},
 };
 
 /// How a field of message `M` is set in `D`.
@@ -21,8 +21,8 @@ pub(super) enum Field<M, D> {
     Plain(fn(&mut Check, &M, &mut D)),
     /// To what the message says; an empty one clears it if it is named, and is passed over if the whole is replaced.
     Secret(fn(&M) -> &str, fn(&mut D) -> &mut Option<SecretString>),
-    /// As a secret, of a text that is read whole.
-    SecretFile(fn(&M) -> &str, fn(&mut Check, &str, &mut D)),
+    /// As a secret, but in a form of its own.
+    Formed(fn(&M) -> &str, fn(&mut Check, &str, &mut D)),
     /// Not at all.
     OutputOnly,
 }
@@ -35,9 +35,9 @@ pub(super) fn replace<M, D>(fields: &Fields<M, D>, check: &mut Check, message: &
     for (name, field) in fields {
         match field {
             Field::Plain(set) => set(check, message, target),
-            Field::Secret(new, _) | Field::SecretFile(new, _) if new(message).is_empty() => {}
+            Field::Secret(new, _) | Field::Formed(new, _) if new(message).is_empty() => {}
             Field::Secret(new, kept) => *kept(target) = secret(check, name, new(message)),
-            Field::SecretFile(new, set) => set(check, new(message), target),
+            Field::Formed(new, set) => set(check, new(message), target),
             Field::OutputOnly => {}
         }
     }
@@ -54,7 +54,7 @@ pub(super) fn set<M, D>(
     match fields.iter().find(|(known, _)| *known == name) {
         Some((_, Field::Plain(set))) => set(check, message, target),
         Some((_, Field::Secret(new, kept))) => *kept(target) = secret(check, name, new(message)),
-        Some((_, Field::SecretFile(new, set))) => set(check, new(message), target),
+        Some((_, Field::Formed(new, set))) => set(check, new(message), target),
         Some((_, Field::OutputOnly)) => return Err(super::update::OUTPUT_ONLY),
         None => return Err(super::update::UNKNOWN),
     }
@@ -146,7 +146,70 @@ pub(super) const EMAIL: &Fields<proto::EmailSettings, EmailSettings> = &[
         }),
     ),
     ("phi_permitted", Field::Plain(|_, new, email| email.phi_permitted = new.phi_permitted)),
+    (
+        "dkim_domain",
+        Field::Plain(|check, new, email| {
+            let domain = check.parsed_if_set("dkim_domain", &new.dkim_domain, mail_domain);
+            email.dkim.domain = domain.unwrap_or_default();
+        }),
+    ),
+    (
+        "dkim_selector",
+        Field::Plain(|check, new, email| {
+            let selector = check.parsed_if_set("dkim_selector", &new.dkim_selector, selector);
+            email.dkim.selector = selector.unwrap_or_default();
+        }),
+    ),
+    (
+        "dkim_private_key",
+        Field::Formed(
+            |new| &new.dkim_private_key,
+            |check, pem, email| email.dkim.key = check.parsed_if_set("dkim_private_key", pem, dkim_key),
+        ),
+    ),
+    ("dkim_key_set", Field::OutputOnly),
+    ("dkim_record_name", Field::OutputOnly),
+    ("dkim_record", Field::OutputOnly),
+    (
+        "bounce_address",
+        Field::Plain(|check, new, email| {
+            email.bounces.address = check.parsed_if_set("bounce_address", &new.bounce_address, bounce_address);
+        }),
+    ),
+    (
+        "bounce_secret",
+        Field::Formed(
+            |new| &new.bounce_secret,
+            |check, text, email| email.bounces.secret = check.parsed_if_set("bounce_secret", text, bounce_secret),
+        ),
+    ),
+    ("bounce_secret_set", Field::OutputOnly),
+    ("bounce_webhook_url", Field::OutputOnly),
 ];
+
+/// Labels of the DNS (RFC 6376, section 3.1), in lower case.
+fn selector(text: &str) -> Result<String, &'static str> {
+    let label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let good = text.len() <= 120 && text.split('.').all(label);
+    if good { Ok(text.to_ascii_lowercase()) } else { Err("must be letters, digits and hyphens, such as heedwell1") }
+}
+
+/// With `+` and a token of 32 digits before the `@`, it still has to be an address (RFC 5321, section 4.5.3.1.1).
+fn bounce_address(text: &str) -> Result<EmailAddress, &'static str> {
+    const WRONG: &str = "must be a mail address with at most 31 characters before the @";
+    let address = EmailAddress::parse(text).map_err(|_| WRONG)?;
+    let local = address.as_str().split('@').next().unwrap_or_default();
+    let fits = local.len() <= 31 && address.as_str().len() <= 221 && !local.contains('+');
+    if fits { Ok(address) } else { Err(WRONG) }
+}
+
+fn bounce_secret(text: &str) -> Result<SecretString, &'static str> {
+    let good = (24..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if good { Ok(text.into()) } else { Err("must be 24 to 200 printable ASCII characters without spaces") }
+}
 
 fn smtp(check: &mut Check, new: &proto::EmailSettings, email: &mut EmailSettings) {
     match &new.provider {
@@ -250,7 +313,7 @@ pub(super) const SENDGRID: &Fields<proto::SendGridSettings, SendGridSettings> = 
 pub(super) const PUSH: &Fields<proto::PushSettings, PushSettings> = &[
     (
         "fcm_service_account_json",
-        Field::SecretFile(
+        Field::Formed(
             |new| &new.fcm_service_account_json,
             |check, text, push| {
                 push.service_account = check.parsed_if_set("fcm_service_account_json", text, service_account::parse);

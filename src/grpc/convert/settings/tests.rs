@@ -85,6 +85,7 @@ fn a_form_sent_back_as_it_was_read_keeps_the_secrets() {
         statuses: Vec::new(),
         inbound_webhook_url: "https://example.com/inbound".into(),
         event_webhook_url: "https://example.com/events".into(),
+        bounce_webhook_url: "https://example.com/bounces".into(),
     };
     let read = shown(view);
     let (sms, email) = (read.sms.clone().unwrap(), read.email.clone().unwrap());
@@ -153,6 +154,7 @@ fn the_key_of_an_event_webhook_is_shown_and_its_address_beside_it() {
         statuses: Vec::new(),
         inbound_webhook_url: String::new(),
         event_webhook_url: "https://example.com/events".into(),
+        bounce_webhook_url: "https://example.com/bounces".into(),
     };
     let Some(Provider::Sendgrid(shown)) = shown(view).email.unwrap().provider else { panic!("another provider") };
     assert!(shown.api_key_set && shown.api_key.is_empty());
@@ -197,6 +199,11 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.phi_permitted",
         "push",
         "push.fcm_service_account_json",
+        "email.dkim_domain",
+        "email.dkim_selector",
+        "email.dkim_private_key",
+        "email.bounce_address",
+        "email.bounce_secret",
     ];
     for path in settable {
         assert!(faults(proto::PracticeSettings::default(), &[path]).is_empty(), "{path}");
@@ -214,6 +221,11 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.sendgrid.api_key_set",
         "email.sendgrid.event_webhook_url",
         "push.fcm_service_account_set",
+        "email.dkim_key_set",
+        "email.dkim_record_name",
+        "email.dkim_record",
+        "email.bounce_secret_set",
+        "email.bounce_webhook_url",
     ];
     let later = ["after_hours_reply", "test_contacts"];
     let whole = ["quiet_hours.start", "quiet_hours.end", "quiet_hours.end.hours"];
@@ -264,6 +276,34 @@ fn malformed_values_are_refused_under_their_paths() {
         ("email.smtp.port", smtp(NewSmtp { port: 65_536, ..Default::default() })),
         ("email.smtp.port", smtp(NewSmtp { port: -1, ..Default::default() })),
         ("email.smtp.security", smtp(NewSmtp { security: 3, ..Default::default() })),
+        ("email.dkim_domain", email(NewEmail { dkim_domain: "example".into(), ..Default::default() })),
+        ("email.dkim_domain", email(NewEmail { dkim_domain: "a@example.com".into(), ..Default::default() })),
+        ("email.dkim_domain", email(NewEmail { dkim_domain: "127.0.0.1".into(), ..Default::default() })),
+        ("email.dkim_selector", email(NewEmail { dkim_selector: "a b".into(), ..Default::default() })),
+        ("email.dkim_selector", email(NewEmail { dkim_selector: "a;d=evil.test".into(), ..Default::default() })),
+        ("email.dkim_selector", email(NewEmail { dkim_selector: "a..b".into(), ..Default::default() })),
+        ("email.dkim_selector", email(NewEmail { dkim_selector: "x".repeat(64), ..Default::default() })),
+        ("email.dkim_private_key", email(NewEmail { dkim_private_key: "key".into(), ..Default::default() })),
+        ("email.dkim_private_key", email(NewEmail { dkim_private_key: SHORT_KEY.into(), ..Default::default() })),
+        (
+            "email.bounce_address",
+            email(NewEmail { bounce_address: "bounces.example.com".into(), ..Default::default() }),
+        ),
+        ("email.bounce_address", email(NewEmail { bounce_address: "a+b@example.com".into(), ..Default::default() })),
+        (
+            "email.bounce_address",
+            email(NewEmail { bounce_address: format!("{}@example.com", "x".repeat(32)), ..Default::default() }),
+        ),
+        ("email.bounce_secret", email(NewEmail { bounce_secret: "x".repeat(23), ..Default::default() })),
+        ("email.bounce_secret", email(NewEmail { bounce_secret: "x".repeat(201), ..Default::default() })),
+        (
+            "email.bounce_secret",
+            email(NewEmail { bounce_secret: "a secret with spaces in it".into(), ..Default::default() }),
+        ),
+        (
+            "email.bounce_secret",
+            email(NewEmail { bounce_secret: format!("{}\n", "x".repeat(30)), ..Default::default() }),
+        ),
     ];
     for (path, settings) in rows {
         let whole = path.split('.').next().unwrap();
@@ -282,6 +322,92 @@ fn malformed_values_are_refused_under_their_paths() {
         assert_eq!(faults(hosts(vec![bad.into()]), &["link_hosts"])[0].0, "settings.link_hosts[0]", "{bad}");
     }
     assert_eq!(faults(hosts(vec!["example.com".into(); 51]), &["link_hosts"])[0].0, "settings.link_hosts");
+}
+
+const RSA_KEY: &str = include_str!("../../../../tests/vectors/keys/rsa-2048.pem");
+const ED25519_KEY: &str = include_str!("../../../../tests/vectors/keys/ed25519.pem");
+const SHORT_KEY: &str = include_str!("../../../../tests/vectors/keys/rsa-1024.pem");
+
+fn signed(pem: &str) -> proto::PracticeSettings {
+    email(NewEmail {
+        from_address: "no-reply@mail.acme.example".into(),
+        dkim_domain: "Acme.example".into(),
+        dkim_selector: "S1".into(),
+        dkim_private_key: pem.into(),
+        bounce_address: "bounce@bounces.acme.example".into(),
+        bounce_secret: "a-secret-that-nobody-would-guess".into(),
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_key_that_signs_mail_is_kept_and_never_shown_but_what_to_publish_is() {
+    let show = |value: &PracticeSettings| {
+        let view = SettingsView {
+            settings: Stored { value: value.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 },
+            statuses: Vec::new(),
+            inbound_webhook_url: String::new(),
+            event_webhook_url: String::new(),
+            bounce_webhook_url: "https://example.com/bounces".into(),
+        };
+        shown(view)
+    };
+    for (pem, kind) in [(RSA_KEY, "rsa"), (ED25519_KEY, "ed25519")] {
+        let value = apply(PracticeSettings::default(), signed(pem), &["email"]);
+        let form = show(&value);
+        let email = form.email.clone().unwrap();
+        assert!(email.dkim_key_set && email.dkim_private_key.is_empty());
+        assert!(email.bounce_secret_set && email.bounce_secret.is_empty());
+        assert_eq!((&*email.dkim_domain, &*email.dkim_selector), ("acme.example", "s1"));
+        assert_eq!(email.dkim_record_name, "s1._domainkey.acme.example");
+        assert!(email.dkim_record.starts_with(&format!("v=DKIM1; k={kind}; p=")), "{}", email.dkim_record);
+        assert_eq!(email.bounce_webhook_url, "https://example.com/bounces");
+        assert!(!format!("{value:?}").contains("PRIVATE KEY"));
+        // Sent back as it was read, it keeps both.
+        let again = apply(value, form, &["email"]);
+        let email = show(&again).email.unwrap();
+        assert!(email.dkim_key_set && email.bounce_secret_set && email.dkim_record.contains(kind));
+        // Named and empty, they go.
+        let cleared =
+            apply(again, proto::PracticeSettings::default(), &["email.dkim_private_key", "email.bounce_secret"]);
+        let email = show(&cleared).email.unwrap();
+        assert!(!email.dkim_key_set && !email.bounce_secret_set);
+        assert!(email.dkim_record.is_empty() && email.dkim_record_name.is_empty());
+    }
+}
+
+#[test]
+fn the_domain_that_signs_has_to_be_that_of_the_sender_or_one_above_it() {
+    let paths = ["email.dkim_domain", "email.from_address"];
+    for domain in ["mail.acme.example", "acme.example", ""] {
+        let new =
+            NewEmail { dkim_domain: domain.into(), from_address: "a@mail.acme.example".into(), ..Default::default() };
+        assert!(faults(email(new), &paths).is_empty(), "{domain}");
+    }
+    for domain in ["other.example", "me.example", "x.mail.acme.example"] {
+        let new =
+            NewEmail { dkim_domain: domain.into(), from_address: "a@mail.acme.example".into(), ..Default::default() };
+        let found = faults(email(new), &paths);
+        assert_eq!(
+            found.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(),
+            ["settings.email.dkim_domain"],
+            "{domain}"
+        );
+        assert!(!found[0].1.contains(domain));
+    }
+    // Whichever of the two changes: what is stored counts as well.
+    let stored = apply(PracticeSettings::default(), signed(ED25519_KEY), &["email"]);
+    for (path, new) in [
+        ("email.from_address", NewEmail { from_address: "a@other.example".into(), ..Default::default() }),
+        ("email.dkim_domain", NewEmail { dkim_domain: "other.example".into(), ..Default::default() }),
+    ] {
+        let update = Update::read(request(email(new), &[path])).unwrap();
+        let refused = update.apply(stored.clone());
+        assert!(
+            matches!(refused, Err(Error::FieldInvalid(found)) if found[0].field == "settings.email.dkim_domain"),
+            "{path}"
+        );
+    }
 }
 
 #[test]
@@ -339,6 +465,7 @@ fn quiet_hours_are_set_whole_and_shown_and_taken_away() {
         statuses: Vec::new(),
         inbound_webhook_url: String::new(),
         event_webhook_url: String::new(),
+        bounce_webhook_url: "https://example.com/bounces".into(),
     };
     assert!(shown(view).quiet_hours == quiet(Some((21, 30)), Some((8, 0))).quiet_hours);
     assert_eq!(apply(before, proto::PracticeSettings::default(), &["quiet_hours"]).quiet_hours, None);

@@ -56,6 +56,11 @@ impl Update {
                 check.expect("update_mask", false, format!("path {} {fault}", place + 1));
             }
         }
+        let email = &settings.email;
+        if email.from_address.as_ref().is_some_and(|from| !email.dkim.speaks_for(from)) {
+            let fault = "must be the domain of from_address or one above it";
+            check.at("settings.email", |check| check.expect("dkim_domain", false, fault));
+        }
         check.finish(Some(settings))
     }
 }
