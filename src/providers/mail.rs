@@ -145,17 +145,17 @@ fn mailbox(address: &EmailAddress, name: &str, unusable: impl Fn() -> SendError)
     if !address.to_string().is_ascii() {
         return Err(unusable());
     }
-    let name = header(name)?.trim();
-    Ok(Mailbox::new((!name.is_empty()).then(|| name.into()), address))
+    let name = header(name)?.trim().to_owned();
+    Ok(Mailbox::new(Some(name).filter(|name| !name.is_empty()), address))
 }
 
 /// Text of a header. Control characters are refused rather than encoded: they have no business there, and on some of them
-/// lettre panics.
-pub(super) fn header(text: &str) -> Result<&str, SendError> {
+/// lettre panics. What looks like an encoded word (RFC 2047) is kept from being read as one.
+pub(super) fn header(text: &str) -> Result<String, SendError> {
     if text.len() > HEADER_LIMIT || text.chars().any(char::is_control) {
         return Err(SendError::internal("header"));
     }
-    Ok(text)
+    Ok(text.replace("=?", "= ?"))
 }
 
 /// Text that stands between angle brackets.

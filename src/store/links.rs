@@ -107,7 +107,11 @@ pub(super) async fn revoke_on(tx: &Tx, notification: NotificationId) -> Result<i
 }
 
 fn is_open(row: &link::Model, now: DateTime<Utc>) -> bool {
-    row.revoke_time.is_none() && now < row.expire_time && (row.max_opens == 0 || row.opens < row.max_opens)
+    row.revoke_time.is_none() && now < row.expire_time && has_openings(row)
+}
+
+const fn has_openings(row: &link::Model) -> bool {
+    row.max_opens == 0 || row.opens < row.max_opens
 }
 
 impl Store {
@@ -127,9 +131,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_open(&self, _: &Engine, digest: [u8; 32]) -> Result<LinkState, StoreError> {
-        let Some(row) = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await? else {
-            return Ok(LinkState::Closed);
-        };
+        // One that is used up stays so, and nobody shall hold locks by pressing on.
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?.filter(has_openings);
+        let Some(row) = row else { return Ok(LinkState::Closed) };
         let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
         self.write(move |tx| {

@@ -211,7 +211,8 @@ fn read<'a>(mail: &'a mail_parser::Message<'_>, name: &'static str) -> Option<&'
 
 /// White space in a name or a subject may be folded; what is at its ends is no part of it.
 fn spaced(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    // What looks like an encoded word is to be read as it was typed.
+    text.replace("=?", "= ?").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Names and subjects as people type them, and as nobody would.
@@ -281,6 +282,7 @@ proptest! {
         prop_assert_eq!(spaced(read_subject), spaced(&subject));
         prop_assert_eq!(mail.message_id(), Some("0191-a@mail.acme.test"));
         prop_assert_eq!(mail.parts.len(), 3);
-        prop_assert_eq!(mail.body_text(0).unwrap().replace("\r\n", "\n").trim_end().to_owned(), lines(&text).trim_end());
+        let body = mail.body_text(0).unwrap().replace("\r\n", "\n");
+        prop_assert_eq!(body.trim_end().to_owned(), lines(&text).trim_end().to_owned());
     }
 }
