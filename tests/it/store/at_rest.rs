@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use heedwell::{
     domain::{
-        Channel, ChannelSet, Facts, FailureReason, Kind, KindChannels, Patient, Phi, ServiceAccount, SmsSender, Verdict,
+        Channel, ChannelSet, DkimKey, DkimSettings, Facts, FailureReason, Kind, KindChannels, Patient, Phi,
+        ServiceAccount, SmsSender, Verdict,
     },
     store::{NewLink, Receipt},
 };
@@ -15,7 +16,7 @@ use super::{
 use crate::support::Backend;
 
 /// Each stands for something that must not be found. None has a meaning that it could have by chance.
-const CANARIES: [&str; 18] = [
+const CANARIES: [&str; 20] = [
     "Quetzalina",
     "Ptarmigansson",
     "kookaburra.lark",
@@ -28,6 +29,8 @@ const CANARIES: [&str; 18] = [
     "bittern-key-secret",
     "dotterel-password",
     "oystercatcher-user",
+    "redshank-private-key",
+    "sandpiper-bounce-secret",
     "whimbrel-target",
     "phalarope-name",
     "turnstone-body",
@@ -55,6 +58,9 @@ async fn fill(t: &TestStore) {
         client_email: "push@north.iam.gserviceaccount.com".into(),
         private_key: "sanderling-push-key".to_owned().into(),
     });
+    let key = DkimKey { pem: "redshank-private-key".to_owned().into(), record: "v=DKIM1".into() };
+    settings.email.dkim = DkimSettings { domain: "example.com".into(), selector: "s1".into(), key: Some(key) };
+    settings.email.bounces.secret = Some("sandpiper-bounce-secret".to_owned().into());
     let everywhere = KindChannels { channels: ChannelSet::ALL, offered: None };
     settings.kind_channels.insert(Kind::AppointmentReminder, everywhere);
     t.store.settings_put(&scope, settings, 0).await.unwrap();

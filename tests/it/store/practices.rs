@@ -3,8 +3,8 @@
 use futures::future::join_all;
 use heedwell::{
     domain::{
-        Channel, ChannelSet, EmailProvider, Kind, KindChannels, Practice, SendGridSettings, SmsSender, SmtpSecurity,
-        WebhookKey,
+        BounceSettings, Channel, ChannelSet, DkimKey, DkimSettings, EmailProvider, Kind, KindChannels, Practice,
+        SendGridSettings, SmsSender, SmtpSecurity, WebhookKey,
     },
     store::StoreError,
 };
@@ -94,6 +94,15 @@ on_both! {
         value.email.from_name = "North Primary Care".into();
         value.email.reply_to = Some(email("desk@north.example.com"));
         value.email.phi_permitted = Some(false);
+        value.email.dkim = DkimSettings {
+            domain: "north.example.com".into(),
+            selector: "s1".into(),
+            key: Some(DkimKey { pem: SecretString::from("private-key"), record: "v=DKIM1; k=rsa; p=AAAA".into() }),
+        };
+        value.email.bounces = BounceSettings {
+            address: Some(email("bounce@bounces.north.example.com")),
+            secret: Some(SecretString::from("bounce-secret")),
+        };
         value.link_hosts.insert("portal.example.com".into());
         let email_only = ChannelSet::from_iter([Channel::Email]);
         value.kind_channels.insert(Kind::System, KindChannels { channels: email_only, offered: Some(ChannelSet::ALL) });
@@ -115,6 +124,8 @@ on_both! {
         let Some(EmailProvider::Smtp(smtp)) = &stored.email.provider else { panic!("another provider") };
         assert_eq!((smtp.port, smtp.security), (587, Some(SmtpSecurity::StartTls)));
         assert_eq!(secret(&smtp.password).as_deref(), Some("relay-password"));
+        assert_eq!(secret(&stored.email.bounces.secret).as_deref(), Some("bounce-secret"));
+        assert_eq!(secret(&stored.email.dkim.key.map(|key| key.pem)).as_deref(), Some("private-key"));
     }
 
     async fn every_provider_and_sender_survives_storage(t: &TestStore) {
