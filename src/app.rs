@@ -19,7 +19,8 @@ use crate::{
     providers::{self, Providers},
     service::{
         admission::Admission, callbacks::Callbacks, consent::Consents, directory::Directory, inbox::Inbox,
-        links::Links, notify::Notify, pages::Pages, preferences::Preferences, unsubscribe::Unsubscribe, watch::Watch,
+        links::Links, notify::Notify, pages::Pages, preferences::Preferences, templates::Templates,
+        unsubscribe::Unsubscribe, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     wake::Wake,
@@ -133,7 +134,8 @@ impl App {
             directory: Directory::new(store.clone(), admission, pages.clone()),
             preferences: Preferences::new(store.clone(), public_url.clone()),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
-            consents: Consents::new(store.clone(), fingerprints.clone(), pages, config.consent),
+            consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), config.consent),
+            templates: Templates::new(store.clone(), pages, public_url.clone()),
         };
         let (health, server) = grpc::Server::new(services);
         let ready = store.clone();

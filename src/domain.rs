@@ -16,6 +16,7 @@ mod id;
 mod inbox;
 mod keyword;
 mod kind;
+mod locale;
 mod notification;
 mod phi;
 mod preference;
@@ -46,6 +47,7 @@ pub use id::{DeliveryId, DeviceId, InvalidId, NotificationId, PatientId, Practic
 pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
+pub use locale::Locale;
 pub use notification::{
     Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Priority,
     SecureLink,
@@ -57,6 +59,6 @@ pub use retry::RetryBar;
 pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
     Account, BounceSettings, Dkim, DkimKey, DkimSettings, EmailProvider, EmailSettings, Finding, KindChannels,
-    PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount, SmsSender, SmsSettings,
-    SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
+    PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount, SmsSender,
+    SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
 };

@@ -13,6 +13,7 @@ mod preferences;
 pub mod proto;
 mod server;
 mod status;
+mod templates;
 
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        consent::Consents, directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, watch::Watch,
+        consent::Consents, directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences,
+        templates::Templates, watch::Watch,
     },
 };
 
@@ -45,7 +47,7 @@ const SERVICES: [&str; 9] = [
     DirectoryServiceServer::<directory::Handlers>::NAME,
     PreferencesServiceServer::<preferences::Handlers>::NAME,
     BroadcastServiceServer::<later::Broadcasts>::NAME,
-    TemplateServiceServer::<later::Templates>::NAME,
+    TemplateServiceServer::<templates::Handlers>::NAME,
     InboxServiceServer::<inbox::Handlers>::NAME,
     ConversationsServiceServer::<later::Conversations>::NAME,
     AuditServiceServer::<later::Audit>::NAME,
@@ -68,6 +70,8 @@ pub struct Services {
     pub consents: Consents,
     /// Shows inboxes.
     pub inbox: Inbox,
+    /// Keeps wording.
+    pub templates: Templates,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -79,13 +83,13 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences, consents, inbox } = services;
+    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates } = services;
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
         .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
         .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
-        .add_service(bounded!(TemplateServiceServer(later::Templates)))
+        .add_service(bounded!(TemplateServiceServer(templates::Handlers { templates })))
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(later::Conversations)))
         .add_service(bounded!(AuditServiceServer(later::Audit)));

@@ -11,11 +11,12 @@ pub mod links;
 pub mod notify;
 pub mod pages;
 pub mod preferences;
+pub mod templates;
 pub mod unsubscribe;
 pub mod watch;
 
 pub use error::{Error, Violation};
 
 pub use crate::store::{
-    ConsentChange, ConsentQuery, NotificationDetail, NotificationRecord, PatientQuery, Subscription,
+    ConsentChange, ConsentQuery, NotificationDetail, NotificationRecord, PatientQuery, StoredVersion, Subscription,
 };

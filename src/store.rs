@@ -40,6 +40,7 @@ mod reconcile;
 mod retry;
 mod rows;
 mod stop;
+mod templates;
 mod tx;
 mod vault;
 
@@ -73,6 +74,7 @@ pub use receipts::{Applied, Receipt};
 pub use reconcile::{Doubt, Rival};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
+pub use templates::{NewVersion, StoredTemplate, StoredVersion, TemplateHistory, WordingHome};
 
 use crate::{
     crypto::{KeyFile, TokenKey},
@@ -134,6 +136,7 @@ struct Inner {
     outcomes: Lanes<outcomes::Outcome>,
     counters: counts::Counters,
     sms_regions: Arc<[String]>,
+    wording: templates::Shelf,
     lease: std::time::Duration,
 }
 
@@ -162,6 +165,7 @@ impl Store {
             outcomes: Lanes::new(lanes),
             counters: counts::Counters::default(),
             sms_regions: settings.sms_regions.into(),
+            wording: templates::Shelf::default(),
             lease: settings.lease,
         };
         Ok(Self { inner: Arc::new(inner) })

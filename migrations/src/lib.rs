@@ -16,6 +16,7 @@ mod m20261125_000010_add_expiry_to_notifications;
 mod m20261125_000011_let_shares_be_retried;
 mod m20261125_000016_park_deliveries;
 mod m20261129_000017_seal_consent_heads;
+mod m20261129_000018_create_templates;
 mod m20261129_000019_keep_push_devices;
 
 /// Applies the changes below.
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000011_let_shares_be_retried::Migration),
             Box::new(m20261125_000016_park_deliveries::Migration),
             Box::new(m20261129_000017_seal_consent_heads::Migration),
+            Box::new(m20261129_000018_create_templates::Migration),
             Box::new(m20261129_000019_keep_push_devices::Migration),
         ]
     }

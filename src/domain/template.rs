@@ -1,18 +1,30 @@
-//! ◆ What a patient reads: wording with tokens, the values that go in, and the finished text per channel. A channel
-//! never shows a token of a class that it may not hold, because such a token is not even bound when its text is rendered.
+//! ◆ What a patient reads: wording with tokens, ours or the practice's own, the values that go in, and the finished text per
+//! channel. A channel never shows a token of a class that it may not hold, because such a token is not even bound when its text
+//! is rendered.
 
 mod builtin;
+mod choice;
+mod compiled;
 mod format;
+mod html;
 mod layout;
+mod lint;
 mod message;
+mod own;
+mod sample;
 mod source;
 mod token;
 mod warnings;
+mod words;
 
 use std::fmt;
 
-pub use builtin::{Wording, wording};
-pub use source::{Escape, Fault, Template, TemplateError, escape_html};
+pub use builtin::{Language, wording};
+pub use compiled::Wording;
+pub use lint::{Part, Problem, problems, variable_problems};
+pub use own::{Active, OwnWording, Purpose, TemplateRef};
+pub use sample::Invented;
+pub use source::{Escape, Fault, LONGEST_SOURCE, Template, TemplateError, escape_html};
 pub use token::{Form, Token, TokenClass, Values};
 pub use warnings::warnings;
 
@@ -31,6 +43,8 @@ pub struct Rendering<'a> {
     pub practice: &'a Practice,
     /// Who reads.
     pub patient: &'a Patient,
+    /// What the practice says in words of its own.
+    pub own: &'a OwnWording,
     /// Put before a text message.
     pub sms_prefix: &'a str,
     /// Whether mail may carry more than the minimal wording.
@@ -39,6 +53,14 @@ pub struct Rendering<'a> {
     pub link: Option<&'a str>,
     /// Where the reader of a mail unsubscribes. Every mail has it, whatever its wording.
     pub unsubscribe: Option<&'a str>,
+}
+
+impl Rendering<'_> {
+    /// The form that its wording has.
+    #[must_use]
+    pub const fn form(&self) -> Form {
+        Form::of(self.channel, self.phi_permitted)
+    }
 }
 
 impl fmt::Debug for Rendering<'_> {
@@ -57,6 +79,9 @@ pub enum RenderError {
     /// The payload names a template of the practice that does not exist.
     #[error("there is no template for this")]
     UnknownTemplate,
+    /// That template has no wording for the channel.
+    #[error("the template has no wording for the channel")]
+    NoWording,
     /// The text exceeds what its channel can carry.
     #[error("the text is longer than the channel allows")]
     TooLong,
@@ -71,30 +96,34 @@ impl From<TemplateError> for RenderError {
     }
 }
 
-/// Renders one message in our built-in wording.
+/// Renders one message.
 ///
 /// # Errors
-/// `UnknownTemplate` for a custom payload; `TooLong` for a text message of more than 1,600 characters with its prefix and
-/// for any other text of more than 100 KiB.
+/// `UnknownTemplate` and `NoWording` for a template of the practice's own; `TooLong` for a text message of more than 1,600
+/// characters with its prefix and for any other text of more than 100 KiB.
 pub fn render(ask: &Rendering) -> Result<Content, RenderError> {
-    let kind = ask.payload.kind();
-    let form = Form::of(ask.channel, ask.phi_permitted);
-    let wording = builtin::compiled(kind, form).ok_or(RenderError::UnknownTemplate)??;
-    let values = message::values(ask);
+    let choice = choice::choose(ask)?;
+    let wording = choice.compiled;
+    let values = message::values(ask, &choice.manner);
     let subject = wording.subject.render(&values, Escape::None)?;
     let mut lines = wording.text.fill(&values, Escape::None)?;
     if let (Channel::Email, Some(address)) = (ask.channel, ask.unsubscribe) {
-        source::sign_off(&mut lines, address);
+        let language = Language::of(&choice.locale).unwrap_or(choice.manner.words());
+        source::sign_off(&mut lines, language.unsubscribe(), address);
     }
     let text = source::joined(&lines);
-    let mut content = Content { template_key: format!("builtin/{}", key(kind)), ..Content::default() };
+    let mut content = Content { template_key: choice.key, template_version: choice.version, ..Content::default() };
     match ask.channel {
         Channel::Sms => return text_message(content, ask.sms_prefix, &text),
         Channel::Email => {
-            let preview = wording.preview.render(&values, Escape::None)?;
-            let practice_name = values.get(Token::PracticeName);
-            let frame = layout::Frame { practice_name, subject: &subject, preview: &preview };
-            content.html = layout::html(&frame, &lines).into();
+            let own = wording.html.as_ref().map(|own| own.render(&values, Escape::Html)).transpose()?;
+            let frame = layout::Frame {
+                language: choice.locale.as_str(),
+                practice_name: values.get(Token::PracticeName),
+                subject: &subject,
+                preview: &wording.preview.render(&values, Escape::None)?,
+            };
+            content.html = layout::html(&frame, &lines, own.map(|own| html::cleaned(&own)).as_deref()).into();
         }
         Channel::InApp | Channel::Push => {}
     }
@@ -111,7 +140,7 @@ fn text_message(content: Content, prefix: &str, text: &str) -> Result<Content, R
     Ok(Content { text: text.into(), sms_segments, sms_gsm7: counted.gsm7, ..content })
 }
 
-/// The name of a kind's built-in template.
+/// The name of a kind's wording.
 const fn key(kind: Kind) -> &'static str {
     match kind {
         Kind::AppointmentReminder => "appointment_reminder",

@@ -10,6 +10,7 @@ pub(super) mod notification;
 mod payload;
 pub(super) mod preferences;
 pub(super) mod settings;
+pub(super) mod templates;
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;

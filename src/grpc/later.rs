@@ -10,7 +10,7 @@ use super::{
     auth,
     proto::{
         audit_service_server::AuditService, broadcast_service_server::BroadcastService,
-        conversations_service_server::ConversationsService, template_service_server::TemplateService,
+        conversations_service_server::ConversationsService,
     },
 };
 use crate::domain::Role::{Auditor, Patient, Portal, PracticeAdmin, Staff};
@@ -57,18 +57,6 @@ not_offered! {
     }
     streams {
         WatchBroadcastStream = watch_broadcast(WatchBroadcastRequest) -> WatchBroadcastResponse: [Staff, Auditor];
-    }
-}
-
-not_offered! {
-    /// Wording.
-    Templates for TemplateService {
-        list_templates(ListTemplatesRequest) -> ListTemplatesResponse: [Staff];
-        get_template(GetTemplateRequest) -> GetTemplateResponse: [Staff];
-        create_template_version(CreateTemplateVersionRequest) -> CreateTemplateVersionResponse: [PracticeAdmin];
-        activate_template_version(ActivateTemplateVersionRequest) -> ActivateTemplateVersionResponse: [PracticeAdmin];
-        preview_template(PreviewTemplateRequest) -> PreviewTemplateResponse: [Staff];
-        send_test_message(SendTestMessageRequest) -> SendTestMessageResponse: [PracticeAdmin];
     }
 }
 

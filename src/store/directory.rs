@@ -92,6 +92,7 @@ impl Store {
                     postal_address: value.postal_address.clone(),
                     update_time: tx.now,
                     revision: current + 1,
+                    wording_revision: known.as_ref().map_or(0, |row| row.wording_revision),
                 };
                 match known {
                     // A repeat changes nothing, its etag included.

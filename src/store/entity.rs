@@ -26,3 +26,5 @@ pub(super) mod practice;
 pub(super) mod practice_settings;
 pub(super) mod push_device;
 pub(super) mod recipient_gate;
+pub(super) mod template;
+pub(super) mod template_version;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{
     Channel, ChannelSet, Choices, ConsentState, FailureReason, Gates, Grounds, Kind, Patient, PatientId, Practice,
-    PracticeSettings, Scope, Stored,
+    PracticeSettings, Scope, Stored, template::OwnWording,
 };
 
 /// The gate of a patient.
@@ -37,6 +37,8 @@ pub struct GroundsRow {
     pub practice: Arc<Practice>,
     /// Its settings.
     pub settings: Arc<PracticeSettings>,
+    /// What it says in words of its own.
+    pub own_wording: Arc<OwnWording>,
     /// The patient.
     pub patient: Patient,
     /// What the patient chose.
@@ -115,9 +117,13 @@ impl Store {
         patients: impl IntoIterator<Item = String>,
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
         let db = self.read();
-        let (home, patients, now) =
-            tokio::try_join!(preferences::home_on(db, keys), patients_on(db, keys, patients, false), self.now())?;
+        let (home, patients, now) = tokio::try_join!(
+            preferences::home_and_wording_on(db, keys),
+            patients_on(db, keys, patients, false),
+            self.now()
+        )?;
         let (practice, settings) = (Arc::new(home.0), Arc::new(home.1));
+        let own_wording = self.own_wording(keys, home.2).await?;
         let gate_keys: Vec<GateKey> = patients
             .values()
             .flat_map(|one| Channel::ALL.into_iter().flat_map(|channel| gate_keys(keys, channel, &one.patient)))
@@ -125,9 +131,18 @@ impl Store {
         let gates = gates_on(db, keys.practice(), &gate_keys, false).await?;
         let row = |(id, Recipient { patient, choices, has_device })| {
             let gates = Channel::ALL.map(|channel| (channel, gates_of(&gates, keys, channel, &patient)));
-            let (practice, settings) = (Arc::clone(&practice), Arc::clone(&settings));
-            let sms_regions = Arc::clone(&self.inner.sms_regions);
-            (id, GroundsRow { practice, settings, patient, choices, has_device, gates: gates.into(), sms_regions, now })
+            let row = GroundsRow {
+                practice: Arc::clone(&practice),
+                settings: Arc::clone(&settings),
+                own_wording: Arc::clone(&own_wording),
+                patient,
+                choices,
+                has_device,
+                gates: gates.into(),
+                sms_regions: Arc::clone(&self.inner.sms_regions),
+                now,
+            };
+            (id, row)
         };
         Ok(patients.into_iter().map(row).collect())
     }

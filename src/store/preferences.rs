@@ -168,6 +168,15 @@ pub(super) async fn home_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
 ) -> Result<(Practice, PracticeSettings), StoreError> {
+    let (practice, settings, _) = home_and_wording_on(db, keys).await?;
+    Ok((practice, settings))
+}
+
+/// As [`home_on`], with the revision of the practice's own wording.
+pub(super) async fn home_and_wording_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+) -> Result<(Practice, PracticeSettings, i64), StoreError> {
     let settings: RelationDef = practice::Entity::belongs_to(practice_settings::Entity)
         .from(practice::Column::PracticeId)
         .to(practice_settings::Column::PracticeId)
@@ -178,7 +187,8 @@ pub(super) async fn home_on(
         .one(db)
         .await?;
     let (home, settings) = found.ok_or(StoreError::NotFound("practice"))?;
-    Ok((stored_practice(home)?.value, opened(keys, settings)?.value))
+    let wording = home.wording_revision;
+    Ok((stored_practice(home)?.value, opened(keys, settings)?.value, wording))
 }
 
 fn opened(keys: &PracticeKeys, row: Option<practice_settings::Model>) -> Result<Stored<PracticeSettings>, StoreError> {

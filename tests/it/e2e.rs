@@ -35,6 +35,7 @@ mod sendgrid;
 mod settings;
 mod start;
 mod stop;
+mod templates;
 mod texts;
 mod unsubscribe;
 mod watch;

@@ -122,6 +122,43 @@ async fn old_patients(backend: Backend) {
     }
 }
 
+/// Practices from before `wording_revision` say nothing in words of their own, and whoever does not know of it yet can still bring
+/// some.
+async fn old_practices(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    let change = "m20261129_000018_create_templates";
+    let before = Migrator::migrations().iter().position(|migration| migration.name() == change).unwrap();
+    Migrator::up(&db, Some(u32::try_from(before).unwrap())).await.unwrap();
+    let insert = |id: &str| {
+        format!(
+            "INSERT INTO practice (practice_id, legal_name, display_name, phone, time_zone, locale, portal_url, \
+             postal_address, update_time, revision) VALUES \
+             ('{id}', 'Acme', 'Acme', '', 'UTC', 'en', '', '', '2026-03-02 15:00:00+00:00', 3)"
+        )
+    };
+    db.execute_unprepared(&insert("old")).await.unwrap();
+    Migrator::up(&db, None).await.unwrap();
+    db.execute_unprepared(&insert("new")).await.unwrap();
+    let query = "SELECT wording_revision, revision FROM practice";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let numbers: [i64; 2] = [0, 1].map(|place| row.try_get_by_index(place).unwrap());
+        assert_eq!(numbers, [0, 3]);
+    }
+}
+
+#[tokio::test]
+async fn practices_from_before_have_no_wording_of_their_own_sqlite() {
+    old_practices(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn practices_from_before_have_no_wording_of_their_own_postgres() {
+    old_practices(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn patients_from_before_have_chosen_nothing_sqlite() {
     old_patients(Backend::Sqlite).await;

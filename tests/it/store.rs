@@ -6,8 +6,8 @@ mod cancels;
 mod choices;
 mod claims;
 mod consent;
-mod devices;
 mod dead_addresses;
+mod devices;
 mod doubts;
 mod evidence;
 mod feeds;
@@ -29,6 +29,7 @@ mod races;
 mod receipts;
 mod retries;
 mod settlements;
+mod templates;
 mod turns;
 mod voids;
 

@@ -1,46 +1,135 @@
-//! Times, lengths and amounts as people in the United States write them. Integers only: no amount is ever rounded.
+//! Times, lengths and amounts as their reader writes them. Names of days and months, separators and the order of numbers come
+//! from glibc's locales; what stands around them in English and Spanish is ours. Integers only: no amount is ever rounded.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
+use pure_rust_locales::{Locale as Posix, locale_match};
 
-use crate::domain::Money;
+use super::Language;
+use crate::domain::{Locale, Money};
 
-/// "Tuesday, March 3 at 2:30 PM" on the clocks of `zone`; with the zone's name where `home` is another one.
-pub(super) fn time(time: DateTime<Utc>, zone: Tz, home: Tz) -> String {
-    let pattern = if zone == home { "%A, %B %-d at %-I:%M %p" } else { "%A, %B %-d at %-I:%M %p %Z" };
-    time.with_timezone(&zone).format(pattern).to_string()
+/// How the reader of a message writes.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    locale: Locale,
+    posix: Posix,
+    /// The language that there are words of ours in; unset: only numbers and names of days.
+    language: Option<Language>,
 }
 
-/// "March 3, 2026".
-pub(super) fn date(time: DateTime<Utc>, zone: Tz) -> String {
-    time.with_timezone(&zone).format("%B %-d, %Y").to_string()
+/// The region that a language is taken to be of where its tag names none and the usual guess, `fr` for `fr_FR`, is no good.
+const USUAL_REGIONS: &[(&str, &str)] = &[
+    ("en", "US"),
+    ("es", "US"),
+    ("pt", "BR"),
+    ("zh", "CN"),
+    ("vi", "VN"),
+    ("ko", "KR"),
+    ("ja", "JP"),
+    ("ar", "EG"),
+    ("fa", "IR"),
+    ("hi", "IN"),
+    ("ur", "PK"),
+    ("pa", "IN"),
+    ("gu", "IN"),
+    ("bn", "BD"),
+    ("ne", "NP"),
+    ("uk", "UA"),
+    ("el", "GR"),
+    ("he", "IL"),
+    ("da", "DK"),
+    ("sv", "SE"),
+    ("cs", "CZ"),
+    ("fil", "PH"),
+    ("ht", "HT"),
+    ("am", "ET"),
+    ("hy", "AM"),
+];
+
+impl Manner {
+    /// How readers of `locale` write.
+    pub(super) fn of(locale: &Locale) -> Self {
+        Self { locale: locale.clone(), posix: posix(locale), language: Language::of(locale) }
+    }
+
+    /// The language of the words of ours that go with it.
+    pub(super) fn words(&self) -> Language {
+        self.language.unwrap_or(Language::English)
+    }
+
+    /// "Tuesday, March 3 at 2:30 PM" on the clocks of `zone`; with the zone's name where `home` is another one. In Spanish
+    /// without the day of the week if `short`, since no text message of one part can say Saturday.
+    pub(super) fn time(&self, time: DateTime<Utc>, zone: Tz, home: Tz, short: bool) -> String {
+        let local = time.with_timezone(&zone);
+        let shown = match self.language {
+            Some(Language::English) => local.format("%A, %B %-d at %-I:%M %p").to_string(),
+            Some(Language::Spanish) => {
+                let day = local.format_localized(if short { "%-d de %B" } else { "%A %-d de %B" }, self.posix);
+                let at = if local.hour12().1 == 1 { "a la" } else { "a las" };
+                format!("{day} {at} {}", local.format("%-I:%M %p"))
+            }
+            None => format!("{}, {}", local.format_localized("%A, %x", self.posix), local.format("%H:%M")),
+        };
+        if zone == home { shown } else { format!("{shown} {}", local.format("%Z")) }
+    }
+
+    /// "March 3, 2026".
+    pub(super) fn date(&self, time: DateTime<Utc>, zone: Tz) -> String {
+        let local = time.with_timezone(&zone);
+        match self.language {
+            Some(Language::English) => local.format("%B %-d, %Y").to_string(),
+            Some(Language::Spanish) => local.format_localized("%-d de %B de %Y", self.posix).to_string(),
+            None => local.format_localized("%x", self.posix).to_string(),
+        }
+    }
+
+    /// "1 hour 30 minutes"; empty if less than a minute.
+    pub(super) fn length(&self, length: TimeDelta) -> String {
+        let (hour, minute) = match self.language {
+            Some(Language::English) => (("hour", "hours"), ("minute", "minutes")),
+            Some(Language::Spanish) => (("hora", "horas"), ("minuto", "minutos")),
+            // The symbols are the same everywhere (SI brochure, table 8).
+            None => (("h", "h"), ("min", "min")),
+        };
+        let count = |number: i64, (one, many): (&str, &str)| match number {
+            ..=0 => String::new(),
+            1 => format!("1 {one}"),
+            _ => format!("{number} {many}"),
+        };
+        let parts = [count(length.num_hours(), hour), count(length.num_minutes() % 60, minute)];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// "$1,234.50", "-$0.05", "EUR 12.00", "JPY 1,200"; in German "EUR 1.234,50". Digits beyond those that the currency has are
+    /// shown if there are any. A dollar alone is that of the United States, and only to those to whom it can be no other.
+    pub(super) fn money(&self, money: &Money) -> String {
+        const NANOS: u128 = 1_000_000_000;
+        let total = i128::from(money.units) * 1_000_000_000 + i128::from(money.nanos);
+        let (whole, nanos) = (total.unsigned_abs() / NANOS, total.unsigned_abs() % NANOS);
+        let sign = if total < 0 { "-" } else { "" };
+        let symbol = match money.currency_code.as_str() {
+            "USD" if matches!(self.locale.region(), None | Some("US" | "PR")) => "$".to_owned(),
+            code => format!("{code} "),
+        };
+        let all = format!("{nanos:09}");
+        let kept = all.trim_end_matches('0').len().max(minor_digits(&money.currency_code));
+        let point = match locale_match!(self.posix => LC_MONETARY::MON_DECIMAL_POINT) {
+            _ if kept == 0 => "",
+            "" => ".",
+            point => point,
+        };
+        format!("{sign}{symbol}{}{point}{}", grouped(whole, self.posix), all.get(..kept).unwrap_or_default())
+    }
 }
 
-/// "1 hour 30 minutes"; empty if less than a minute.
-pub(super) fn length(length: TimeDelta) -> String {
-    let count = |number: i64, unit: &str| match number {
-        ..=0 => String::new(),
-        1 => format!("1 {unit}"),
-        _ => format!("{number} {unit}s"),
-    };
-    let parts = [count(length.num_hours(), "hour"), count(length.num_minutes() % 60, "minute")];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// "$1,234.50", "-$0.05", "EUR 12.00", "JPY 1,200". Digits beyond those that the currency has are shown if there are any.
-pub(super) fn money(money: &Money) -> String {
-    const NANOS: u128 = 1_000_000_000;
-    let total = i128::from(money.units) * 1_000_000_000 + i128::from(money.nanos);
-    let (whole, nanos) = (total.unsigned_abs() / NANOS, total.unsigned_abs() % NANOS);
-    let sign = if total < 0 { "-" } else { "" };
-    let symbol = match money.currency_code.as_str() {
-        "USD" => "$".to_owned(),
-        code => format!("{code} "),
-    };
-    let all = format!("{nanos:09}");
-    let kept = all.trim_end_matches('0').len().max(minor_digits(&money.currency_code));
-    let point = if kept == 0 { "" } else { "." };
-    format!("{sign}{symbol}{}{point}{}", grouped(whole), all.get(..kept).unwrap_or_default())
+/// The nearest of glibc's locales.
+fn posix(locale: &Locale) -> Posix {
+    let language = locale.language();
+    let usual = USUAL_REGIONS.iter().find(|(known, _)| *known == language).map(|(_, region)| *region);
+    let upper = language.to_ascii_uppercase();
+    let regions = [locale.region(), usual, Some(upper.as_str())];
+    let found = regions.into_iter().flatten().find_map(|region| format!("{language}_{region}").parse().ok());
+    found.unwrap_or(Posix::en_US)
 }
 
 /// How many digits follow the point (ISO 4217).
@@ -53,89 +142,22 @@ fn minor_digits(currency: &str) -> usize {
     }
 }
 
-/// With a comma before each three digits.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
+/// With a mark between groups of digits: the sizes of the groups are given from the right, and the last of them repeats.
+fn grouped(number: u128, posix: Posix) -> String {
+    let mark: &str = locale_match!(posix => LC_MONETARY::MON_THOUSANDS_SEP);
+    let sizes: &[i64] = locale_match!(posix => LC_MONETARY::MON_GROUPING);
+    let (mut rest, mut groups) = (number.to_string(), Vec::new());
+    let sizes = sizes.iter().chain(sizes.last().into_iter().cycle());
+    for size in sizes.map(|size| usize::try_from(*size).unwrap_or_default()) {
+        if size == 0 || rest.len() <= size {
+            break;
         }
-        grouped.push(digit);
+        groups.push(rest.split_off(rest.len() - size));
     }
-    grouped
+    groups.push(rest);
+    groups.reverse();
+    groups.join(mark)
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use chrono::TimeZone;
-    use chrono_tz::{America, Asia};
-
-    use super::*;
-
-    fn utc(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn times_are_those_of_the_zone_on_that_day() {
-        let home = America::New_York;
-        let shown = |text: &str| time(utc(text), home, home);
-        assert_eq!(shown("2026-03-03T19:30:00Z"), "Tuesday, March 3 at 2:30 PM");
-        assert_eq!(shown("2026-03-08T06:59:00Z"), "Sunday, March 8 at 1:59 AM");
-        assert_eq!(shown("2026-03-08T07:00:00Z"), "Sunday, March 8 at 3:00 AM");
-        assert_eq!(shown("2026-07-04T16:00:00Z"), "Saturday, July 4 at 12:00 PM");
-        assert_eq!(shown("2027-01-01T05:00:00Z"), "Friday, January 1 at 12:00 AM");
-        assert_eq!(date(utc("2027-01-01T04:59:59Z"), home), "December 31, 2026");
-    }
-
-    #[test]
-    fn another_zone_is_named() {
-        let shown = |text: &str, zone| time(utc(text), zone, America::New_York);
-        assert_eq!(shown("2026-03-03T19:30:00Z", America::Los_Angeles), "Tuesday, March 3 at 11:30 AM PST");
-        assert_eq!(shown("2026-07-03T19:30:00Z", America::Los_Angeles), "Friday, July 3 at 12:30 PM PDT");
-        assert_eq!(shown("2026-07-03T19:30:00Z", Asia::Kathmandu), "Saturday, July 4 at 1:15 AM +0545");
-    }
-
-    #[test]
-    fn lengths_are_hours_and_minutes() {
-        for (minutes, shown) in
-            [(0, ""), (-30, ""), (1, "1 minute"), (45, "45 minutes"), (60, "1 hour"), (150, "2 hours 30 minutes")]
-        {
-            assert_eq!(length(TimeDelta::minutes(minutes)), shown);
-        }
-        assert_eq!(length(TimeDelta::seconds(59)), "");
-    }
-
-    #[test]
-    fn amounts_are_exact() {
-        let shown = |currency: &str, units, nanos| money(&Money { currency_code: currency.into(), units, nanos });
-        assert_eq!(shown("USD", 1_234, 500_000_000), "$1,234.50");
-        assert_eq!(shown("USD", 0, 0), "$0.00");
-        assert_eq!(shown("USD", 0, 50_000_000), "$0.05");
-        assert_eq!(shown("USD", 0, -50_000_000), "-$0.05");
-        assert_eq!(shown("USD", -12, -990_000_000), "-$12.99");
-        assert_eq!(shown("USD", 1, 5_000_000), "$1.005");
-        assert_eq!(shown("USD", 0, 1), "$0.000000001");
-        assert_eq!(shown("USD", 999, 0), "$999.00");
-        assert_eq!(shown("USD", 1_000_000, 0), "$1,000,000.00");
-        assert_eq!(shown("USD", i64::MIN, -999_999_999), "-$9,223,372,036,854,775,808.999999999");
-        assert_eq!(shown("EUR", 12, 0), "EUR 12.00");
-        assert_eq!(shown("EUR", -12, 0), "-EUR 12.00");
-        assert_eq!(shown("JPY", 1_200, 0), "JPY 1,200");
-        assert_eq!(shown("KWD", 1, 250_000_000), "KWD 1.250");
-    }
-
-    #[test]
-    fn no_time_of_the_year_is_longer_than_the_wording_reckons_with() {
-        let start = America::New_York.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap().to_utc();
-        for zone in chrono_tz::TZ_VARIANTS {
-            for day in (0..400).step_by(13) {
-                let shown = time(start + TimeDelta::days(day) + TimeDelta::minutes(day * 7), zone, chrono_tz::UTC);
-                assert!(shown.len() <= 41, "{shown}");
-            }
-        }
-    }
-}
+mod tests;

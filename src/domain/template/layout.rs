@@ -9,6 +9,8 @@ use super::source::{Filled, SIGNATURE, escape_html};
 
 /// What stands around the text.
 pub(super) struct Frame<'a> {
+    /// The language of the whole (BCP 47).
+    pub(super) language: &'a str,
     /// The practice's short name, at the head.
     pub(super) practice_name: &'a str,
     /// The title of the page.
@@ -28,25 +30,32 @@ border-right:0!important}.inner{padding-left:20px!important;padding-right:20px!i
 .card{background:#1b242d!important}.ink{color:#e8edf2!important}.soft{color:#aab7c4!important}\
 .link{color:#8ec5ff!important}}";
 
-/// The page for `lines`, whose values are not escaped yet.
-pub(super) fn html(frame: &Frame, lines: &[Filled]) -> String {
+/// The page for `lines`, whose values are not escaped yet. `own` stands in the place of those above the signature, as it is.
+pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String {
     let (body, footer) = match lines.iter().position(|line| matches!(line, Filled::Words(words) if words == SIGNATURE))
     {
         Some(at) => (lines.get(..at).unwrap_or_default(), lines.get(at + 1..).unwrap_or_default()),
         None => (lines, &[][..]),
     };
-    let body: String = body.split(|line| *line == Filled::Blank).map(paragraph).collect();
+    let body = match own {
+        Some(own) => format!("{own}\n"),
+        None => body.split(|line| *line == Filled::Blank).map(paragraph).collect(),
+    };
     let footer: Vec<_> = footer.iter().map(small).collect();
     page(frame, &body, &footer.join("<br>"))
 }
 
 fn page(frame: &Frame, body: &str, footer: &str) -> String {
-    let [name, subject, preview] = [frame.practice_name, frame.subject, frame.preview].map(escape_html);
+    let [language, name, subject, preview] =
+        [frame.language, frame.practice_name, frame.subject, frame.preview].map(escape_html);
+    let right_to_left =
+        ["ar", "fa", "he", "ps", "ur", "yi"].contains(&frame.language.split('-').next().unwrap_or_default());
+    let direction = if right_to_left { "rtl" } else { "ltr" };
     // Without this a mailbox goes on with the text itself, and shows details before the mail is opened.
     let blanks = "&#847;&zwnj;&nbsp;".repeat(90);
     format!(
         r#"<!DOCTYPE html>
-<html lang="en" dir="ltr">
+<html lang="{language}" dir="{direction}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">

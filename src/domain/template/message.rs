@@ -2,13 +2,14 @@
 //! them a channel may hold is decided where they are put in.
 
 use super::{
-    Rendering, format,
+    Language, Rendering,
+    format::Manner,
     token::{Token, Values},
 };
-use crate::domain::{Appointment, DocumentAction, Documents, Notice, Payload, Payment, Phi, PhoneNumber};
+use crate::domain::{Appointment, Channel, DocumentAction, Documents, Notice, Payload, Payment, Phi, PhoneNumber};
 
-/// The values of one message.
-pub(super) fn values(ask: &Rendering) -> Values {
+/// The values of one message, written as its reader writes.
+pub(super) fn values(ask: &Rendering, manner: &Manner) -> Values {
     let mut values = Values::default();
     let practice = ask.practice;
     values.set(Token::FirstName, ask.patient.first_name.expose());
@@ -22,45 +23,54 @@ pub(super) fn values(ask: &Rendering) -> Values {
         Payload::AppointmentReminder(visit)
         | Payload::AppointmentConfirmed(visit)
         | Payload::AppointmentCancelled(visit) => {
-            set_visit(&mut values, visit, ask);
+            set_visit(&mut values, visit, ask, manner);
         }
         Payload::PaymentDue(payment) | Payload::PaymentReceived(payment) | Payload::PaymentFailed(payment) => {
-            set_payment(&mut values, payment, ask);
+            set_payment(&mut values, payment, ask, manner);
         }
         Payload::MessageReceived(message) => values.set(Token::SenderName, message.sender_name.expose()),
-        Payload::DocumentShared(documents) => set_documents(&mut values, documents, ask),
-        Payload::System(notice) => set_notice(&mut values, notice),
-        // Its variables belong to a template of the practice.
-        Payload::Custom(_) => {}
+        Payload::DocumentShared(documents) => set_documents(&mut values, documents, ask, manner),
+        Payload::System(notice) => set_notice(&mut values, notice, manner.words()),
+        Payload::Custom(custom) => {
+            custom.variables.iter().for_each(|(name, value)| values.set_variable(name, value.expose()));
+        }
     }
     values
 }
 
-fn set_visit(values: &mut Values, visit: &Appointment, ask: &Rendering) {
+fn set_visit(values: &mut Values, visit: &Appointment, ask: &Rendering, manner: &Manner) {
     let home = ask.practice.time_zone;
-    values.set(Token::VisitTime, &format::time(visit.start_time, visit.time_zone.unwrap_or(home), home));
-    values.set(Token::VisitLength, &visit.duration.map(format::length).unwrap_or_default());
+    let zone = visit.time_zone.unwrap_or(home);
+    let short = ask.channel == Channel::Sms;
+    values.set(Token::VisitTime, &manner.time(visit.start_time, zone, home, short));
+    values.set(Token::VisitLength, &visit.duration.map(|length| manner.length(length)).unwrap_or_default());
     values.set(Token::ProviderName, visit.provider_name.expose());
     values.set(Token::LocationName, visit.location_name.expose());
     values.set(Token::LocationAddress, visit.location_address.expose());
 }
 
-fn set_payment(values: &mut Values, payment: &Payment, ask: &Rendering) {
-    let date = payment.payment_time.map(|time| format::date(time, ask.practice.time_zone));
-    values.set(Token::Amount, &format::money(&payment.amount));
+fn set_payment(values: &mut Values, payment: &Payment, ask: &Rendering, manner: &Manner) {
+    let date = payment.payment_time.map(|time| manner.date(time, ask.practice.time_zone));
+    values.set(Token::Amount, &manner.money(&payment.amount));
     values.set(Token::InvoiceNumber, payment.invoice_number.expose());
     values.set(Token::PaymentDate, &date.unwrap_or_default());
     values.set(Token::PaymentMethod, payment.method_hint.expose());
 }
 
-fn set_documents(values: &mut Values, documents: &Documents, ask: &Rendering) {
-    let (verb, to_do) = match documents.action {
-        DocumentAction::Sign => ("Sign", "to sign"),
-        DocumentAction::Review => ("Review", "to review"),
+fn set_documents(values: &mut Values, documents: &Documents, ask: &Rendering, manner: &Manner) {
+    let (verb, to_do) = match (manner.words(), documents.action) {
+        (Language::English, DocumentAction::Sign) => ("Sign", "to sign"),
+        (Language::English, DocumentAction::Review) => ("Review", "to review"),
+        (Language::Spanish, DocumentAction::Sign) => ("Firmar", "para firmar"),
+        (Language::Spanish, DocumentAction::Review) => ("Revisar", "para revisar"),
+    };
+    let (one, [noun, nouns], many) = match manner.words() {
+        Language::English => ("a document", ["Document", "Documents"], "documents"),
+        Language::Spanish => ("un documento", ["Documento", "Documentos"], "documentos"),
     };
     let (noun, task) = match documents.document_count {
-        ..=1 => ("Document", format!("a document {to_do}")),
-        count => ("Documents", format!("{count} documents {to_do}")),
+        ..=1 => (noun, format!("{one} {to_do}")),
+        count => (nouns, format!("{count} {many} {to_do}")),
     };
     let home = ask.practice.time_zone;
     let titles = documents.titles.iter().map(Phi::expose).filter(|title| !title.trim().is_empty());
@@ -68,12 +78,17 @@ fn set_documents(values: &mut Values, documents: &Documents, ask: &Rendering) {
     values.set(Token::DocumentNoun, noun);
     values.set(Token::DocumentTask, &task);
     values.set(Token::DocumentTitles, &titles.map(String::as_str).collect::<Vec<_>>().join(", "));
-    values.set(Token::DocumentDue, &documents.due_time.map(|time| format::time(time, home, home)).unwrap_or_default());
+    let due = documents.due_time.map(|time| manner.time(time, home, home, false));
+    values.set(Token::DocumentDue, &due.unwrap_or_default());
 }
 
-fn set_notice(values: &mut Values, notice: &Notice) {
-    let (kind, task) =
-        if notice.security { ("Security Alert", "a security alert") } else { ("Account Update", "an account update") };
+fn set_notice(values: &mut Values, notice: &Notice, language: Language) {
+    let (kind, task) = match (language, notice.security) {
+        (Language::English, true) => ("Security Alert", "a security alert"),
+        (Language::English, false) => ("Account Update", "an account update"),
+        (Language::Spanish, true) => ("Alerta de seguridad", "una alerta de seguridad"),
+        (Language::Spanish, false) => ("Aviso sobre su cuenta", "un aviso sobre su cuenta"),
+    };
     values.set(Token::NoticeKind, kind);
     values.set(Token::NoticeTask, task);
     values.set(Token::NoticeTitle, notice.title.expose());

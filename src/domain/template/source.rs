@@ -1,14 +1,14 @@
 //! Wording with tokens: liquid without block tags, compiled line by line. Source, nesting and output are bounded, and a
 //! line in which a token has no value is left out whole, so that nothing is ever rendered blank.
 
-use std::{fmt, sync::LazyLock};
+use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use liquid::{Object, Parser, ParserBuilder};
 
 use super::token::{TokenClass, Values};
 
 /// The longest source, in bytes.
-const LONGEST_SOURCE: usize = 16 * 1024;
+pub const LONGEST_SOURCE: usize = 16 * 1024;
 /// The longest output, in bytes.
 const LONGEST_OUTPUT: usize = 100 * 1024;
 /// Brackets recurse in liquid's parser; a deep enough nest of them would end the process.
@@ -76,6 +76,8 @@ pub struct Template {
     lines: Vec<Line>,
     classes: &'static [TokenClass],
     single_line: bool,
+    /// The words in its tokens: names of tokens and variables among them.
+    words: BTreeSet<String>,
 }
 
 /// A line, and whether it is a label, a colon and one token.
@@ -109,32 +111,45 @@ pub(super) enum Filled {
 }
 
 impl Template {
-    /// Compiles wording for a place that may hold tokens of `classes`, and tries it with invented values.
+    /// Compiles wording for a place that may hold tokens of `classes`, with these variables beside them, and tries it with
+    /// invented values.
     ///
     /// # Errors
     /// The first line that cannot be used, and why.
-    pub fn compile(source: &str, classes: &'static [TokenClass]) -> Result<Self, TemplateError> {
-        if source.len() > LONGEST_SOURCE {
-            return Err(TemplateError { line: 1, fault: Fault::SourceTooLong });
-        }
-        let trial =
-            Trial { all: Values::sample().within(TokenClass::ALL), permitted: Values::sample().within(classes) };
-        let lines = source
-            .lines()
-            .enumerate()
-            .map(|(index, line)| Line::compile(line, &trial).map_err(|fault| TemplateError { line: index + 1, fault }));
-        Ok(Self { lines: lines.collect::<Result<_, _>>()?, classes, single_line: false })
+    pub fn compile(source: &str, classes: &'static [TokenClass], variables: &[String]) -> Result<Self, TemplateError> {
+        let (template, faults) = read(source, classes, variables);
+        faults.first().map_or(Ok(template), |fault| Err(*fault))
     }
 
     /// Compiles a subject: the same, on a single line.
     ///
     /// # Errors
     /// As [`compile`](Self::compile), and `LineBreak`.
-    pub fn compile_subject(source: &str, classes: &'static [TokenClass]) -> Result<Self, TemplateError> {
+    pub fn compile_subject(
+        source: &str,
+        classes: &'static [TokenClass],
+        variables: &[String],
+    ) -> Result<Self, TemplateError> {
         if source.contains(['\r', '\n']) {
             return Err(TemplateError { line: 1, fault: Fault::LineBreak });
         }
-        Ok(Self { single_line: true, ..Self::compile(source, classes)? })
+        Ok(Self { single_line: true, ..Self::compile(source, classes, variables)? })
+    }
+
+    /// Every line that [`compile`](Self::compile) would refuse.
+    pub(super) fn faults(source: &str, classes: &'static [TokenClass], variables: &[String]) -> Vec<TemplateError> {
+        read(source, classes, variables).1
+    }
+
+    /// Whether the token or variable of that name stands in it.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.words.contains(name)
+    }
+
+    /// Goes on with the lines of `more`.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.lines.extend(more.lines);
+        self.words.extend(more.words);
     }
 
     /// Fills the values in. A line in which a token comes out empty is left out, and with it the blank lines that it
@@ -167,6 +182,24 @@ impl Template {
     }
 }
 
+/// Compiles line by line, and goes on after one that cannot be used.
+fn read(source: &str, classes: &'static [TokenClass], variables: &[String]) -> (Template, Vec<TemplateError>) {
+    let mut template = Template { lines: Vec::new(), classes, single_line: false, words: BTreeSet::new() };
+    if source.len() > LONGEST_SOURCE {
+        return (template, vec![TemplateError { line: 1, fault: Fault::SourceTooLong }]);
+    }
+    let sample = Values::sample(variables);
+    let trial = Trial { all: sample.within(TokenClass::ALL), permitted: sample.within(classes) };
+    let mut faults = Vec::new();
+    for (index, line) in source.lines().enumerate() {
+        match Line::compile(line, &trial, &mut template.words) {
+            Ok(line) => template.lines.push(line),
+            Err(fault) => faults.push(TemplateError { line: index + 1, fault }),
+        }
+    }
+    (template, faults)
+}
+
 /// Invented values to try tokens with: all there are, and those that the place may hold.
 struct Trial {
     all: Object,
@@ -176,7 +209,7 @@ struct Trial {
 impl Line {
     /// Each token becomes a liquid template of its own, so that what it yields can be escaped whole, whatever its
     /// filters did.
-    fn compile(source: &str, trial: &Trial) -> Result<Self, Fault> {
+    fn compile(source: &str, trial: &Trial, words: &mut BTreeSet<String>) -> Result<Self, Fault> {
         if source.contains("{%") {
             return Err(Fault::Block);
         }
@@ -187,6 +220,7 @@ impl Line {
                 parts.push(Part::Text(text.to_owned()));
             }
             parts.push(Part::Token(compile_token(token, trial)?));
+            words.extend(unquoted_words(token));
             (rest, last) = (after, token);
         }
         let labelled = match parts.as_slice() {
@@ -249,6 +283,29 @@ fn token_length(text: &str) -> Result<usize, Fault> {
     Err(Fault::Unclosed)
 }
 
+/// The words in a token that stand outside of quotes.
+fn unquoted_words(token: &str) -> impl Iterator<Item = String> {
+    let mut quote = None;
+    let unquoted: String = token
+        .chars()
+        .map(|c| match quote {
+            Some(open) => {
+                if c == open {
+                    quote = None;
+                }
+                ' '
+            }
+            None if matches!(c, '"' | '\'') => {
+                quote = Some(c);
+                ' '
+            }
+            None => c,
+        })
+        .collect();
+    let words: Vec<_> = unquoted.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_owned).collect();
+    words.into_iter().filter(|word| !word.is_empty())
+}
+
 fn compile_token(token: &str, trial: &Trial) -> Result<liquid::Template, Fault> {
     static PARSER: LazyLock<Result<Parser, liquid::Error>> = LazyLock::new(|| {
         use liquid_lib::stdlib::{Capitalize, Default, Downcase, Strip, Truncate, Upcase};
@@ -268,12 +325,12 @@ fn compile_token(token: &str, trial: &Trial) -> Result<liquid::Template, Fault> 
 }
 
 /// Ends a mail with the link by which its reader unsubscribes, below the signature.
-pub(super) fn sign_off(lines: &mut Vec<Filled>, address: &str) {
+pub(super) fn sign_off(lines: &mut Vec<Filled>, label: &str, address: &str) {
     let signature = |line: &Filled| matches!(line, Filled::Words(words) if words == SIGNATURE);
     if !lines.iter().any(signature) {
         lines.extend([Filled::Blank, Filled::Words(SIGNATURE.to_owned())]);
     }
-    lines.push(Filled::Link("Unsubscribe from these emails".to_owned(), address.to_owned()));
+    lines.push(Filled::Link(label.to_owned(), address.to_owned()));
 }
 
 /// The lines as one text.

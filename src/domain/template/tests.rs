@@ -5,10 +5,14 @@ use std::{env, fs, path::Path};
 use chrono::{NaiveDate, TimeDelta, TimeZone};
 use chrono_tz::{America, Tz};
 
-use super::{source::escape_html, *};
+use super::{format::Manner, source::escape_html, *};
 use crate::domain::{
-    Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payment, PhoneNumber, SecureLink,
+    Appointment, Custom, DocumentAction, Documents, Locale, MessageReceived, Money, Notice, Payment, PhoneNumber,
+    SecureLink,
 };
+
+mod bombs;
+mod own;
 
 const LINK: &str = "https://hw.example/l/0123456789abcdefghijklmn";
 const UNSUBSCRIBE: &str = "https://hw.example/u/zyxwvutsrqponmlkjihgfe";
@@ -113,6 +117,7 @@ const PLACES: [(Channel, bool); 5] = [
 /// All that a message is made from but its payload.
 struct Scene {
     practice: Practice,
+    own: OwnWording,
     patient: Patient,
     words: Option<Phi<String>>,
     prefix: String,
@@ -124,12 +129,24 @@ impl Scene {
     fn new() -> Self {
         Self {
             practice: practice(),
+            own: OwnWording::NONE,
             patient: patient("Maria"),
             words: Some(phi("Please bring your insurance card.")),
             prefix: "Acme Primary Care".into(),
             link: Some(LINK.into()),
             unsubscribe: Some(UNSUBSCRIBE.into()),
         }
+    }
+
+    /// Before somebody who reads `language`.
+    fn read_in(language: Language) -> Self {
+        let patient = Patient { locale: Some(language.tag().into()), ..patient("Maria") };
+        Self { patient, ..Self::new() }
+    }
+
+    fn values(&self, payload: &Payload, place: (Channel, bool)) -> Values {
+        let locale = self.patient.locale.as_deref().unwrap_or(&self.practice.locale);
+        message::values(&self.ask(payload, place), &Manner::of(&Locale::new(locale)))
     }
 
     fn ask<'a>(&'a self, payload: &'a Payload, (channel, phi_permitted): (Channel, bool)) -> Rendering<'a> {
@@ -139,6 +156,7 @@ impl Scene {
             custom_content: self.words.as_ref(),
             practice: &self.practice,
             patient: &self.patient,
+            own: &self.own,
             sms_prefix: &self.prefix,
             phi_permitted,
             link: self.link.as_deref(),
@@ -167,36 +185,48 @@ fn check_golden(name: &str, actual: &str) {
 
 #[test]
 fn the_wording_is_as_it_was_agreed() {
-    let mut golden = String::new();
-    for payload in payloads() {
-        for place @ (channel, phi_permitted) in PLACES {
-            let content = rendered(&payload, place);
-            let minimal = if phi_permitted { "" } else { ", minimal" };
-            golden += &format!("=== {}, {}{minimal}\n", content.template_key, channel.label());
-            if !content.subject.expose().is_empty() {
-                golden += &format!("Subject: {}\n\n", content.subject.expose());
+    for (language, name) in [(Language::English, "builtin.txt"), (Language::Spanish, "builtin.es.txt")] {
+        let scene = Scene::read_in(language);
+        let mut golden = String::new();
+        for payload in payloads() {
+            for place @ (channel, phi_permitted) in PLACES {
+                let content = scene.render(&payload, place);
+                let minimal = if phi_permitted { "" } else { ", minimal" };
+                golden += &format!("=== {}, {}{minimal}\n", content.template_key, channel.label());
+                if !content.subject.expose().is_empty() {
+                    golden += &format!("Subject: {}\n\n", content.subject.expose());
+                }
+                golden += &format!("{}\n\n", content.text.expose());
             }
-            golden += &format!("{}\n\n", content.text.expose());
         }
+        check_golden(name, &golden);
     }
-    check_golden("builtin.txt", &golden);
 }
 
 #[test]
 fn the_layout_is_as_it_was_agreed() {
     let html = |payload: &Payload| rendered(payload, (Channel::Email, true)).html.into_inner();
     check_golden("appointment_reminder.html", &html(&Payload::AppointmentReminder(visit())));
-    check_golden("document_shared.html", &html(&Payload::DocumentShared(documents(DocumentAction::Sign, &["A", "B"]))));
+    let documents = Payload::DocumentShared(documents(DocumentAction::Sign, &["A", "B"]));
+    check_golden("document_shared.html", &html(&documents));
+    let spanish = Scene::read_in(Language::Spanish).render(&documents, (Channel::Email, true));
+    check_golden("document_shared.es.html", spanish.html.expose());
 }
 
 #[test]
 fn every_kind_with_wording_of_ours_compiles_in_every_form() {
     for kind in Kind::ALL {
         for form in Form::ALL {
-            let expected = !matches!(kind, Kind::Announcement | Kind::Custom);
-            let compiled = builtin::compiled(kind, form);
-            assert_eq!(compiled.is_some(), expected, "{kind:?} {form:?}");
-            assert!(compiled.is_none_or(|compiled| compiled.is_ok()), "{kind:?} {form:?}");
+            let expected = match kind {
+                Kind::Announcement => false,
+                Kind::Custom => form == Form::MinimalEmail,
+                _ => true,
+            };
+            for language in Language::ALL {
+                let compiled = builtin::compiled(kind, form, language);
+                assert_eq!(compiled.is_some(), expected, "{kind:?} {form:?} {language:?}");
+                assert!(compiled.is_none_or(|compiled| compiled.is_ok()), "{kind:?} {form:?} {language:?}");
+            }
         }
     }
 }
@@ -205,12 +235,26 @@ fn every_kind_with_wording_of_ours_compiles_in_every_form() {
 fn a_text_message_fits_one_segment_with_the_longest_prefix_and_link() {
     let link = format!("https://{}", "h".repeat(37));
     assert_eq!(link.len(), 45);
-    let scene = Scene { prefix: "P".repeat(30), link: Some(link.clone()), ..Scene::new() };
+    for (language, prefix) in [
+        (Language::English, "P".repeat(30)),
+        (Language::Spanish, "P".repeat(30)),
+        (Language::Spanish, "Familia Nu\u{f1}ez, San Jos\u{e9} Juarez".into()),
+        // Quotes and dashes as word processors write them are no reason for another alphabet.
+        (Language::English, "Women\u{2019}s Care \u{2013} North Hills".into()),
+    ] {
+        assert!(prefix.chars().count() <= 30);
+        let scene = Scene { prefix, link: Some(link.clone()), ..Scene::read_in(language) };
+        check_texts(&scene, &link);
+    }
+}
+
+fn check_texts(scene: &Scene, link: &str) {
     let check = |payload: &Payload| {
         let content = scene.render(payload, (Channel::Sms, true));
         let text = content.text.expose();
         assert_eq!((content.sms_segments, content.sms_gsm7), (1, true), "{text}");
-        assert!(text.starts_with(&scene.prefix) && text.ends_with(&link), "{text}");
+        let prefix = scene.prefix.replace('\u{2019}', "'").replace('\u{2013}', "-");
+        assert!(text.starts_with(&prefix) && text.ends_with(link), "{text}");
     };
     payloads().iter().for_each(check);
     check(&Payload::DocumentShared(Documents { document_count: i32::MAX, ..documents(DocumentAction::Review, &[]) }));
@@ -234,6 +278,7 @@ fn no_detail_leaves_the_places_that_may_hold_it() {
         "1,234",
         "INV-2041",
         "April 15",
+        "de abril",
         "2026",
         "Visa",
         "4242",
@@ -242,16 +287,19 @@ fn no_detail_leaves_the_places_that_may_hold_it() {
         "Privacy Notice",
         "Care Plan",
         "March 6",
+        "6 de marzo",
         "sign-in",
         "new device",
         "insurance card",
         "secret-target",
         "Silva",
     ];
-    let times = ["March 3", "2:30", "45 minutes"];
-    for payload in payloads() {
+    let times = ["March 3", "3 de marzo", "2:30", "45 minut"];
+    let scenes = Language::ALL.map(Scene::read_in);
+    for (scene, payload) in scenes.iter().flat_map(|scene| payloads().into_iter().map(move |payload| (scene, payload)))
+    {
         for place @ (channel, phi_permitted) in PLACES {
-            let content = rendered(&payload, place);
+            let content = scene.render(&payload, place);
             let (subject, text, html) = (content.subject.expose(), content.text.expose(), content.html.expose());
             let mut closed = if channel == Channel::InApp { String::new() } else { subject.clone() };
             if !matches!((channel, phi_permitted), (Channel::InApp, _) | (Channel::Email, true)) {
@@ -266,8 +314,10 @@ fn no_detail_leaves_the_places_that_may_hold_it() {
 
 #[test]
 fn what_shows_beside_the_subject_of_a_mail_gives_nothing_away() {
-    for payload in payloads() {
-        let html = rendered(&payload, (Channel::Email, true)).html.into_inner();
+    let scenes = Language::ALL.map(Scene::read_in);
+    for (scene, payload) in scenes.iter().flat_map(|scene| payloads().into_iter().map(move |payload| (scene, payload)))
+    {
+        let html = scene.render(&payload, (Channel::Email, true)).html.into_inner();
         let shown = html.split("opacity:0\">").nth(1).unwrap().split("</div>").next().unwrap();
         let sentence = shown.split("&#847;").next().unwrap();
         assert!((20..=90).contains(&sentence.len()) && sentence.ends_with('.'), "{sentence}");
@@ -277,11 +327,13 @@ fn what_shows_beside_the_subject_of_a_mail_gives_nothing_away() {
 
 #[test]
 fn both_parts_of_a_mail_hold_the_same_facts() {
-    for payload in payloads() {
+    let all = Language::ALL.into_iter().flat_map(|language| payloads().into_iter().map(move |it| (language, it)));
+    for (language, payload) in all {
+        let scene = Scene::read_in(language);
         for phi_permitted in [true, false] {
-            let content = rendered(&payload, (Channel::Email, phi_permitted));
-            let source = wording(payload.kind(), Form::of(Channel::Email, phi_permitted)).unwrap().text;
-            let values = message::values(&Scene::new().ask(&payload, (Channel::Email, phi_permitted)));
+            let content = scene.render(&payload, (Channel::Email, phi_permitted));
+            let source = wording(payload.kind(), Form::of(Channel::Email, phi_permitted), language).unwrap().text;
+            let values = scene.values(&payload, (Channel::Email, phi_permitted));
             let used = Token::ALL.iter().filter(|token| source.contains(&format!("{{{{{}", token.name())));
             for value in used.map(|token| values.get(*token)).filter(|value| !value.is_empty()) {
                 let value = value.to_owned();
@@ -295,9 +347,14 @@ fn both_parts_of_a_mail_hold_the_same_facts() {
 
 #[test]
 fn every_mail_names_the_patient_and_the_practice_and_holds_one_address_and_the_way_out() {
-    for payload in payloads() {
+    let all = Language::ALL.into_iter().flat_map(|language| payloads().into_iter().map(move |it| (language, it)));
+    for (language, payload) in all {
+        let (greeting, way_out) = match language {
+            Language::English => ("Hi Maria,", "Unsubscribe from these emails"),
+            Language::Spanish => ("Hola, Maria:", "Dejar de recibir estos correos"),
+        };
         for place in [(Channel::Email, true), (Channel::Email, false), (Channel::Sms, true)] {
-            let content = rendered(&payload, place);
+            let content = Scene::read_in(language).render(&payload, place);
             let is_mail = place.0 == Channel::Email;
             assert_eq!(content.text.expose().matches("https://").count(), 1 + usize::from(is_mail));
             assert!(content.text.expose().contains(LINK));
@@ -305,7 +362,7 @@ fn every_mail_names_the_patient_and_the_practice_and_holds_one_address_and_the_w
                 let html = content.html.expose();
                 let ours = html.matches(LINK).count() + html.matches(UNSUBSCRIBE).count();
                 assert_eq!(html.matches("https://").count(), ours);
-                let last = format!("\nUnsubscribe from these emails: {UNSUBSCRIBE}");
+                let last = format!("\n{way_out}: {UNSUBSCRIBE}");
                 assert!(content.text.expose().ends_with(&last));
                 assert_eq!(html.matches(&format!("href=\"{UNSUBSCRIBE}\"")).count(), 1);
                 assert_eq!(
@@ -313,7 +370,7 @@ fn every_mail_names_the_patient_and_the_practice_and_holds_one_address_and_the_w
                     0
                 );
                 for part in [content.text.expose(), html] {
-                    assert!(part.contains("Hi Maria,") && part.contains("Acme Primary Care, PLLC"));
+                    assert!(part.contains(greeting) && part.contains("Acme Primary Care, PLLC"));
                 }
             }
         }
@@ -382,8 +439,13 @@ fn markup_in_any_field_is_shown_and_not_obeyed() {
 
 #[test]
 fn an_absent_value_takes_its_line_along() {
-    let bare = Practice { phone: None, portal_url: None, postal_address: String::new(), ..practice() };
-    let scene = Scene { practice: bare, words: None, link: None, unsubscribe: None, ..Scene::new() };
+    for language in Language::ALL {
+        let bare = Practice { phone: None, portal_url: None, postal_address: String::new(), ..practice() };
+        check_absent(&Scene { practice: bare, words: None, link: None, unsubscribe: None, ..Scene::read_in(language) });
+    }
+}
+
+fn check_absent(scene: &Scene) {
     let none = || phi("");
     let payment = Payment { invoice_number: none(), payment_time: None, method_hint: none(), link: None, ..payment() };
     let visit = Appointment {
@@ -406,9 +468,11 @@ fn an_absent_value_takes_its_line_along() {
             let text = content.text.expose();
             assert!(!text.is_empty() && text.trim() == text && !text.contains("\n\n\n"), "{text:?}");
             for line in text.lines().filter(|line| *line != source::SIGNATURE) {
-                assert!(!line.ends_with([':', ' ', ',']) || line == "Hi Maria,", "{line:?}");
+                assert!(!line.ends_with([':', ' ', ',']) || ["Hi Maria,", "Hola, Maria:"].contains(&line), "{line:?}");
             }
-            for gone in ["Call us", "http", "With:", "Invoice:", "Due:", "Documents:", "None"] {
+            for gone in
+                ["Call us", "http", "With:", "Invoice:", "Due:", "Documents:", "None", "Llámenos", "Con:", "Factura:"]
+            {
                 assert!(!text.contains(gone), "{text}");
             }
             assert!(!content.html.expose().contains("></td>") && !content.html.expose().contains("href"));
@@ -418,11 +482,13 @@ fn an_absent_value_takes_its_line_along() {
 
 #[test]
 fn wording_asks_for_no_reply_that_the_carrier_would_take_as_stop_or_start_and_names_nothing_clinical() {
-    for kind in Kind::ALL {
-        for form in Form::ALL {
-            let Some(wording) = wording(kind, form) else { continue };
+    let places = Kind::ALL.into_iter().flat_map(|kind| Form::ALL.map(|form| (kind, form)));
+    for (kind, form) in places {
+        for language in Language::ALL {
+            let Some(wording) = wording(kind, form, language) else { continue };
             let all = format!("{} {} {}", wording.subject, wording.text, wording.preview).to_lowercase();
-            let words: Vec<_> = all.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+            let words: Vec<_> = all.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            assert!(!words::is_clinical(&all) && !words::asks_for_a_keyword(&all), "{kind:?} {form:?} {language:?}");
             for bad in [
                 "reply",
                 "respond",
@@ -445,10 +511,16 @@ fn wording_asks_for_no_reply_that_the_carrier_would_take_as_stop_or_start_and_na
                 "symptoms",
                 "doctor",
                 "health",
+                "responda",
+                "cancelar",
+                "alto",
+                "parar",
+                "salud",
+                "médico",
             ] {
                 assert!(!words.contains(&bad), "{kind:?} {form:?}: {bad}");
             }
-            assert!(all.is_ascii(), "{kind:?} {form:?}");
+            assert!(all.is_ascii() || language == Language::Spanish, "{kind:?} {form:?}");
         }
     }
 }
@@ -497,7 +569,11 @@ fn nothing_about_a_patient_shows_in_debug_output() {
     let scene = Scene::new();
     for payload in payloads() {
         let ask = scene.ask(&payload, (Channel::Email, true));
-        let shown = format!("{payload:?} {ask:?} {:?} {:?}", message::values(&ask), render(&ask).unwrap());
+        let shown = format!(
+            "{payload:?} {ask:?} {:?} {:?}",
+            scene.values(&payload, (Channel::Email, true)),
+            render(&ask).unwrap()
+        );
         let canaries = [
             "Maria",
             "Silva",

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::domain::Channel;
+use crate::domain::{Channel, Kind};
 
 /// How much a token gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub enum TokenClass {
     VisitTime,
     /// Amounts, providers, places, names of documents, the text of notices.
     Detail,
-    /// What the sender typed. Our wording has it in the portal and in full mail only; a practice's own may ask for it
-    /// elsewhere.
+    /// What the sender typed, be it beside the wording or as the variables of a practice's own template. Our wording has it in
+    /// the portal and in full mail only; a practice's own may ask for it elsewhere.
     SenderWords,
 }
 
@@ -164,49 +164,99 @@ tokens! {
 }
 
 impl Token {
+    /// The token of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|token| token.name() == name)
+    }
+
+    /// Whether a message of `kind` can have a value for it.
+    #[must_use]
+    pub const fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::FirstName
+            | Self::PracticeName
+            | Self::LegalName
+            | Self::PracticePhone
+            | Self::PostalAddress
+            | Self::Link
+            | Self::CustomContent => true,
+            Self::DocumentTask | Self::DocumentVerb | Self::DocumentNoun | Self::DocumentTitles | Self::DocumentDue => {
+                matches!(kind, Kind::DocumentShared)
+            }
+            Self::NoticeKind | Self::NoticeTask | Self::NoticeTitle | Self::NoticeBody => matches!(kind, Kind::System),
+            Self::VisitTime | Self::VisitLength | Self::ProviderName | Self::LocationName | Self::LocationAddress => {
+                matches!(kind, Kind::AppointmentReminder | Kind::AppointmentConfirmed | Kind::AppointmentCancelled)
+            }
+            Self::Amount | Self::InvoiceNumber | Self::PaymentDate | Self::PaymentMethod => {
+                matches!(kind, Kind::PaymentDue | Kind::PaymentReceived | Kind::PaymentFailed)
+            }
+            Self::SenderName => matches!(kind, Kind::MessageReceived),
+        }
+    }
+
     /// Whether its value may have more than one line.
     const fn is_long(self) -> bool {
         matches!(self, Self::NoticeBody | Self::CustomContent)
     }
 }
 
-/// What the tokens stand for in one message. A token without a value is empty.
+/// What the tokens stand for in one message, and the variables of a practice's own template. A token without a value is empty.
 #[derive(Clone, Default)]
-pub struct Values(BTreeMap<Token, String>);
+pub struct Values {
+    tokens: BTreeMap<Token, String>,
+    variables: BTreeMap<String, String>,
+}
 
 impl Values {
     /// Gives `token` its value. Control characters are left out, and a value that stands within a line stays within it:
     /// what a sender puts in a name cannot begin a line of its own.
     pub fn set(&mut self, token: Token, value: &str) {
-        let lines = value.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}'], "\n");
-        let lines = lines.split('\n').map(|line| {
-            let spaced = line.replace('\t', " ");
-            spaced.trim().chars().filter(|c| !c.is_control()).collect::<String>()
-        });
-        let clean = lines.collect::<Vec<_>>().join(if token.is_long() { "\n" } else { " " });
-        self.0.insert(token, clean.trim().to_owned());
+        self.tokens.insert(token, clean(value, token.is_long()));
+    }
+
+    /// Gives the variable `name` its value, which may have several lines. Control characters are left out.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), clean(value, true));
     }
 
     /// The value of `token`; empty if it has none.
     #[must_use]
     pub fn get(&self, token: Token) -> &str {
-        self.0.get(&token).map_or("", String::as_str)
+        self.tokens.get(&token).map_or("", String::as_str)
     }
 
     /// What a template sees: every token of the classes, and no other.
     pub(super) fn within(&self, classes: &[TokenClass]) -> liquid::Object {
         let permitted = Token::ALL.iter().filter(|token| classes.contains(&token.class()));
         // liquid refuses tokens that it does not know, so that those without a value are bound as well.
-        permitted
-            .map(|token| (token.name().into(), liquid::model::Value::scalar(self.get(*token).to_owned())))
+        let tokens = permitted.map(|token| (token.name(), self.get(*token)));
+        let variables = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        tokens
+            .chain(variables.filter(|_| classes.contains(&TokenClass::SenderWords)))
+            .map(|(name, value)| (name.to_owned().into(), liquid::model::Value::scalar(value.to_owned())))
             .collect()
     }
 
-    /// Invented values, one for each token, to try wording with.
+    /// Invented values, one for each token and variable, to try wording with.
     #[must_use]
-    pub fn sample() -> Self {
-        Self(Token::ALL.iter().map(|token| (*token, "sample".to_owned())).collect())
+    pub fn sample(variables: &[String]) -> Self {
+        let sample = || "sample".to_owned();
+        Self {
+            tokens: Token::ALL.iter().map(|token| (*token, sample())).collect(),
+            variables: variables.iter().map(|name| (name.clone(), sample())).collect(),
+        }
     }
+}
+
+/// A value without control characters, in one line unless it may have several.
+fn clean(value: &str, long: bool) -> String {
+    let lines = value.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}'], "\n");
+    let lines = lines.split('\n').map(|line| {
+        let spaced = line.replace('\t', " ");
+        spaced.trim().chars().filter(|c| !c.is_control()).collect::<String>()
+    });
+    lines.collect::<Vec<_>>().join(if long { "\n" } else { " " }).trim().to_owned()
 }
 
 impl fmt::Debug for Values {

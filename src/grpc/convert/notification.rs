@@ -199,7 +199,8 @@ fn event(event: DeliveryEvent) -> proto::DeliveryEvent {
     }
 }
 
-fn rendered(content: Content) -> proto::RenderedContent {
+/// A text as it is shown.
+pub(super) fn rendered(content: Content) -> proto::RenderedContent {
     proto::RenderedContent {
         subject: content.subject.into_inner(),
         text: content.text.into_inner(),

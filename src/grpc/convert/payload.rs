@@ -127,7 +127,8 @@ fn custom(check: &mut Check, custom: proto::CustomDetails) -> Option<Custom> {
     Some(Custom { template_key: key?, variables })
 }
 
-fn is_variable(name: &str) -> bool {
+/// Whether a variable of a template may be called that.
+pub(super) fn is_variable(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')

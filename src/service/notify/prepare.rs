@@ -44,7 +44,11 @@ impl Plan {
     /// `FIELD_INVALID` for what only the clock or the settings can tell.
     pub(super) fn of(input: &Input, row: &GroundsRow) -> Result<Self, Error> {
         let now = row.now;
-        let violations: Vec<_> = check_times(input, now).into_iter().chain(check_link(input, row)).collect();
+        let violations: Vec<_> = check_times(input, now)
+            .into_iter()
+            .chain(check_link(input, row))
+            .chain(check_variables(input, row))
+            .collect();
         if !violations.is_empty() {
             return Err(Error::FieldInvalid(violations));
         }
@@ -188,6 +192,14 @@ fn check_link(input: &Input, grounds: &GroundsRow) -> Option<Violation> {
     }
     let field = format!("notification.{}.link.target_url", arm(&input.payload));
     Some(Violation::new(field, "must lead to a host that is in the practice's link_hosts, without another port"))
+}
+
+/// Whether the variables are those that the template wants, which only the practice can tell. A template that it does not have
+/// is found missing when its text is to be made.
+fn check_variables(input: &Input, grounds: &GroundsRow) -> Vec<Violation> {
+    let Payload::Custom(custom) = &input.payload else { return Vec::new() };
+    let faults = grounds.own_wording.variable_faults(custom).into_iter();
+    faults.map(|(name, fault)| Violation::new(format!("notification.custom.variables.{name}"), fault)).collect()
 }
 
 /// The name of the payload's arm in the contract.

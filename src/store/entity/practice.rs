@@ -17,6 +17,7 @@ pub struct Model {
     pub postal_address: String,
     pub update_time: DateTimeUtc,
     pub revision: i64,
+    pub wording_revision: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

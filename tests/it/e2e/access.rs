@@ -6,13 +6,16 @@ use heedwell::{
     auth::LocalKey,
     domain::{Practices, Role},
     grpc::proto::{
-        BatchPutPatientsRequest, BatchSendNotificationsRequest, CancelNotificationRequest, Channel, ConsentSource,
-        ConsentState, DESCRIPTOR, DeletePushDeviceRequest, DeliveryFilter, GetNotificationRequest, GetPatientRequest,
-        GetPracticeRequest, GetPracticeSettingsRequest, ListConsentRecordsRequest, ListDeliveriesRequest,
-        ListInboxItemsRequest, ListPatientsRequest, MarkInboxItemsRequest, PracticeSettings, RecordConsentRequest,
-        RegisterPushDeviceRequest, RetryDeliveryRequest, SendNotificationRequest, UpdatePracticeSettingsRequest,
+        ActivateTemplateVersionRequest, BatchPutPatientsRequest, BatchSendNotificationsRequest,
+        CancelNotificationRequest, Channel, ConsentSource, ConsentState, CreateTemplateVersionRequest, DESCRIPTOR,
+        DeletePushDeviceRequest, DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest,
+        GetPracticeSettingsRequest, GetTemplateRequest, ListConsentRecordsRequest, ListDeliveriesRequest,
+        ListInboxItemsRequest, ListPatientsRequest, ListTemplatesRequest, MarkInboxItemsRequest, NotificationKind,
+        PracticeSettings, PreviewTemplateRequest, RecordConsentRequest, RegisterPushDeviceRequest,
+        RetryDeliveryRequest, SendNotificationRequest, TemplateContent, TemplateRef, UpdatePracticeSettingsRequest,
         WatchDeliveriesRequest, WatchInboxRequest, batch_send_notifications_request::BatchItem,
-        batch_send_notifications_response::batch_result::Outcome, mark_inbox_items_request::Selection,
+        batch_send_notifications_response::batch_result::Outcome, inbox_service_client::InboxServiceClient,
+        mark_inbox_items_request::Selection, template_ref::Target, template_service_client::TemplateServiceClient,
     },
 };
 use prost::{
@@ -31,7 +34,7 @@ use super::{
     given::{mask, new_key, patient, practice, practice_named, put_patient, reminder, send, token, try_send},
     seen::{everything, metadata, refused},
 };
-use crate::support::app::{ACME, Bearer, Caller, Pass, TestApp, on_a_server};
+use crate::support::app::{ACME, Authorised, Bearer, Caller, Pass, TestApp, on_a_server};
 
 use Role::{Auditor, Directory, Operator, Patient, Portal, PracticeAdmin, Sender, Staff};
 
@@ -52,11 +55,11 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("BroadcastService/ListBroadcasts", &[Staff, Auditor], false),
     ("BroadcastService/CancelBroadcast", &[PracticeAdmin], false),
     ("BroadcastService/WatchBroadcast", &[Staff, Auditor], false),
-    ("TemplateService/ListTemplates", &[Staff], false),
-    ("TemplateService/GetTemplate", &[Staff], false),
-    ("TemplateService/CreateTemplateVersion", &[PracticeAdmin], false),
-    ("TemplateService/ActivateTemplateVersion", &[PracticeAdmin], false),
-    ("TemplateService/PreviewTemplate", &[Staff], false),
+    ("TemplateService/ListTemplates", &[Staff], true),
+    ("TemplateService/GetTemplate", &[Staff], true),
+    ("TemplateService/CreateTemplateVersion", &[PracticeAdmin], true),
+    ("TemplateService/ActivateTemplateVersion", &[PracticeAdmin], true),
+    ("TemplateService/PreviewTemplate", &[Staff], true),
     ("TemplateService/SendTestMessage", &[PracticeAdmin], false),
     ("InboxService/ListInboxItems", &[Patient, Portal], true),
     ("InboxService/MarkInboxItems", &[Patient, Portal], true),
@@ -266,7 +269,7 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences, mut inbox } = caller;
+    let Caller { mut notify, mut directory, mut preferences, inbox, templates } = caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {
@@ -298,23 +301,9 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         settings: Some(PracticeSettings::default()),
         update_mask: Some(mask(&["link_hosts"])),
     };
-    let pat = || "pat".to_owned();
-    let list_inbox = ListInboxItemsRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
-    let mark = MarkInboxItemsRequest {
-        practice_id: id(),
-        patient_id: pat(),
-        read_state: 1,
-        selection: Some(Selection::ThroughTime(t.after(chrono::TimeDelta::zero()))),
-    };
-    let watch_inbox = WatchInboxRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
-    let register = RegisterPushDeviceRequest {
-        practice_id: id(),
-        patient_id: pat(),
-        fcm_token: "phone-of-pat:made-up".into(),
-        device_name: String::new(),
-    };
-    let delete = DeletePushDeviceRequest { practice_id: id(), patient_id: pat(), device_id: nothing.into() };
-    vec![
+    let mut answers = in_an_absent_practice_of_templates(templates, practice_id).await;
+    answers.extend(in_an_absent_practice_of_inboxes(t, inbox, practice_id).await);
+    answers.extend([
         ("SendNotification", notify.send_notification(send).await.err()),
         ("GetNotification", notify.get_notification(get).await.err()),
         ("CancelNotification", notify.cancel_notification(cancel).await.err()),
@@ -323,11 +312,6 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ("WatchDeliveries", notify.watch_deliveries(watch).await.err()),
         ("RecordConsent", preferences.record_consent(consent).await.err()),
         ("ListConsentRecords", preferences.list_consent_records(list_consent).await.err()),
-        ("ListInboxItems", inbox.list_inbox_items(list_inbox).await.err()),
-        ("MarkInboxItems", inbox.mark_inbox_items(mark).await.err()),
-        ("WatchInbox", inbox.watch_inbox(watch_inbox).await.err()),
-        ("RegisterPushDevice", inbox.register_push_device(register).await.err()),
-        ("DeletePushDevice", inbox.delete_push_device(delete).await.err()),
         ("GetPractice", directory.get_practice(GetPracticeRequest { practice_id: id() }).await.err()),
         ("BatchPutPatients", directory.batch_put_patients(put).await.err()),
         ("GetPatient", directory.get_patient(get_patient).await.err()),
@@ -337,6 +321,63 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
             preferences.get_practice_settings(GetPracticeSettingsRequest { practice_id: id() }).await.err(),
         ),
         ("UpdatePracticeSettings", preferences.update_practice_settings(update).await.err()),
+    ]);
+    answers
+}
+
+/// As above, those of `TemplateService`.
+
+async fn in_an_absent_practice_of_inboxes(
+    t: &TestApp,
+    mut inbox: InboxServiceClient<Authorised>,
+    practice_id: &str,
+) -> Vec<(&'static str, Option<Status>)> {
+    let (id, pat) = (|| practice_id.to_owned(), || "pat".to_owned());
+    let list = ListInboxItemsRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
+    let mark = MarkInboxItemsRequest {
+        practice_id: id(),
+        patient_id: pat(),
+        read_state: 1,
+        selection: Some(Selection::ThroughTime(t.after(chrono::TimeDelta::zero()))),
+    };
+    let watch = WatchInboxRequest { practice_id: id(), patient_id: pat(), ..Default::default() };
+    let register = RegisterPushDeviceRequest {
+        practice_id: id(),
+        patient_id: pat(),
+        fcm_token: "phone-of-pat:made-up".into(),
+        device_name: String::new(),
+    };
+    let device_id = uuid::Uuid::nil().to_string();
+    let delete = DeletePushDeviceRequest { practice_id: id(), patient_id: pat(), device_id };
+    vec![
+        ("ListInboxItems", inbox.list_inbox_items(list).await.err()),
+        ("MarkInboxItems", inbox.mark_inbox_items(mark).await.err()),
+        ("WatchInbox", inbox.watch_inbox(watch).await.err()),
+        ("RegisterPushDevice", inbox.register_push_device(register).await.err()),
+        ("DeletePushDevice", inbox.delete_push_device(delete).await.err()),
+    ]
+}
+
+async fn in_an_absent_practice_of_templates(
+    mut templates: TemplateServiceClient<Authorised>,
+    practice_id: &str,
+) -> Vec<(&'static str, Option<Status>)> {
+    let id = || practice_id.to_owned();
+    let target = || Some(Target::Kind(NotificationKind::System.into()));
+    let at = || Some(TemplateRef { target: target(), channel: Channel::Sms.into(), locale: String::new() });
+    let content = || Some(TemplateContent { text: "Hello!".into(), ..Default::default() });
+    let list = ListTemplatesRequest { practice_id: id(), ..Default::default() };
+    let get = GetTemplateRequest { practice_id: id(), r#ref: at() };
+    let create =
+        CreateTemplateVersionRequest { practice_id: id(), r#ref: at(), content: content(), ..Default::default() };
+    let activate = ActivateTemplateVersionRequest { practice_id: id(), r#ref: at(), ..Default::default() };
+    let try_out = PreviewTemplateRequest { practice_id: id(), r#ref: at(), content: content(), ..Default::default() };
+    vec![
+        ("ListTemplates", templates.list_templates(list).await.err()),
+        ("GetTemplate", templates.get_template(get).await.err()),
+        ("CreateTemplateVersion", templates.create_template_version(create).await.err()),
+        ("ActivateTemplateVersion", templates.activate_template_version(activate).await.err()),
+        ("PreviewTemplate", templates.preview_template(try_out).await.err()),
     ]
 }
 

@@ -11,12 +11,13 @@ use heedwell::{
 
 use super::{
     given::{NORTH, Order, accepted, claim, email, patient, phone, practice, settings, settle},
+    templates::wording,
     *,
 };
 use crate::support::Backend;
 
 /// Each stands for something that must not be found. None has a meaning that it could have by chance.
-const CANARIES: [&str; 20] = [
+const CANARIES: [&str; 21] = [
     "Quetzalina",
     "Ptarmigansson",
     "kookaburra.lark",
@@ -37,6 +38,7 @@ const CANARIES: [&str; 20] = [
     "sanderling-push-key",
     "knot-device-token",
     "dunlin-device-name",
+    "lapwing-wording",
 ];
 
 async fn fill(t: &TestStore) {
@@ -74,6 +76,7 @@ async fn fill(t: &TestStore) {
     t.store.patients_put(&scope, vec![maria]).await.unwrap();
     let token = "knot-device-token".parse().unwrap();
     t.store.device_register(&scope, &"maria".parse().unwrap(), &token, "dunlin-device-name").await.unwrap();
+    t.store.template_version_add(&scope, wording("lapwing-wording")).await.unwrap();
     let link = NewLink {
         token_digest: [5; 32],
         target_url: "https://portal.example.com/whimbrel-target".into(),

@@ -10,7 +10,7 @@ use heedwell::{
 
 use super::{
     given::{NORTH, Order, SOUTH, claim, delivery, last_line, patient, ready_practice},
-    *,
+    templates, *,
 };
 use crate::support::{Backend, Home, Logging};
 
@@ -147,5 +147,15 @@ async fn the_grounds_of_five_hundred_patients_are_read_with_as_few_queries_as_th
         counts.push(after - before);
     }
     assert_eq!(counts, [4, 4], "home, patients, gates and the time");
+    // Wording of the practice's own is read when it is new, and no more.
+    store.template_version_add(&scope, templates::wording("Hello!")).await.unwrap();
+    let mut counts = Vec::new();
+    for ids in [&ids[..1], &ids[..], &ids[..1]] {
+        let before = server.reads();
+        let found = store.grounds_of_all(&scope, ids).await.unwrap();
+        assert!(found.values().all(|row| row.own_wording.get(&templates::wording("").at).is_some()));
+        counts.push(server.reads() - before);
+    }
+    assert_eq!(counts, [5, 4, 4]);
     store.close().await;
 }

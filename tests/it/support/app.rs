@@ -19,6 +19,7 @@ use heedwell::{
     grpc::proto::{
         directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
         notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
+        template_service_client::TemplateServiceClient,
     },
     sandbox::{self, Sandbox},
     store::Time,
@@ -313,6 +314,7 @@ pub(crate) struct Caller {
     pub(crate) directory: DirectoryServiceClient<Authorised>,
     pub(crate) preferences: PreferencesServiceClient<Authorised>,
     pub(crate) inbox: InboxServiceClient<Authorised>,
+    pub(crate) templates: TemplateServiceClient<Authorised>,
 }
 
 impl Caller {
@@ -322,7 +324,8 @@ impl Caller {
             notify: NotifyServiceClient::new(service.clone()),
             directory: DirectoryServiceClient::new(service.clone()),
             preferences: PreferencesServiceClient::new(service.clone()),
-            inbox: InboxServiceClient::new(service),
+            inbox: InboxServiceClient::new(service.clone()),
+            templates: TemplateServiceClient::new(service),
         }
     }
 }

@@ -11,11 +11,11 @@ fn values(pairs: &[(Token, &str)]) -> Values {
 }
 
 fn fault(source: &str) -> Option<Fault> {
-    Template::compile(source, TokenClass::ALL).err().map(|error| error.fault)
+    Template::compile(source, TokenClass::ALL, &[]).err().map(|error| error.fault)
 }
 
 fn rendered(source: &str, pairs: &[(Token, &str)], escape: Escape) -> String {
-    Template::compile(source, TokenClass::ALL).unwrap().render(&values(pairs), escape).unwrap()
+    Template::compile(source, TokenClass::ALL, &[]).unwrap().render(&values(pairs), escape).unwrap()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn what_is_no_token_with_a_safe_filter_is_refused() {
 
 #[test]
 fn a_fault_names_its_line() {
-    let error = Template::compile("Hi\n\n{{ nobody }}", TokenClass::ALL).unwrap_err();
+    let error = Template::compile("Hi\n\n{{ nobody }}", TokenClass::ALL, &[]).unwrap_err();
     assert_eq!(error, TemplateError { line: 3, fault: Fault::Unknown });
 }
 
@@ -60,7 +60,11 @@ fn a_token_of_a_class_that_the_place_may_not_hold_is_refused_however_it_is_reach
         for source in [format!("{{{{{}}}}}", token.name()), format!("{{{{ link | default: {} }}}}", token.name())] {
             for classes in [&[TokenClass::Open][..], &[TokenClass::Open, TokenClass::VisitTime], TokenClass::ALL] {
                 let expected = (!classes.contains(&token.class())).then_some(Fault::Forbidden);
-                assert_eq!(Template::compile(&source, classes).err().map(|error| error.fault), expected, "{source}");
+                assert_eq!(
+                    Template::compile(&source, classes, &[]).err().map(|error| error.fault),
+                    expected,
+                    "{source}"
+                );
             }
         }
     }
@@ -69,9 +73,9 @@ fn a_token_of_a_class_that_the_place_may_not_hold_is_refused_however_it_is_reach
 #[test]
 fn a_subject_is_one_line() {
     for source in ["a\nb", "a\rb", "a\r\n", "\n"] {
-        assert_eq!(Template::compile_subject(source, TokenClass::ALL).unwrap_err().fault, Fault::LineBreak);
+        assert_eq!(Template::compile_subject(source, TokenClass::ALL, &[]).unwrap_err().fault, Fault::LineBreak);
     }
-    let subject = Template::compile_subject("{{custom_content}}", TokenClass::ALL).unwrap();
+    let subject = Template::compile_subject("{{custom_content}}", TokenClass::ALL, &[]).unwrap();
     let values = values(&[(Token::CustomContent, "one\r\nBcc: two")]);
     assert_eq!(subject.render(&values, Escape::None).unwrap(), "one Bcc: two");
 }
@@ -115,7 +119,7 @@ fn what_a_filter_yields_is_escaped_whole() {
 #[test]
 fn output_is_bounded() {
     let source = "{{custom_content}}".repeat(200);
-    let template = Template::compile(&source, TokenClass::ALL).unwrap();
+    let template = Template::compile(&source, TokenClass::ALL, &[]).unwrap();
     let filled = |length| template.render(&values(&[(Token::CustomContent, &"x".repeat(length))]), Escape::None);
     assert_eq!(filled(512).unwrap().len(), 100 * 1024);
     assert_eq!(filled(513).unwrap_err().fault, Fault::OutputTooLong);
@@ -123,8 +127,11 @@ fn output_is_bounded() {
 
 #[test]
 fn the_shape_of_a_line_is_that_of_its_source_and_not_of_a_value() {
-    let template =
-        Template::compile("When: {{visit_time}}\n{{custom_content}}\nOpen: {{ link }}\nat: {{link}}.", TokenClass::ALL);
+    let template = Template::compile(
+        "When: {{visit_time}}\n{{custom_content}}\nOpen: {{ link }}\nat: {{link}}.",
+        TokenClass::ALL,
+        &[],
+    );
     let values =
         values(&[(Token::VisitTime, "noon: sharp"), (Token::CustomContent, "A: b\n-- "), (Token::Link, "https://x")]);
     let lines = template.unwrap().fill(&values, Escape::None).unwrap();
@@ -147,8 +154,8 @@ fn values_hold_no_control_characters_and_stay_in_their_line() {
 proptest! {
     #[test]
     fn any_source_is_answered(source in "([a-z {}%|:'\"\\[\\]().-]|\\{\\{|\\}\\}|first_name|truncate|\n){0,40}") {
-        if let Ok(template) = Template::compile(&source, TokenClass::ALL) {
-            prop_assert!(template.render(&Values::sample(), Escape::Html).is_ok());
+        if let Ok(template) = Template::compile(&source, TokenClass::ALL, &[]) {
+            prop_assert!(template.render(&Values::sample(&[]), Escape::Html).is_ok());
         }
     }
 

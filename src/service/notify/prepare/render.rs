@@ -38,6 +38,7 @@ pub(in crate::service::notify) fn ask<'a>(
         custom_content: input.custom_content.as_ref(),
         practice: &row.practice,
         patient: &row.patient,
+        own: &row.own_wording,
         sms_prefix: row.settings.sms_prefix(&row.practice),
         phi_permitted: row.settings.email.phi_permitted(),
         link: addresses.link.as_deref(),
@@ -50,6 +51,9 @@ pub(in crate::service::notify) fn refused(error: RenderError) -> Error {
     match error {
         RenderError::UnknownTemplate => {
             Error::field("notification.custom.template_key", "the practice has no template of that key")
+        }
+        RenderError::NoWording => {
+            Error::field("notification.custom.template_key", "the template has no wording for a channel that is used")
         }
         RenderError::TooLong => Error::field("notification", "the text would be too long for the channel"),
         RenderError::Template(_) => Error::Internal(Box::new(error)),

@@ -1,0 +1,83 @@
+//! ◆ Which wording a message has: the practice's own or ours, in the language of its reader, of the practice, or in English.
+
+use super::{
+    Language, RenderError, Rendering, builtin,
+    compiled::Compiled,
+    format::Manner,
+    own::{Active, Purpose, TemplateRef},
+    token::Form,
+};
+use crate::domain::Locale;
+
+/// The wording of one message.
+pub(super) struct Choice<'a> {
+    pub(super) compiled: &'a Compiled,
+    /// How values are written in it.
+    pub(super) manner: Manner,
+    /// The language that it is in.
+    pub(super) locale: Locale,
+    /// As it is put on record.
+    pub(super) key: String,
+    /// 0: ours.
+    pub(super) version: i32,
+}
+
+/// Chooses. Mail that may give nothing away is always in our words.
+pub(super) fn choose<'a>(ask: &Rendering<'a>) -> Result<Choice<'a>, RenderError> {
+    let (form, purpose) = (ask.form(), Purpose::of(ask.payload));
+    if let Purpose::Custom(key) = &purpose
+        && !ask.own.has(key)
+    {
+        return Err(RenderError::UnknownTemplate);
+    }
+    for reader in readers(ask) {
+        if form != Form::MinimalEmail
+            && let Some(found) = ask.own.find(&purpose, ask.channel, &reader)
+        {
+            return own(found, &reader);
+        }
+        if let Some(language) = Language::of(&reader)
+            && let Some(compiled) = builtin::compiled(purpose.kind(), form, language)
+        {
+            return Ok(ours(compiled?, &purpose, (&reader, language)));
+        }
+    }
+    // Whatever language the practice has written it in is better than nothing.
+    match ask.own.of(&purpose, ask.channel).next() {
+        Some(found) if form != Form::MinimalEmail => own(found, &found.0.locale),
+        _ => Err(RenderError::NoWording),
+    }
+}
+
+/// Whose language counts, in this order.
+fn readers(ask: &Rendering) -> impl Iterator<Item = Locale> {
+    let english = Language::English.tag();
+    [ask.patient.locale.as_deref(), Some(ask.practice.locale.as_str()), Some(english)]
+        .into_iter()
+        .flatten()
+        .map(Locale::new)
+}
+
+fn own<'a>((at, active): (&TemplateRef, &'a Active), reader: &Locale) -> Result<Choice<'a>, RenderError> {
+    Ok(Choice {
+        compiled: active.compiled(at)?,
+        manner: Manner::of(reader),
+        locale: at.locale.clone(),
+        key: format!("{}/{}", at.purpose.name(), at.locale.as_str()),
+        version: active.version(),
+    })
+}
+
+fn ours<'a>(compiled: &'a Compiled, purpose: &Purpose, (reader, language): (&Locale, Language)) -> Choice<'a> {
+    let name = super::key(purpose.kind());
+    Choice {
+        compiled,
+        manner: Manner::of(reader),
+        locale: Locale::new(language.tag()),
+        key: match language {
+            Language::English => format!("builtin/{name}"),
+            other => format!("builtin/{name}/{}", other.tag()),
+        },
+        version: 0,
+    }
+}
