@@ -148,7 +148,7 @@ on_a_server! {
         let made = delivery(t, &id).await;
         assert_eq!((item.item_id.as_str(), page.unread_count, item.security), (id.as_str(), 1, false));
         assert_eq!(item.notification_id, notification_id(&made));
-        assert!(item.title == "Appointment reminder" && item.body.contains("Dr. Ray"), "{} {}", item.title, item.body);
+        assert!(item.title == "Appointment Reminder" && item.body.contains("Dr. Ray"), "{} {}", item.title, item.body);
         assert!(item.read_time.is_none() && item.create_time == made.deliver_time);
         assert!(item.link_url.starts_with(&t.url("/l/")), "{}", item.link_url);
         let opened = browser().post(&item.link_url).send().await.unwrap();
@@ -321,7 +321,7 @@ on_a_server! {
         let second = filed(t).await;
         let [item] = &watcher.items().await[..] else { panic!("one item") };
         assert_eq!((item.item_id.as_str(), watcher.unread), (second.as_str(), 2));
-        assert!(item.title == "Appointment reminder" && !item.body.is_empty() && !item.link_url.is_empty());
+        assert!(item.title == "Appointment Reminder" && !item.body.is_empty() && !item.link_url.is_empty());
         // First read, unread again, and read again: the delivery shows the first of these alone.
         for (state, unread) in [(ReadState::Read, 1), (ReadState::Unread, 2), (ReadState::Read, 1)] {
             mark_as(&own(t, "pat"), "pat", these(&[&first]), state).await.unwrap();

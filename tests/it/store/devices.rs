@@ -53,7 +53,7 @@ on_both! {
     async fn a_push_is_claimed_for_all_devices_and_for_nobody_elses(t: &TestStore) {
         let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1", "token-of-maria:2"]).await;
         t.store.patients_put(&scope, vec![patient("ann")]).await.unwrap();
-        register(t, &scope, "ann", "token-of-ann:1").await;
+        register(t, &scope, "ann", "token-of-ann:number-1").await;
         let (south, _) = pushing(t, SOUTH, &["token-of-maria:1"]).await;
         let push = claimed(t, &scope, "r1", Channel::Push).await;
         let seen: Vec<_> = devices(&push).iter().map(|device| (device.id, device.token.as_str().to_owned())).collect();

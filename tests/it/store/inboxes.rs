@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, DeliveryId, ReadState, Scope, Selection},
+    domain::{Channel, DeliveryId, Kind, ReadState, Scope, Selection},
     store::{InboxPlace, Keyset},
 };
 
@@ -11,10 +11,15 @@ use super::{
     *,
 };
 
+/// A notice of the system, which goes to the inbox unless a practice says otherwise.
+fn notice(n: usize) -> Order {
+    Order { kind: Kind::System, ..Order::new(&format!("r{n}"), &[Channel::InApp]) }
+}
+
 async fn filed(t: &TestStore, scope: &Scope, count: usize) -> Vec<DeliveryId> {
     let mut ids = Vec::new();
     for n in 0..count {
-        ids.push(Order::new(&format!("r{n}"), &[Channel::InApp]).accept(t, scope).await.deliveries[0].id);
+        ids.push(notice(n).accept(t, scope).await.deliveries[0].id);
     }
     ids
 }
@@ -54,7 +59,7 @@ on_both! {
     async fn a_page_of_long_texts_ends_before_an_answer_would_be_too_long(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         for n in 0..30 {
-            let order = Order { text: "x".repeat(100_000), ..Order::new(&format!("r{n}"), &[Channel::InApp]) };
+            let order = Order { text: "x".repeat(100_000), ..notice(n) };
             order.accept(t, &scope).await;
         }
         let maria = "maria".parse().unwrap();
