@@ -124,7 +124,7 @@ impl SendError {
     pub(in crate::providers) fn weightier(self, other: Self) -> Self {
         let weight = |error: &Self| match error {
             Self::Unknown { .. } => 3,
-            Self::NotTaken { .. } => 2,
+            Self::NotTaken { .. } | Self::Unreachable { .. } => 2,
             Self::Misconfigured { .. } => 1,
             Self::Refused { .. } => 0,
         };
