@@ -138,11 +138,7 @@ impl App {
             templates: Templates::new(store.clone(), pages, public_url.clone()),
         };
         let (health, server) = grpc::Server::new(services);
-        let ready = store.clone();
-        let readiness = http::Readiness::new(move || {
-            let store = ready.clone();
-            Box::pin(async move { store.ready().await.unwrap_or(false) })
-        });
+        let readiness = readiness(store.clone());
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
@@ -246,6 +242,14 @@ pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn
         found |= !proof.findings.is_empty();
     }
     Ok(found)
+}
+
+/// Whether the server may be sent calls.
+fn readiness(store: Store) -> http::Readiness {
+    http::Readiness::new(move || {
+        let store = store.clone();
+        Box::pin(async move { store.ready().await.unwrap_or(false) })
+    })
 }
 
 /// Whoever held claims before is gone: on SQLite surely, since one process holds the file; elsewhere once their leases end.

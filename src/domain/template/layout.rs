@@ -21,14 +21,18 @@ pub(super) struct Frame<'a> {
 
 const FONT: &str = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif";
 
+/// A practice's own HTML is kept within the card, however wide it was made.
 const STYLE: &str = "\
-:root{color-scheme:light dark;supported-color-schemes:light dark}
-@media (max-width:480px){.outer{padding:0!important}.card{border-radius:0!important;border-left:0!important;\
-border-right:0!important}.inner{padding-left:20px!important;padding-right:20px!important}\
-.button{width:100%!important}.button a{display:block!important;text-align:center!important}}
+.own>:first-child{margin-top:0!important}.own *{min-width:0!important;max-width:100%!important}\
+.own pre{white-space:pre-wrap!important}
+@media (max-width:480px){.outer{padding:0!important}.card{border-radius:0!important;border-width:0 0 1px!important}\
+.inner{padding-left:20px!important;padding-right:20px!important}.own table{width:100%!important}\
+.button{width:100%!important}.button a{display:block!important;text-align:center!important}}";
+
+const DARK: &str = "
 @media (prefers-color-scheme:dark){.page{background:#12181f!important}.card,.line{border-color:#34414e!important}\
 .card{background:#1b242d!important}.ink{color:#e8edf2!important}.soft{color:#aab7c4!important}\
-.link{color:#8ec5ff!important}}";
+.link{color:#8ec5ff!important}.fill{background:#1a6fc4!important}}";
 
 /// The page for `lines`, whose values are not escaped yet. `own` stands in the place of those above the signature, as it is.
 pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String {
@@ -38,14 +42,17 @@ pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String
         None => (lines, &[][..]),
     };
     let body = match own {
-        Some(own) => format!("{own}\n"),
+        Some(own) => format!("<div class=\"own\">{own}</div>\n"),
         None => body.split(|line| *line == Filled::Blank).map(paragraph).collect(),
     };
     let footer: Vec<_> = footer.iter().map(small).collect();
-    page(frame, &body, &footer.join("<br>"))
+    // The colours of a practice's own HTML are made for a light ground.
+    let (schemes, dark) = if own.is_some() { ("light", "") } else { ("light dark", DARK) };
+    page(frame, (schemes, dark), &body, &footer.join("<br>"))
 }
 
-fn page(frame: &Frame, body: &str, footer: &str) -> String {
+/// The page, for these colour schemes, with what is said of the second of them.
+fn page(frame: &Frame, (schemes, dark): (&str, &str), body: &str, footer: &str) -> String {
     let [language, name, subject, preview] =
         [frame.language, frame.practice_name, frame.subject, frame.preview].map(escape_html);
     let right_to_left =
@@ -59,18 +66,19 @@ fn page(frame: &Frame, body: &str, footer: &str) -> String {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="supported-color-schemes" content="light dark">
+<meta name="color-scheme" content="{schemes}">
+<meta name="supported-color-schemes" content="{schemes}">
 <title>{subject}</title>
 <style>
-{STYLE}
+:root{{color-scheme:{schemes};supported-color-schemes:{schemes}}}
+{STYLE}{dark}
 </style>
 </head>
 <body class="page" style="margin:0;padding:0;background:#f3f5f7;-webkit-text-size-adjust:100%">
 <div style="display:none;max-height:0;overflow:hidden;opacity:0">{preview}{blanks}</div>
 <table role="presentation" class="page" width="100%" cellpadding="0" cellspacing="0" border="0" style="background:#f3f5f7">
 <tr><td class="outer" align="center" style="padding:32px 16px">
-<table role="presentation" class="card" width="100%" cellpadding="0" cellspacing="0" border="0" style="max-width:600px;background:#ffffff;border:1px solid #dde3e9;border-radius:12px;border-collapse:separate">
+<table role="presentation" class="card" width="100%" cellpadding="0" cellspacing="0" border="0" style="max-width:600px;table-layout:fixed;background:#ffffff;border:1px solid #dde3e9;border-radius:12px;border-collapse:separate">
 <tr><td class="inner line ink" style="padding:24px 32px;border-bottom:1px solid #e6eaee;{FONT};font-size:18px;line-height:1.35;font-weight:600;color:#1f2a37">{name}</td></tr>
 <tr><td class="inner ink" style="padding:28px 32px 12px;{FONT};font-size:16px;line-height:1.55;color:#1f2a37;word-break:break-word">
 {body}</td></tr>
@@ -112,7 +120,7 @@ fn row(line: &Filled) -> Option<String> {
     let (label, value) = (escape_html(label), escape_html(value));
     let cell = format!("border-bottom:1px solid #e6eaee;{FONT};line-height:1.45;vertical-align:top");
     Some(format!(
-        "<tr><td class=\"line soft\" width=\"28%\" style=\"padding:11px 12px 9px 0;{cell};font-size:14px;color:#566573\">{label}</td>\
+        "<tr><td class=\"line soft\" width=\"28%\" style=\"padding:11px 12px 9px 0;word-break:normal;{cell};font-size:14px;color:#566573\">{label}</td>\
          <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\">{value}</td></tr>\n"
     ))
 }
@@ -135,7 +143,7 @@ fn button(line: &Filled) -> Option<String> {
     let (label, address) = (escape_html(label), escape_html(address));
     Some(format!(
         "<table role=\"presentation\" class=\"button\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\" style=\"margin:24px 0 10px\">\
-         <tr><td bgcolor=\"#0b5cad\" style=\"border-radius:8px;background:#0b5cad\"><a href=\"{address}\" \
+         <tr><td class=\"fill\" bgcolor=\"#0b5cad\" style=\"border-radius:8px;background:#0b5cad\"><a href=\"{address}\" \
          style=\"display:inline-block;padding:13px 28px;{FONT};font-size:16px;font-weight:600;line-height:1.3;color:#ffffff;\
          text-decoration:none\">{label}</a></td></tr></table>\n\
          <p class=\"soft\" style=\"margin:0 0 24px;font-size:13px;color:#566573;word-break:break-all\">\

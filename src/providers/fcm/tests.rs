@@ -157,7 +157,7 @@ async fn a_push_says_what_fcm_needs_and_nothing_of_the_patient() {
     assert_eq!((accepted.provider_ref.as_deref(), accepted.sms_segments), (Some("projects/acme/messages/1"), None));
     assert_eq!((handed.gone, google.grants()), (Vec::new(), 1));
 
-    let sends = google.sends.lock().unwrap();
+    let sends = google.sends.lock().unwrap().clone();
     let of = |target: &str| sends.iter().find(|(_, _, body)| body["message"][target].is_string()).unwrap();
     let (uri, headers, body) = of("token");
     assert_eq!(uri.path(), "/base/v1/projects/acme/messages:send");
@@ -185,7 +185,6 @@ async fn a_push_says_what_fcm_needs_and_nothing_of_the_patient() {
         } })
     );
     assert_eq!(of("fid").2["message"]["fid"], INSTALLATION);
-    drop(sends);
 
     send(&providers, OutgoingPush { ttl: Duration::from_secs(99 * 24 * 3_600), ..push(&[TOKEN]) })
         .await

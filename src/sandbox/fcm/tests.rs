@@ -83,7 +83,7 @@ async fn a_token_is_for_whoever_holds_the_accounts_key_and_says_what_google_want
         (head(), ("x", json!(1)), &stranger, "invalid_grant"),
         (json!({ "alg": "none", "typ": "JWT" }), ("x", json!(1)), &own, "invalid_grant"),
     ] {
-        let (status, answer) = token(&sandbox, &assertion(&sandbox, &head, &[other.clone()], key)).await;
+        let (status, answer) = token(&sandbox, &assertion(&sandbox, &head, std::slice::from_ref(&other), key)).await;
         assert_eq!((status, &answer["error"]), (400, &json!(error)), "{other:?}");
     }
     let refused = sandbox.journal().entries();

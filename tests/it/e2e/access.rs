@@ -325,8 +325,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
     answers
 }
 
-/// As above, those of `TemplateService`.
-
+/// As above, those of `InboxService`.
 async fn in_an_absent_practice_of_inboxes(
     t: &TestApp,
     mut inbox: InboxServiceClient<Authorised>,
@@ -358,6 +357,7 @@ async fn in_an_absent_practice_of_inboxes(
     ]
 }
 
+/// As above, those of `TemplateService`.
 async fn in_an_absent_practice_of_templates(
     mut templates: TemplateServiceClient<Authorised>,
     practice_id: &str,

@@ -125,6 +125,7 @@ async fn states_follow_from_facts(t: &TestStore) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a list reads better whole")]
 async fn rows_fit_together(t: &TestStore) {
     let wrong = [
         (
