@@ -2,23 +2,28 @@
 
 use axum::{
     body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{FromRequest, Path, Request, State},
+    http::{StatusCode, header},
+    response::IntoResponse,
 };
 
 use super::{Services, status_of};
-use crate::service::callbacks::Bounce;
 
 /// `POST /webhooks/bounce/{practice}`: the mail is the body, whatever its type is said to be.
 pub(super) async fn bounce(
     State(services): State<Services>,
     Path(practice): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> StatusCode {
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bounce = Bounce { practice: &practice, secret: authorization.and_then(bearer), body: &body };
-    status_of(services.callbacks.bounce(bounce).await)
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let door = match services.callbacks.bounce_door(&practice, authorization.and_then(bearer)).await {
+        Ok(door) => door,
+        Err(answer) => return status_of(answer),
+    };
+    match Bytes::from_request(request, &()).await {
+        Ok(mail) => status_of(services.callbacks.bounce(&door, &mail).await),
+        Err(rejection) => rejection.into_response().status(),
+    }
 }
 
 /// What stands behind the scheme, which has no case (RFC 9110, section 11.1).

@@ -5,7 +5,7 @@ mod bounces;
 mod events;
 mod inbound;
 
-pub use bounces::Bounce;
+pub use bounces::Door;
 pub use events::EventBatch;
 
 use crate::{

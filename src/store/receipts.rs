@@ -1,18 +1,19 @@
 //! What providers report by signed callback, applied by the token of the attempt. A report that comes before our own reply
 //! counts all the same, since the token was committed with the intent.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{
-    StoreError,
+    Store, StoreError,
     entity::attempt,
     evidence::{Evidence, EvidenceSource, Hearing},
     rows::padded,
     tx::Tx,
+    vault::PracticeKeys,
 };
-use crate::domain::{DeliveryId, Facts, FailureReason, Scope};
+use crate::domain::{DeliveryId, EmailAddress, Facts, FailureReason, Provider, Scope};
 
 /// What a provider reported of one attempt.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +40,43 @@ impl fmt::Debug for Receipt {
             .field("status", &self.status)
             .field("code", &self.code)
             .finish_non_exhaustive()
+    }
+}
+
+/// A mail that an attempt handed to a relay.
+pub struct MailAttempt {
+    keys: Arc<PracticeKeys>,
+    address: Vec<u8>,
+}
+
+impl MailAttempt {
+    /// Whether it went to that mailbox.
+    #[must_use]
+    pub fn is_to(&self, mailbox: &EmailAddress) -> bool {
+        self.keys.email_index(mailbox) == self.address
+    }
+}
+
+impl fmt::Debug for MailAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailAttempt").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The mail of the practice that has this token; unset when there is none that a relay was handed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn mail_attempt(&self, scope: &Scope, token: [u8; 16]) -> Result<Option<MailAttempt>, StoreError> {
+        let row = attempt::Entity::find()
+            .filter(attempt::Column::Token.eq(token.to_vec()))
+            .filter(attempt::Column::PracticeId.eq(scope.practice().as_str()))
+            .filter(attempt::Column::Provider.eq(Provider::Smtp as i16))
+            .one(self.read())
+            .await?;
+        let keys = self.keys(scope.practice()).await?;
+        Ok(row.map(|row| MailAttempt { keys, address: row.address_bi }))
     }
 }
 

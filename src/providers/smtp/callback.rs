@@ -42,7 +42,7 @@ impl Told {
     fn of(action: &str, class: u16) -> Option<Self> {
         Some(match (action.to_ascii_lowercase().as_str(), class) {
             ("failed", 5) => Self::Bounced,
-            ("failed", _) => Self::GivenUp,
+            ("failed", 4) => Self::GivenUp,
             ("delayed", _) => Self::Delayed,
             ("delivered", _) => Self::Delivered,
             _ => return None,
@@ -71,11 +71,35 @@ impl Told {
     }
 }
 
-/// A report about one mail.
+/// A report about one mail, with what it says of each recipient. The mail had one; whoever forwards it adds others.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct Reports {
     /// The attempt's token.
     pub token: [u8; 16],
+    each: Vec<(Option<EmailAddress>, Report)>,
+}
+
+impl Reports {
+    /// What became of the mail: what is said of its own recipient, or else of those to whom it was forwarded, which says
+    /// nothing against the mailbox.
+    pub fn about(self, is_own: impl Fn(&EmailAddress) -> bool) -> Option<Report> {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.each.into_iter().partition(|(mailbox, _)| mailbox.as_ref().is_some_and(&is_own));
+        let worst = |reports: Vec<(_, Report)>| reports.into_iter().map(|(_, report)| report).max_by_key(|it| it.told);
+        worst(own).or_else(|| worst(others).map(Report::of_another))
+    }
+}
+
+impl fmt::Debug for Reports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the token nor the mailboxes.
+        f.debug_struct("Reports").field("count", &self.each.len()).finish_non_exhaustive()
+    }
+}
+
+/// What is said of one recipient.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Report {
     /// What it says.
     pub told: Told,
     /// In short: `550 5.1.1`. Never a foreign server's text.
@@ -86,8 +110,16 @@ pub struct Report {
 
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the token.
         f.debug_struct("Report").field("told", &self.told).field("code", &self.code).finish_non_exhaustive()
+    }
+}
+
+impl Report {
+    fn of_another(self) -> Self {
+        match self.told {
+            Told::Bounced => Self { told: Told::GivenUp, failure: Some(FailureReason::Unreachable), ..self },
+            Told::Delivered | Told::Delayed | Told::GivenUp => self,
+        }
     }
 }
 
@@ -101,14 +133,15 @@ pub struct Malformed;
 ///
 /// # Errors
 /// When it is no mail.
-pub fn parse(mail: &[u8], bounces: &EmailAddress) -> Result<Option<Report>, Malformed> {
+pub fn parse(mail: &[u8], bounces: &EmailAddress) -> Result<Option<Reports>, Malformed> {
     // The parts are read one by one: a mail that holds a mail that holds a mail could be as deep as it is long.
     let head = MessageParser::default().parse_headers(mail).filter(|head| !head.parts.is_empty()).ok_or(Malformed)?;
     let Some(boundary) = boundary(&head) else { return Ok(None) };
     let Some(status) = parts(mail, boundary).into_iter().find_map(delivery_status) else { return Ok(None) };
     let groups = groups(&status);
-    let token = addressed(&head, bounces).or_else(|| envelope(groups.first()?));
-    Ok(token.and_then(|token| groups.iter().filter_map(|group| told(group, token)).max_by_key(|report| report.told)))
+    let Some(token) = addressed(&head, bounces).or_else(|| envelope(groups.first()?)) else { return Ok(None) };
+    let each: Vec<_> = groups.iter().filter_map(|group| Some((recipient(group), told(group)?))).collect();
+    Ok((!each.is_empty()).then_some(Reports { token, each }))
 }
 
 /// The boundary of a report of delivery (RFC 6522).
@@ -186,8 +219,16 @@ fn field<'a>(group: &'a Group, name: &str) -> Option<&'a str> {
     group.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
+/// Whom a group is about: `rfc822; pat@example.test`. The recipient that the mail was sent to at first is what we ourselves told
+/// the relay, and stands in the reports of those to whom it was forwarded as well.
+fn recipient(group: &Group) -> Option<EmailAddress> {
+    let (kind, mailbox) = field(group, "final-recipient")?.split_once(';')?;
+    let is_mailbox = ["rfc822", "utf-8"].iter().any(|known| kind.trim().eq_ignore_ascii_case(known));
+    is_mailbox.then(|| EmailAddress::parse(mailbox.trim().trim_matches(['<', '>'])).ok()).flatten()
+}
+
 /// What a group says of its recipient; unset for the one of the mail.
-fn told(group: &Group, token: [u8; 16]) -> Option<Report> {
+fn told(group: &Group) -> Option<Report> {
     let action = field(group, "action")?;
     // A comment may follow it.
     let status = field(group, "status").and_then(|status| status.split_whitespace().next()).unwrap_or_default();
@@ -195,7 +236,7 @@ fn told(group: &Group, token: [u8; 16]) -> Option<Report> {
     let told = Told::of(action, class)?;
     let (code, failure) = reason(class, status, diagnostic(group));
     let failure = failure.filter(|_| matches!(told, Told::Bounced | Told::GivenUp));
-    Some(Report { token, told, code: if told == Told::Delivered { String::new() } else { code }, failure })
+    Some(Report { told, code: if told == Told::Delivered { String::new() } else { code }, failure })
 }
 
 /// What the mail host said, where it was said over SMTP: `smtp; 550 5.1.1 No such mailbox`.
@@ -211,9 +252,20 @@ fn reason(class: u16, status: &str, said: &str) -> (String, Option<FailureReason
     let rest = reply.and_then(|_| said.get(3..)).unwrap_or_default().trim_start_matches([' ', '-', '#']);
     // The status may say no more than that something is wrong.
     let specific = |codes: &(u16, u16)| *codes != (0, 0);
-    let codes = enhanced(class, status).filter(specific).or_else(|| enhanced(class, rest).filter(specific));
+    let (told, said) = (enhanced(class, status).filter(specific), enhanced(class, rest).filter(specific));
+    let codes = match (told, said) {
+        // What the mail host said counts for more than what was made of it on the way.
+        (_, Some(said)) if class == 5 => Some(said),
+        // Some mail systems write 5.1.1 for whatever was refused at that step.
+        (Some((1, _)), None) if class == 5 && reply.is_some() => None,
+        (told, said) => told.or(said),
+    };
     let error = SendError::from_smtp(Stage::Dot, reply.unwrap_or(class * 100 + 50), codes, rest);
     let failure = match error.reason() {
+        // "The user you are trying to contact is receiving mail at a rate that": 5.2.1 as well.
+        Some(FailureReason::InvalidAddress) if rest.to_ascii_lowercase().contains(" at a rate ") => {
+            FailureReason::Unreachable
+        }
         Some(FailureReason::ProviderConfig) => FailureReason::Blocked,
         None | Some(FailureReason::ProviderUnavailable) => FailureReason::Unreachable,
         Some(reason) => reason,

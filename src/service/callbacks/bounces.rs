@@ -7,54 +7,74 @@ use super::{Answer, Callbacks, unavailable};
 use crate::{
     crypto,
     domain::{EmailAddress, Provider, Scope},
-    providers::smtp::callback::{self, Report},
+    providers::smtp::callback::{self, Report, Reports},
     store::{Receipt, StoreError},
 };
 
-/// A mail as it came back.
+/// Where mail comes back to a practice, for somebody who knows its secret.
 #[derive(Debug)]
-pub struct Bounce<'a> {
-    /// The practice in its path.
-    pub practice: &'a str,
-    /// What stands behind `Bearer` in `Authorization`.
-    pub secret: Option<&'a str>,
-    /// The mail, byte for byte.
-    pub body: &'a [u8],
+pub struct Door {
+    scope: Scope,
+    bounces: EmailAddress,
 }
 
 impl Callbacks {
-    /// A mail that came back to the practice.
-    pub async fn bounce(&self, bounce: Bounce<'_>) -> Answer {
-        let (scope, bounces) = match self.verify_bounce(&bounce).await {
-            Ok(Some(verified)) => verified,
+    /// Lets in who shows the practice's secret. Asked before the mail is read: anybody can begin to send one.
+    ///
+    /// # Errors
+    /// How to answer the others.
+    pub async fn bounce_door(&self, practice: &str, secret: Option<&str>) -> Result<Door, Answer> {
+        match self.verify_bounce(practice, secret).await {
+            Ok(Some(door)) => Ok(door),
             Ok(None) => {
                 tracing::warn!("a mail that came back was refused: bad secret");
-                return Answer::Forbidden;
+                Err(Answer::Forbidden)
             }
-            Err(error) => return unavailable(&error),
-        };
-        match callback::parse(bounce.body, &bounces) {
-            Ok(Some(report)) => self.apply(&scope, Provider::Smtp, receipt(report)).await,
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// A mail that came back to the practice, byte for byte.
+    pub async fn bounce(&self, door: &Door, mail: &[u8]) -> Answer {
+        match callback::parse(mail, &door.bounces) {
+            Ok(Some(reports)) => self.bounced(&door.scope, reports).await,
             Ok(None) => {
-                tracing::info!(practice.id = %scope.practice(), "a mail that came back without meaning here");
+                tracing::info!(practice.id = %door.scope.practice(), "a mail that came back without meaning here");
                 Answer::Stored
             }
             Err(_) => Answer::Malformed,
         }
     }
 
-    /// The scope of the practice, and where its mail comes back to, if whoever hands it over knows the practice's secret.
-    async fn verify_bounce(&self, bounce: &Bounce<'_>) -> Result<Option<(Scope, EmailAddress)>, StoreError> {
-        let Some((scope, settings)) = self.home(bounce.practice, Provider::Smtp).await? else { return Ok(None) };
-        let (Some((address, known)), Some(shown)) = (settings.email.bounces(), bounce.secret) else { return Ok(None) };
+    /// Applies what is said of an attempt's mail. Its token was stored before it left, so that one which is not here never will
+    /// be: it is not kept, since strangers could fill up what others wait in.
+    async fn bounced(&self, scope: &Scope, reports: Reports) -> Answer {
+        let token = reports.token;
+        let attempt = match self.store.mail_attempt(scope, token).await {
+            Ok(Some(attempt)) => attempt,
+            Ok(None) => {
+                tracing::info!(practice.id = %scope.practice(), "a mail that came back about none that left here");
+                return Answer::Stored;
+            }
+            Err(error) => return unavailable(&error),
+        };
+        match reports.about(|mailbox| attempt.is_to(mailbox)) {
+            Some(report) => self.apply(scope, Provider::Smtp, receipt(token, report)).await,
+            None => Answer::Stored,
+        }
+    }
+
+    async fn verify_bounce(&self, practice: &str, secret: Option<&str>) -> Result<Option<Door>, StoreError> {
+        let Some((scope, settings)) = self.home(practice, Provider::Smtp).await? else { return Ok(None) };
+        let (Some((address, known)), Some(shown)) = (settings.email.bounces(), secret) else { return Ok(None) };
         let verified = crypto::is_same(known.expose_secret(), shown);
-        Ok(verified.then(|| (scope, address.clone())))
+        Ok(verified.then(|| Door { scope, bounces: address.clone() }))
     }
 }
 
-fn receipt(report: Report) -> Receipt {
+fn receipt(token: [u8; 16], report: Report) -> Receipt {
     Receipt {
-        token: report.token,
+        token,
         provider_ref: String::new(),
         facts: report.told.facts(),
         status: report.told.word().to_owned(),

@@ -1,6 +1,7 @@
 //! Mail that a relay took and that comes back: who may say so, and what it means. The name of a mailbox says what becomes of
 //! its mail.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use heedwell::{
     domain::Role,
     grpc::proto::{
@@ -67,14 +68,18 @@ async fn until_told(t: &TestApp, count: usize) {
     t.sandbox.journal().wait_for(LIMIT, enough).await.expect("the report is told");
 }
 
-/// A report that the mail with this token bounced.
+/// A report that the mail with this token to Kim bounced.
 fn report(token: &str) -> String {
     report_about(&format!("bounce+{token}@{BOUNCES}"), "failed", "5.1.1")
 }
 
 fn report_about(to: &str, action: &str, status: &str) -> String {
+    report_of("kim@example.com", to, action, status)
+}
+
+fn report_of(mailbox: &str, to: &str, action: &str, status: &str) -> String {
     format!(
-        "To: {to}\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\nFinal-Recipient: rfc822; x@example.com\r\nAction: {action}\r\nStatus: {status}\r\n\r\n--b--\r\n"
+        "To: {to}\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\nFinal-Recipient: rfc822; {mailbox}\r\nAction: {action}\r\nStatus: {status}\r\n\r\n--b--\r\n"
     )
 }
 
@@ -138,8 +143,8 @@ on_a_server! {
         let id = mail_to(t, "drop-after-dot@example.com").await;
         until_state(t, &id, "UNCONFIRMED").await;
         let (from, ..) = envelopes(t, "drop-after-dot@example.com").pop().unwrap();
-        let token = from.split(['+', '@']).nth(1).unwrap().to_owned();
-        assert_eq!(post(t, ACME, Some(&bearer(SECRET)), report(&token)).await, StatusCode::NO_CONTENT);
+        let bounced = report_of("drop-after-dot@example.com", &from, "failed", "5.1.1");
+        assert_eq!(post(t, ACME, Some(&bearer(SECRET)), bounced).await, StatusCode::NO_CONTENT);
         let now = until_state(t, &id, "FAILED").await;
         assert_eq!((now.attempts, failed(&now)), (1, ("INVALID_ADDRESS", "5.1.1")));
     }
@@ -184,10 +189,35 @@ on_a_server! {
         assert_eq!(state(&delivery(t, &id).await), "FAILED");
     }
 
-    async fn a_report_of_an_attempt_that_nobody_here_knows_is_kept_and_tried_again(t: &mut TestApp) {
+    async fn only_what_is_said_of_the_mailbox_is_held_against_it(t: &mut TestApp) {
         with_bounces(t).await;
-        assert_eq!(post(t, ACME, Some(&bearer(SECRET)), report(&"1f".repeat(16))).await, StatusCode::NO_CONTENT);
-        assert_eq!(count(t, "SELECT count(*) FROM callback_inbox", Vec::new()).await, 1);
+        let id = mail_to(t, "kim@example.com").await;
+        until_state(t, &id, "SENT").await;
+        let (from, ..) = envelopes(t, "kim@example.com").remove(0);
+        let forwarded = report_of("kim@elsewhere.example", &from, "failed", "5.1.1");
+        assert_eq!(post(t, ACME, Some(&bearer(SECRET)), forwarded).await, StatusCode::NO_CONTENT);
+        assert_eq!(failed(&delivery(t, &id).await), ("UNREACHABLE", "5.1.1"));
+        let again = send_over(t, "kim", Channel::Email).await;
+        until_state(t, &again, "SENT").await;
+    }
+
+    async fn what_names_no_mail_of_the_practice_is_answered_and_forgotten(t: &mut TestApp) {
+        with_bounces(t).await;
+        let text = send_over(t, "pat", Channel::Sms).await;
+        let sent = until_state(t, &text, "DELIVERED").await;
+        let token = t.sandbox.journal().entries().into_iter().find_map(|entry| match entry {
+            Entry::TwilioCreate { status_callback, .. } => status_callback,
+            _ => None,
+        });
+        let token = token.unwrap();
+        let (_, token) = token.split('#').next().unwrap().rsplit_once('/').unwrap();
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).unwrap();
+        let token = token.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        for token in [token, "1f".repeat(16)] {
+            assert_eq!(post(t, ACME, Some(&bearer(SECRET)), report(&token)).await, StatusCode::NO_CONTENT);
+        }
+        assert!(delivery(t, &text).await == sent);
+        assert_eq!(count(t, "SELECT count(*) FROM callback_inbox", Vec::new()).await, 0);
     }
 
     async fn without_an_address_of_their_own_bounces_are_not_asked_for(t: &mut TestApp) {

@@ -4,6 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What is said of Pat's mail.
+fn parse(mail: &[u8], bounces: &EmailAddress) -> Result<Option<Report>, Malformed> {
+    let reports = super::parse(mail, bounces)?;
+    Ok(reports.and_then(|reports| reports.about(|mailbox| mailbox.as_str().eq_ignore_ascii_case("pat@example.test"))))
+}
+
 const DIGITS: &str = "000102030405060708090a0b0c0d0e0f";
 
 fn bounces() -> EmailAddress {
@@ -94,6 +100,17 @@ fn a_report_tells_which_attempt_it_is_about_and_what_became_of_it() {
         (group("failed", "5.2.2", "smtp; 552-5.2.2 over quota"), Bounced, "552 5.2.2", Some(Unreachable)),
         (group("failed", "5.7.1", "smtp; 550 5.7.1 spam"), Bounced, "550 5.7.1", Some(Blocked)),
         (group("failed", "5.4.4", "X-Postfix; no route"), Bounced, "5.4.4", Some(Unreachable)),
+        // What the host said counts for more than what was made of it.
+        (group("failed", "5.1.1", "smtp; 550 5.7.1 spam"), Bounced, "550 5.7.1", Some(Blocked)),
+        (group("failed", "5.1.1", "smtp; 550 5.2.2 full"), Bounced, "550 5.2.2", Some(Unreachable)),
+        (group("failed", "5.1.1", "smtp; 550 blocked"), Bounced, "550 5.0.0", Some(Unreachable)),
+        (group("failed", "5.1.1", "smtp; 550 User unknown"), Bounced, NO_SUCH_USER, Some(Unreachable)),
+        (
+            group("failed", "5.2.1", "smtp; 550-5.2.1 is receiving mail at a rate that"),
+            Bounced,
+            "550 5.2.1",
+            Some(Unreachable),
+        ),
         // The status says nothing; what the host said does.
         (group("failed", "5.0.0", "smtp; 550 5.1.1 no"), Bounced, "550 5.1.1", Some(InvalidAddress)),
         (group("failed", "5.0.0", "smtp; 550 User unknown"), Bounced, NO_SUCH_USER, Some(Unreachable)),
@@ -108,7 +125,6 @@ fn a_report_tells_which_attempt_it_is_about_and_what_became_of_it() {
         (group("delivered", "2.0.0", "smtp; 250 2.0.0 ok"), Delivered, "", None),
     ] {
         let report = read(&group).unwrap();
-        assert_eq!(report.token, known_token(), "{group}");
         assert_eq!((report.told, report.code.as_str(), report.failure), (told, code, failure), "{group}");
     }
 }
@@ -129,9 +145,19 @@ fn only_a_final_no_to_the_mailbox_is_a_bounce_and_only_words_of_the_mailbox_supp
 }
 
 #[test]
-fn of_several_recipients_the_worst_counts() {
-    let both = format!("{}\n\n{}", group("delivered", "2.0.0", ""), group("failed", "5.1.1", ""));
-    assert_eq!(read(&both).unwrap().told, Told::Bounced);
+fn only_what_is_said_of_the_mail_s_own_recipient_is_held_against_it() {
+    let other = group("failed", "5.1.1", "").replace("pat@", "elsewhere@");
+    let forwarded = read(&other).unwrap();
+    assert_eq!((forwarded.told, forwarded.failure), (Told::GivenUp, Some(FailureReason::Unreachable)));
+    let both = format!("{}\n\n{other}", group("delivered", "2.0.0", ""));
+    assert_eq!(read(&both).unwrap().told, Told::Delivered);
+    let both = format!("{other}\n\n{}", group("failed", "5.1.1", "").replace("rfc822; pat@", "RFC822;<Pat@"));
+    assert_eq!(read(&both).unwrap().failure, Some(FailureReason::InvalidAddress));
+    for nobody in ["X-local; pat@example.test", "rfc822; pat", "pat@example.test"] {
+        let group = group("failed", "5.1.1", "").replace("rfc822; pat@example.test", nobody);
+        assert_eq!(read(&group).unwrap().failure, Some(FailureReason::Unreachable), "{nobody}");
+    }
+    assert_eq!(read(&group("failed", "2.0.0", "")), None);
 }
 
 #[test]
@@ -187,13 +213,13 @@ fn only_a_token_in_its_own_place_names_an_attempt() {
         format!("\"Bounces\" <bounce+{DIGITS}@bounces.acme.test>"),
         format!("desk@acme.test, bounce+{DIGITS}@bounces.acme.test (them)"),
     ] {
-        let report = parse(postfix(&to, &bounced).as_bytes(), &bounces()).unwrap().unwrap();
-        assert_eq!(report.token, known_token(), "{to}");
+        let reports = super::parse(postfix(&to, &bounced).as_bytes(), &bounces()).unwrap().unwrap();
+        assert_eq!(reports.token, known_token(), "{to}");
     }
     // Where the relay was told a name for the mail, that does as well.
     let named = postfix("desk@acme.test", &bounced)
         .replace("X-Postfix-Queue-ID", &format!("Original-Envelope-Id: {DIGITS}\r\nX-Queue-ID"));
-    assert_eq!(parse(named.as_bytes(), &bounces()).unwrap().unwrap().token, known_token());
+    assert_eq!(super::parse(named.as_bytes(), &bounces()).unwrap().unwrap().token, known_token());
     // A text that quotes an address names nobody.
     let quoted =
         postfix("desk@acme.test", &bounced).replace("I'm sorry", &format!("bounce+{DIGITS}@bounces.acme.test"));
@@ -204,9 +230,9 @@ fn only_a_token_in_its_own_place_names_an_attempt() {
 fn a_return_path_is_read_back() {
     let path = return_path(&bounces(), DIGITS);
     assert_eq!(path, format!("Bounce+{DIGITS}@bounces.acme.test"));
-    let report = parse(postfix(&path, &group("delayed", "4.4.1", "")).as_bytes(), &bounces()).unwrap().unwrap();
-    assert_eq!(report.token, known_token());
-    assert!(!format!("{report:?}").contains("token"));
+    let reports = super::parse(postfix(&path, &group("delayed", "4.4.1", "")).as_bytes(), &bounces()).unwrap().unwrap();
+    assert_eq!(reports.token, known_token());
+    assert!(!format!("{reports:?}").contains("pat@"));
 }
 
 #[test]
