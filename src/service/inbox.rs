@@ -105,7 +105,15 @@ impl Inbox {
         state: ReadState,
     ) -> Result<i32, Error> {
         own(scope, patient)?;
-        while self.store.inbox_mark(scope, patient, selection, state).await? > 0 {}
+        // What comes meanwhile stays unread, whatever time the caller named.
+        let selection = match selection {
+            Selection::Through(time) => Selection::Through((*time).min(self.store.now().await?)),
+            Selection::Items(ids) => Selection::Items(ids.clone()),
+        };
+        let mut after = self.store.inbox_mark(scope, patient, &selection, state, None).await?;
+        while after.is_some() {
+            after = self.store.inbox_mark(scope, patient, &selection, state, after).await?;
+        }
         Ok(self.store.inbox_unread(scope, patient).await?)
     }
 

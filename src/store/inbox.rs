@@ -7,7 +7,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 use uuid::Uuid;
 
 use super::{
@@ -134,8 +136,8 @@ impl Store {
         self.items(scope, rows).await
     }
 
-    /// Marks items of a patient's inbox, at most some hundred. Says how many were looked at; there may be more as long as it is
-    /// not 0.
+    /// Marks items of a patient's inbox, at most some hundred, in the order of their ids and beginning after `after`. Yields
+    /// where to go on, unless that was all: who goes on from there comes to an end, whatever others do to the same items.
     ///
     /// # Errors
     /// NotFound when there is no such practice.
@@ -145,9 +147,10 @@ impl Store {
         patient: &PatientId,
         selection: &Selection,
         state: ReadState,
-    ) -> Result<usize, StoreError> {
+        after: Option<DeliveryId>,
+    ) -> Result<Option<DeliveryId>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let marking = Marking { keys, scope: scope.clone(), patient: patient.clone(), state };
+        let marking = Marking { keys, scope: scope.clone(), patient: patient.clone(), state, after };
         let selection = selection.clone();
         self.write(move |tx| Box::pin(async move { mark_on(tx, &marking, &selection).await })).await
     }
@@ -224,6 +227,7 @@ struct Marking {
     scope: Scope,
     patient: PatientId,
     state: ReadState,
+    after: Option<DeliveryId>,
 }
 
 impl Marking {
@@ -243,7 +247,7 @@ impl Marking {
     }
 }
 
-async fn mark_on(tx: &Tx, marking: &Marking, selection: &Selection) -> Result<usize, StoreError> {
+async fn mark_on(tx: &Tx, marking: &Marking, selection: &Selection) -> Result<Option<DeliveryId>, StoreError> {
     let selected = match selection {
         Selection::Items(ids) => {
             let ids: BTreeSet<Uuid> = ids.iter().map(|id| id.0).collect();
@@ -256,17 +260,18 @@ async fn mark_on(tx: &Tx, marking: &Marking, selection: &Selection) -> Result<us
         .select_only()
         .column(inbox_item::Column::DeliveryId)
         .filter(selected)
+        .apply_if(marking.after, |query, after| query.filter(inbox_item::Column::DeliveryId.gt(after.0)))
         .order_by_asc(inbox_item::Column::DeliveryId)
         .limit(MARKED_AT_ONCE)
         .into_tuple()
         .all(&tx.db)
         .await?;
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
     // Deliveries are locked before all else, by whoever changes them; under their locks the items are looked at again.
     let mut drafts = drafts_on(tx, ids.iter().copied().map(DeliveryId)).await?;
-    let looked_at = ids.len();
+    let next = (ids.len() as u64 == MARKED_AT_ONCE).then(|| ids.last().copied().map(DeliveryId)).flatten();
     let items = marking.changing().filter(inbox_item::Column::DeliveryId.is_in(padded(ids))).all(&tx.db).await?;
     let practice: PracticeId = marking.keys.practice().parse().map_err(|_| corrupt())?;
     let (mut rows, mut quiet) = (Vec::with_capacity(items.len()), Vec::new());
@@ -287,5 +292,5 @@ async fn mark_on(tx: &Tx, marking: &Marking, selection: &Selection) -> Result<us
     let mut changes = draft::write_all_on(tx, drafts.into_values()).await?;
     changes.extend(quiet);
     feed::append_on(tx, changes).await?;
-    Ok(looked_at)
+    Ok(next)
 }
