@@ -69,7 +69,8 @@ impl Fcm {
         let fates = join_all(push.devices.iter().map(|device| self.tell(account, push, device, &token, end))).await;
         let (outcome, mut gone) = (sum(account, &fates), Vec::new());
         for (device, fate) in push.devices.iter().zip(&fates) {
-            if matches!(fate, Fate::Not(DeviceError::Gone { .. })) {
+            // One of another project may be right, and the account wrong.
+            if matches!(fate, Fate::Not(DeviceError::Gone { foreign: false, .. })) {
                 gone.push(device.id);
             }
         }

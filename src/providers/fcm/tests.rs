@@ -352,8 +352,8 @@ async fn one_device_that_takes_it_is_enough_and_those_that_are_gone_are_named() 
     for (answers, expected, forgotten) in [
         ([gone(), taken(), error(500, "INTERNAL", "")], Ok("projects/acme/messages/1"), vec![id(0)]),
         ([gone(), gone(), gone()], not_taken("UNREGISTERED"), vec![id(0), id(1), id(2)]),
-        ([gone(), mismatched(), gone()], not_taken("UNREGISTERED"), vec![id(0), id(1), id(2)]),
-        ([mismatched(), mismatched(), mismatched()], ours("SENDER_ID_MISMATCH"), vec![id(0), id(1), id(2)]),
+        ([gone(), mismatched(), gone()], not_taken("UNREGISTERED"), vec![id(0), id(2)]),
+        ([mismatched(), mismatched(), mismatched()], ours("SENDER_ID_MISMATCH"), vec![]),
         (
             [gone(), error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), taken()],
             Ok("projects/acme/messages/1"),
