@@ -213,7 +213,7 @@ mod points {
         dial(name).and_then(|other| usize::try_from(other).ok()).unwrap_or(count)
     }
 
-    /// `looks` divides how long it takes until an unknown outcome is looked into.
+    /// `looks` divides how long it takes until an unknown outcome is looked into, and until a definite no is tried again.
     pub(crate) fn hastened(now: DateTime<Utc>, moment: DateTime<Utc>) -> DateTime<Utc> {
         dial("looks").map_or(moment, |divisor| now + (moment - now) / i32::try_from(divisor).unwrap_or(1).max(1))
     }

@@ -103,7 +103,7 @@ PROFILES = {
                 # Sixty seconds, divided like the looks.
                 "list_lag_ms": 2_000,
                 "mail_dropped": 0.03,
-                # No full mailboxes: they are tried again after longer than a run may take to come to rest.
+                "mail_full": 0.03,
             },
             others={"postgres": 10},
             clock_offset_ms=240_000,

@@ -194,7 +194,7 @@ fn schedule(
         Next::TryAt(at) => {
             if !stop::ends_instead(draft, now)? {
                 draft.row.phase = WAITING;
-                draft.row.not_before = at;
+                draft.row.not_before = hastened!(now, at);
             }
         }
         Next::GiveBack => draft.row.phase = WAITING,
