@@ -129,10 +129,9 @@ impl Dispatch {
     }
 }
 
-/// What sort of mail it is. A template of the practice's own may have a telling name.
+/// What sort of mail it is, in whatever language. A template of the practice's own may have a telling name.
 fn stream(template_key: &str) -> &str {
-    let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    template_key.strip_prefix("builtin/").filter(plain).unwrap_or("custom")
+    template_key.strip_prefix("builtin/").and_then(|name| name.split('/').next()).unwrap_or("custom")
 }
 
 /// A panic ends this attempt and nothing else. Whether it left before is unknown.
@@ -186,6 +185,18 @@ mod tests {
     async fn a_panic_is_an_unknown_outcome_and_says_nothing_of_the_account() {
         let Answer { verdict, health, .. } = guarded(async { panic!("as a test wants it") }).await;
         assert_eq!((verdict, health), (Verdict::Unknown { code: "panic".into() }, Health::Unsaid));
+    }
+
+    #[test]
+    fn mail_is_of_its_kind_in_every_language() {
+        for (key, kind) in [
+            ("builtin/payment_due", "payment_due"),
+            ("builtin/payment_due/es", "payment_due"),
+            ("payment_due/en-US", "custom"),
+            ("your-biopsy/en", "custom"),
+        ] {
+            assert_eq!(stream(key), kind);
+        }
     }
 
     #[test]
