@@ -108,22 +108,30 @@ impl Templates {
     pub async fn list(&self, scope: &Scope, query: TemplateQuery) -> Result<TemplatePage, Error> {
         let after = self.pages.open(scope, LIST, query.canonical.expose(), &query.page_token)?;
         let home = self.store.wording_home(scope).await?;
-        let own = self.store.templates_list(scope).await?;
+        let own = self.store.template_places(scope).await?;
         let replaced = |at: &TemplateRef| {
-            own.iter().any(|own| {
-                (&own.at.purpose, own.at.channel) == (&at.purpose, at.channel)
-                    && own.at.locale.language() == at.locale.language()
+            own.iter().any(|(_, own)| {
+                (&own.purpose, own.channel) == (&at.purpose, at.channel)
+                    && own.locale.language() == at.locale.language()
             })
         };
-        let mut all: Vec<_> = builtin_places().filter(|at| !replaced(at)).map(|at| builtin_view(&home, at)).collect();
-        all.extend(own.into_iter().map(|own| view(&home, own)));
-        all.sort_by(|one, other| one.at.cmp(&other.at));
-        let start = after.map_or(0, |after| all.partition_point(|view| position(&view.at) <= after));
-        let mut templates = all.split_off(start.min(all.len()));
+        // Without their texts: only those of the page are opened.
+        let mut places: Vec<_> = builtin_places().filter(|at| !replaced(at)).map(|at| (at, None)).collect();
+        places.extend(own.iter().map(|(id, at)| (at.clone(), Some(*id))));
+        places.sort();
+        let start = after.map_or(0, |after| places.partition_point(|(at, _)| position(at) <= after));
+        let rest = places.split_off(start.min(places.len()));
         let size = usize::try_from(query.page_size).unwrap_or(usize::MAX);
-        let more = templates.len() > size;
-        templates.truncate(size);
-        let last = templates.last().filter(|_| more);
+        let page = rest.get(..size).unwrap_or(&rest);
+        let ids: Vec<_> = page.iter().filter_map(|(_, id)| *id).collect();
+        let opened = self.store.templates(scope, &ids).await?;
+        let mut opened = opened.into_iter().map(|own| view(&home, own));
+        let shown = page.iter().map_while(|(at, id)| match id {
+            Some(_) => opened.next(),
+            None => Some(builtin_view(&home, at.clone())),
+        });
+        let templates: Vec<_> = shown.collect();
+        let last = templates.last().filter(|_| templates.len() < rest.len());
         let mint = |view: &TemplateView| self.pages.mint(scope, LIST, query.canonical.expose(), &position(&view.at));
         let next_page_token = last.map(mint).unwrap_or_default();
         Ok(TemplatePage { templates, next_page_token })

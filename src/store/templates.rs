@@ -2,16 +2,20 @@
 
 mod shelf;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, JoinType, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, RelationDef, Select, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     entity::{practice, template, template_version},
+    rows::padded,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -29,6 +33,10 @@ pub use shelf::WordingHome;
 const BODY: Sealed = Sealed { table: "template_version", column: "body_ct" };
 /// Most places that a practice has wording for: each send may have to look through them.
 const MOST_TEMPLATES: u64 = 1_000;
+/// A page of wording ends before it is longer than this, in bytes: answers have a limit.
+const LONGEST_PAGE: usize = 2 * 1024 * 1024;
+/// How much wording is read from the database at once, and opened until a page is full.
+const OPENED_AT_ONCE: usize = 50;
 /// How many versions are shown.
 const SHOWN_VERSIONS: u64 = 50;
 
@@ -96,15 +104,38 @@ struct Body {
 }
 
 impl Store {
-    /// All wording of the practice.
+    /// Where the practice has wording of its own, each with its id. None of it is opened.
     ///
     /// # Errors
     /// NotFound when there is no such practice.
-    pub async fn templates_list(&self, scope: &Scope) -> Result<Vec<StoredTemplate>, StoreError> {
+    pub async fn template_places(&self, scope: &Scope) -> Result<Vec<(Uuid, TemplateRef)>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let rows = with_active(template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice())));
-        let rows = rows.all(self.read()).await?;
-        rows.into_iter().map(|(row, active)| to_template(&keys, &row, active)).collect()
+        let of = template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice()));
+        of.all(self.read()).await?.iter().map(|row| Ok((row.id, to_ref(row)?))).collect()
+    }
+
+    /// These of the practice's wording, in that order, until they are longer together than a page may be; at least the first.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn templates(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<StoredTemplate>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let (mut templates, mut total) = (Vec::new(), 0);
+        for some in ids.chunks(OPENED_AT_ONCE) {
+            let of = template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice()));
+            let of = of.filter(template::Column::Id.is_in(padded(some.iter().copied())));
+            let rows = with_active(of).all(self.read()).await?;
+            let mut rows: BTreeMap<_, _> = rows.into_iter().map(|(row, active)| (row.id, (row, active))).collect();
+            for (row, active) in some.iter().filter_map(|id| rows.remove(id)) {
+                let template = to_template(&keys, &row, active)?;
+                total += template.active.as_ref().map_or(0, length);
+                if total > LONGEST_PAGE && !templates.is_empty() {
+                    return Ok(templates);
+                }
+                templates.push(template);
+            }
+        }
+        Ok(templates)
     }
 
     /// The practice's wording for one place, with its versions.
@@ -357,7 +388,13 @@ fn to_version(keys: &PracticeKeys, row: &template_version::Model) -> Result<Stor
     })
 }
 
+/// In bytes, as it is shown.
+fn length(active: &Active) -> usize {
+    let Wording { subject, text, html, .. } = active.wording();
+    [subject, text, html].into_iter().chain(active.variables()).map(String::len).sum()
+}
+
 /// The place that a version is sealed for: it opens in no other.
-fn sealed_place(template: uuid::Uuid, version: i32) -> Vec<u8> {
+fn sealed_place(template: Uuid, version: i32) -> Vec<u8> {
     [template.as_bytes().as_slice(), &version.to_be_bytes()].concat()
 }

@@ -123,7 +123,7 @@ on_both! {
             assert_eq!(in_use(t, &north, place).await, Some((1, "elsewhere".into())));
         }
         assert_eq!(in_use(t, &south, &at).await, None);
-        assert_eq!((t.store.templates_list(&north).await.unwrap().len(), t.store.templates_list(&south).await.unwrap().len()), (5, 0));
+        assert_eq!((t.store.template_places(&north).await.unwrap().len(), t.store.template_places(&south).await.unwrap().len()), (5, 0));
         assert!(matches!(t.store.template_get(&south, &at).await, Err(StoreError::NotFound("template"))));
     }
 
