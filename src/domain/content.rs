@@ -17,7 +17,8 @@ pub struct Content {
     pub sms_segments: i32,
     /// SMS only: false when a character forced UCS-2.
     pub sms_gsm7: bool,
-    /// The template it came from, such as `builtin/appointment_reminder`.
+    /// The template it came from: `builtin/appointment_reminder`, a practice's `own/appointment_reminder/es` in its place, or
+    /// `custom/flu-season/es` of its own.
     pub template_key: String,
     /// Its version; 0 for built-in wording.
     pub template_version: i32,

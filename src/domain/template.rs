@@ -2,13 +2,16 @@
 //! channel. A channel never shows a token of a class that it may not hold, because such a token is not even bound when its text
 //! is rendered.
 
+mod blank;
 mod builtin;
 mod choice;
 mod compiled;
+mod filled;
 mod format;
 mod html;
 mod layout;
 mod lint;
+mod mail;
 mod message;
 mod own;
 mod sample;
@@ -19,6 +22,7 @@ mod words;
 
 use std::fmt;
 
+pub use blank::is_blank;
 pub use builtin::{Language, wording};
 pub use compiled::Wording;
 pub use lint::{Part, Problem, problems, variable_problems};
@@ -26,7 +30,11 @@ pub use own::{Active, OwnWording, Purpose, TemplateRef};
 pub use sample::Invented;
 pub use source::{Escape, Fault, LONGEST_SOURCE, Template, TemplateError, escape_html};
 pub use token::{Form, Token, TokenClass, Values};
-pub use warnings::warnings;
+pub use warnings::{hanging_lines, warnings};
+pub use words::has_address;
+
+use choice::Choice;
+use filled::Fill;
 
 use super::{Channel, Content, Kind, Patient, Payload, Phi, Practice, sms};
 
@@ -85,9 +93,22 @@ pub enum RenderError {
     /// The text exceeds what its channel can carry.
     #[error("the text is longer than the channel allows")]
     TooLong,
+    /// Nothing that counts is left of the text with these values.
+    #[error("nothing is left of the text")]
+    Blank,
+    /// What the sender typed has an address of the web, and would stand in a text message.
+    #[error("a text message holds no address but the link")]
+    Address,
     /// The wording itself is at fault.
     #[error("the wording cannot be used")]
     Template(#[source] TemplateError),
+}
+
+impl RenderError {
+    /// Whether our wording may do better than the practice's own.
+    const fn is_of_the_wording(self) -> bool {
+        matches!(self, Self::TooLong | Self::Blank | Self::Template(_))
+    }
 }
 
 impl From<TemplateError> for RenderError {
@@ -96,48 +117,94 @@ impl From<TemplateError> for RenderError {
     }
 }
 
-/// Renders one message.
+/// The most that the title and the words of a push message may take in JSON, in bytes. FCM takes 4,096 with all that goes along
+/// (firebase.google.com/docs/cloud-messaging/customize-messages/set-message-type).
+const LONGEST_PUSH: usize = 3_584;
+
+/// Renders one message. Where nothing can be made of a practice's wording with these values, ours takes its place.
 ///
 /// # Errors
-/// `UnknownTemplate` and `NoWording` for a template of the practice's own; `TooLong` for a text message of more than 1,600
-/// characters with its prefix and for any other text of more than 100 KiB.
+/// `UnknownTemplate`, `NoWording` and `Blank` for a template of the practice's own; `TooLong` for a text message of more than 1,600
+/// characters with its prefix, for a push message of more than 3,584 bytes, and for any other text of more than 100 KiB; `Address`.
 pub fn render(ask: &Rendering) -> Result<Content, RenderError> {
-    let choice = choice::choose(ask)?;
-    let wording = choice.compiled;
-    let values = message::values(ask, &choice.manner);
-    let subject = wording.subject.render(&values, Escape::None)?;
-    let mut lines = wording.text.fill(&values, Escape::None)?;
-    if let (Channel::Email, Some(address)) = (ask.channel, ask.unsubscribe) {
-        let language = Language::of(&choice.locale).unwrap_or(choice.manner.words());
-        source::sign_off(&mut lines, language.unsubscribe(), address);
+    let error = match as_worded(ask) {
+        Err(error) if error.is_of_the_wording() => error,
+        done => return done,
+    };
+    match choice::builtin(ask) {
+        Some(ours) => composed(ask, &ours?, |values| values),
+        None => Err(error),
     }
-    let text = source::joined(&lines);
-    let mut content = Content { template_key: choice.key, template_version: choice.version, ..Content::default() };
-    match ask.channel {
-        Channel::Sms => return text_message(content, ask.sms_prefix, &text),
-        Channel::Email => {
-            let own = wording.html.as_ref().map(|own| own.render(&values, Escape::Html)).transpose()?;
-            let frame = layout::Frame {
-                language: choice.locale.as_str(),
-                practice_name: values.get(Token::PracticeName),
-                subject: &subject,
-                preview: &wording.preview.render(&values, Escape::None)?,
-            };
-            content.html = layout::html(&frame, &lines, own.map(|own| html::cleaned(&own)).as_deref()).into();
-        }
-        Channel::InApp | Channel::Push => {}
-    }
-    Ok(Content { subject: subject.into(), text: text.into(), ..content })
 }
 
-fn text_message(content: Content, prefix: &str, text: &str) -> Result<Content, RenderError> {
-    let text = sms::compose(prefix, text);
+/// Renders one message in the wording that it has, come what may.
+fn as_worded(ask: &Rendering) -> Result<Content, RenderError> {
+    composed(ask, &choice::choose(ask)?, |values| values)
+}
+
+/// Renders one message with its values, or what `with` makes of them.
+fn composed(ask: &Rendering, choice: &Choice, with: impl Fn(Values) -> Values) -> Result<Content, RenderError> {
+    let wording = choice.compiled;
+    let values = with(message::values(ask, &choice.manner));
+    let filled = wording.text.fill(&values, Escape::None)?;
+    if filled.is_blank() || (choice.version.is_some() && filled.lacks_the_matter(&values)) {
+        return Err(RenderError::Blank);
+    }
+    let content = Content {
+        template_key: choice.key.clone(),
+        template_version: choice.version.unwrap_or_default(),
+        ..Content::default()
+    };
+    if ask.channel == Channel::Sms {
+        return text_message(content, ask, &filled, &values);
+    }
+    let mut subject = wording.subject.render(&values, Escape::None)?;
+    if is_blank(&subject) {
+        subject = wording.spare_subject.render(&values, Escape::None)?;
+    }
+    let mut html = String::new();
+    let text = if ask.channel == Channel::Email {
+        let (lines, page) = mail::parts(ask, choice, filled, (&subject, &values))?;
+        html = page;
+        filled::joined(&lines)
+    } else {
+        filled::joined(&filled.lines)
+    };
+    if ask.channel == Channel::Push
+        && [&subject, &text].map(|text| length_in_json(text)).iter().sum::<usize>() > LONGEST_PUSH
+    {
+        return Err(RenderError::TooLong);
+    }
+    Ok(Content { subject: subject.into(), text: text.into(), html: html.into(), ..content })
+}
+
+/// In bytes, without the quotes (RFC 8259, 7). Values hold no control characters but line ends.
+fn length_in_json(text: &str) -> usize {
+    text.len() + text.matches(['"', '\\', '\n']).count()
+}
+
+fn text_message(content: Content, ask: &Rendering, filled: &Fill, values: &Values) -> Result<Content, RenderError> {
+    let text = sms::compose(ask.sms_prefix, &filled::joined(&filled.lines));
     if text.chars().count() > sms::LONGEST_MESSAGE {
         return Err(RenderError::TooLong);
+    }
+    let of_the_sender = |name: &&str| Token::named(name).is_none_or(|token| token.class() == TokenClass::SenderWords);
+    let typed = filled.shown.iter().any(|name| of_the_sender(name) && values.has(name));
+    if typed && words::has_address(&words_alone(ask, &text)) {
+        return Err(RenderError::Address);
     }
     let counted = sms::segments(&text);
     let sms_segments = i32::try_from(counted.count).map_err(|_| RenderError::TooLong)?;
     Ok(Content { text: text.into(), sms_segments, sms_gsm7: counted.gsm7, ..content })
+}
+
+/// A text message without what stands before it, without the addresses that are ours, and without the practice's name, which is known
+/// to whoever knows that it wrote.
+fn words_alone(ask: &Rendering, text: &str) -> String {
+    let text = text.strip_prefix(&sms::compose(ask.sms_prefix, "")).unwrap_or(text);
+    let known = [ask.link, ask.practice.portal_url.as_deref(), Some(ask.practice.display_name.as_str())];
+    let known = known.into_iter().flatten().filter(|known| !known.is_empty());
+    known.fold(text.to_owned(), |rest, known| rest.replace(known, " "))
 }
 
 /// The name of a kind's wording.

@@ -40,4 +40,5 @@ mod texts;
 mod unsubscribe;
 mod watch;
 mod web;
+mod wording;
 mod worlds;

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use super::{
     compiled::{Compiled, Wording},
-    source::{SIGNATURE, TemplateError},
+    filled::SIGNATURE,
+    source::TemplateError,
     token::Form,
 };
 use crate::domain::{Kind, Locale};
@@ -87,7 +88,7 @@ struct Texts {
 }
 
 /// Who wrote, at the end of a mail.
-pub(super) const SENDER: &str = "{{legal_name}}\n{{postal_address}}\n{{practice_phone}}";
+const SENDER: &str = "{{legal_name}}\n{{postal_address}}\n{{practice_phone}}";
 
 /// The built-in wording of `kind` in `form`. Announcements have none, and a practice's own templates only where mail may give
 /// nothing away.

@@ -18,8 +18,8 @@ pub(super) struct Choice<'a> {
     pub(super) locale: Locale,
     /// As it is put on record.
     pub(super) key: String,
-    /// 0: ours.
-    pub(super) version: i32,
+    /// Unset: ours.
+    pub(super) version: Option<i32>,
 }
 
 /// Chooses. Mail that may give nothing away is always in our words.
@@ -49,6 +49,16 @@ pub(super) fn choose<'a>(ask: &Rendering<'a>) -> Result<Choice<'a>, RenderError>
     }
 }
 
+/// Ours, whatever the practice has: for a message that its own cannot make. None for a template of the practice's own.
+pub(super) fn builtin<'a>(ask: &Rendering<'a>) -> Option<Result<Choice<'a>, RenderError>> {
+    let (form, purpose) = (ask.form(), Purpose::of(ask.payload));
+    readers(ask).find_map(|reader| {
+        let language = Language::of(&reader)?;
+        let compiled = builtin::compiled(purpose.kind(), form, language)?;
+        Some(compiled.map(|compiled| ours(compiled, &purpose, (&reader, language))).map_err(RenderError::from))
+    })
+}
+
 /// Whose language counts, in this order.
 fn readers(ask: &Rendering) -> impl Iterator<Item = Locale> {
     let english = Language::English.tag();
@@ -64,7 +74,7 @@ fn own<'a>((at, active): (&TemplateRef, &'a Active), reader: &Locale) -> Result<
         manner: Manner::of(reader),
         locale: at.locale.clone(),
         key: format!("{}/{}", at.purpose.name(), at.locale.as_str()),
-        version: active.version(),
+        version: Some(active.version()),
     })
 }
 
@@ -78,6 +88,6 @@ fn ours<'a>(compiled: &'a Compiled, purpose: &Purpose, (reader, language): (&Loc
             Language::English => format!("builtin/{name}"),
             other => format!("builtin/{name}/{}", other.tag()),
         },
-        version: 0,
+        version: None,
     }
 }

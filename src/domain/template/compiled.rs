@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::{
-    builtin::{self, Language, SENDER},
+    builtin::{self, Language},
     own::Purpose,
-    source::{SIGNATURE, Template, TemplateError},
+    source::{Template, TemplateError},
     token::{Form, Token},
 };
 use crate::domain::{Kind, Locale};
@@ -34,6 +34,8 @@ impl fmt::Debug for Wording {
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) subject: Template,
+    /// Where nothing of the subject would show.
+    pub(super) spare_subject: Template,
     pub(super) text: Template,
     pub(super) html: Option<Template>,
     pub(super) preview: Template,
@@ -46,14 +48,14 @@ impl Compiled {
         let html = html.map(|html| Template::compile(html, form.text_classes(), variables)).transpose()?;
         Ok(Self {
             subject: Template::compile_subject(&wording.subject, form.subject_classes(), variables)?,
+            spare_subject: Template::compile_subject(&practice_name(), form.subject_classes(), &[])?,
             text: Template::compile(&wording.text, form.text_classes(), variables)?,
             html,
             preview: Template::compile_subject(&wording.preview, form.subject_classes(), &[])?,
         })
     }
 
-    /// Compiles a practice's wording. What it says nothing of is as in ours: the subject, what shows beside it, and who wrote,
-    /// which every mail must say (16 CFR 316; 15 USC 7704(a)(5)).
+    /// Compiles a practice's wording. What it says nothing of is as in ours: the subject, and what shows beside it.
     pub(super) fn own(
         wording: &Wording,
         (purpose, form, locale): (&Purpose, Form, &Locale),
@@ -61,21 +63,20 @@ impl Compiled {
     ) -> Result<Self, TemplateError> {
         let language = Language::of(locale);
         let ours = |form| language.and_then(|language| builtin::wording(purpose.kind(), form, language));
-        let or_name = |text: Option<String>| text.unwrap_or_else(|| format!("{{{{{}}}}}", Token::PracticeName.name()));
+        let spare_form = if purpose.kind() == Kind::Custom { Form::MinimalEmail } else { form };
+        let spare = ours(spare_form).map_or_else(practice_name, |ours| ours.subject);
         let mut wording = wording.clone();
         if wording.subject.is_empty() && form != Form::Sms {
-            let form = if purpose.kind() == Kind::Custom { Form::MinimalEmail } else { form };
-            wording.subject = or_name(ours(form).map(|ours| ours.subject));
+            wording.subject.clone_from(&spare);
         }
         if form == Form::Email {
-            wording.preview = or_name(ours(Form::MinimalEmail).map(|ours| ours.preview));
+            wording.preview = ours(Form::MinimalEmail).map_or_else(practice_name, |ours| ours.preview);
         }
-        let mut compiled = Self::new(&wording, form, variables)?;
-        if form == Form::Email && !compiled.text.names(Token::LegalName.name()) {
-            let begun = wording.text.lines().any(|line| line == SIGNATURE);
-            let sender = if begun { SENDER.to_owned() } else { format!("\n{SIGNATURE}\n{SENDER}") };
-            compiled.text.extend(Template::compile(&sender, form.text_classes(), &[])?);
-        }
-        Ok(compiled)
+        let spare_subject = Template::compile_subject(&spare, form.subject_classes(), &[])?;
+        Ok(Self { spare_subject, ..Self::new(&wording, form, variables)? })
     }
+}
+
+fn practice_name() -> String {
+    format!("{{{{{}}}}}", Token::PracticeName.name())
 }

@@ -1,17 +1,19 @@
 //! HTML that a practice wrote: what of it may stand in a mail. When it is saved, whatever may not is an error; when it is sent, it
 //! is cleaned once more with the values in it, since only then is it seen what they make of an attribute.
 
+mod shape;
+mod style;
+
 use std::{
-    cell::RefCell,
+    borrow::Cow,
     collections::{BTreeSet, HashMap, HashSet},
     sync::LazyLock,
 };
 
 use ammonia::{Builder, UrlRelative};
-use html5ever::{
-    tendril::StrTendril,
-    tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer},
-};
+use html5ever::tokenizer::Tag;
+
+pub(super) use shape::{LINK, MARK, VALUE, is_shaped_alike, keeps_values_in_place, shows_nothing};
 
 /// Elements, each with the attributes that it may have besides [`ANYWHERE`].
 const ELEMENTS: &[(&str, &[&str])] = &[
@@ -53,98 +55,43 @@ const AROUND: &[&str] = &["html", "head", "body"];
 /// Attributes of every element.
 const ANYWHERE: &[&str] = &["dir", "lang", "style", "title"];
 const SCHEMES: &[&str] = &["https", "mailto", "tel"];
-/// Properties of `style`. None of them loads anything or moves an element out of its place.
-const PROPERTIES: &[&str] = &[
-    "background-color",
-    "border",
-    "border-bottom",
-    "border-collapse",
-    "border-color",
-    "border-left",
-    "border-radius",
-    "border-right",
-    "border-spacing",
-    "border-style",
-    "border-top",
-    "border-width",
-    "color",
-    "direction",
-    "display",
-    "font-family",
-    "font-size",
-    "font-style",
-    "font-weight",
-    "height",
-    "letter-spacing",
-    "line-height",
-    "list-style-type",
-    "margin",
-    "margin-bottom",
-    "margin-left",
-    "margin-right",
-    "margin-top",
-    "max-width",
-    "min-width",
-    "padding",
-    "padding-bottom",
-    "padding-left",
-    "padding-right",
-    "padding-top",
-    "text-align",
-    "text-decoration",
-    "text-transform",
-    "vertical-align",
-    "white-space",
-    "width",
-];
+/// Attributes that give a size.
+const SIZES: &[&str] = &["border", "cellpadding", "cellspacing", "colspan", "height", "rowspan", "width"];
 
-/// `html` without anything that may not stand in a mail.
-pub(super) fn cleaned(html: &str) -> String {
-    static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
-        let all = |names: &[&'static str]| names.iter().copied().collect::<HashSet<_>>();
-        let own: HashMap<_, _> = ELEMENTS.iter().map(|(element, attributes)| (*element, all(attributes))).collect();
-        let mut cleaner = Builder::empty();
-        cleaner
-            .tags(own.keys().copied().collect())
-            .tag_attributes(own)
-            .generic_attributes(all(ANYWHERE))
-            .url_schemes(all(SCHEMES))
-            .url_relative(UrlRelative::Deny)
-            .link_rel(None)
-            .filter_style_properties(all(PROPERTIES));
-        cleaner
-    });
-    CLEANER.clean(html).to_string()
+/// `html` without anything that may not stand in a mail. `link` is the address that it may lead to whatever its scheme: a server that
+/// is tried out on one machine has no https.
+pub(super) fn cleaned(html: &str, link: &str) -> String {
+    static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| cleaner(SCHEMES));
+    static WITHOUT_TLS: LazyLock<Builder<'static>> = LazyLock::new(|| cleaner(&["http", "https", "mailto", "tel"]));
+    let cleaner = if link.starts_with("http://") { &WITHOUT_TLS } else { &CLEANER };
+    cleaner.clean(html).to_string()
+}
+
+fn cleaner(schemes: &'static [&'static str]) -> Builder<'static> {
+    let all = |names: &[&'static str]| names.iter().copied().collect::<HashSet<_>>();
+    let own: HashMap<_, _> = ELEMENTS.iter().map(|(element, attributes)| (*element, all(attributes))).collect();
+    let mut cleaner = Builder::empty();
+    cleaner
+        .tags(own.keys().copied().collect())
+        .tag_attributes(own)
+        .generic_attributes(all(ANYWHERE))
+        .url_schemes(all(schemes))
+        .url_relative(UrlRelative::Deny)
+        .link_rel(None)
+        .attribute_filter(|_, attribute, value| match attribute {
+            "style" => {
+                let kept = style::kept(value);
+                (!kept.is_empty()).then_some(Cow::Owned(kept))
+            }
+            size if SIZES.contains(&size) => style::is_size(value.trim()).then_some(Cow::Borrowed(value)),
+            _ => Some(Cow::Borrowed(value)),
+        });
+    cleaner
 }
 
 /// What in `html` may not stand in a mail, as sentences.
 pub(super) fn refusals(html: &str) -> BTreeSet<&'static str> {
-    let input = BufferQueue::default();
-    input.push_back(StrTendril::from_slice(html));
-    let tokenizer = Tokenizer::new(Inspector::default(), Default::default());
-    // It pauses only where its sink asks it to, which this one never does.
-    let _ = tokenizer.feed(&input);
-    tokenizer.end();
-    tokenizer.sink.found.into_inner()
-}
-
-/// Notes what may not stand in a mail.
-#[derive(Default)]
-struct Inspector {
-    found: RefCell<BTreeSet<&'static str>>,
-}
-
-impl TokenSink for Inspector {
-    type Handle = ();
-
-    fn process_token(&self, token: Token, _: u64) -> TokenSinkResult<()> {
-        if let Token::TagToken(tag) = &token
-            && tag.kind == TagKind::StartTag
-        {
-            self.found.borrow_mut().extend(faults(tag));
-        }
-        TokenSinkResult::Continue
-    }
+    shape::start_tags(html).flat_map(|tag| faults(&tag)).collect()
 }
 
 fn faults(tag: &Tag) -> Vec<&'static str> {
@@ -162,6 +109,10 @@ fn faults(tag: &Tag) -> Vec<&'static str> {
                 Some("must not have attributes that mail programs do not know, such as class or id")
             } else if attribute == "style" && value.to_ascii_lowercase().contains("url(") {
                 Some("must not load images")
+            } else if attribute == "style" && !style::is_good(value) {
+                Some("must have styles that show all in its place: plain colours, sizes to read, no length below 0 or above 200px")
+            } else if SIZES.contains(&attribute) && !style::is_size(value) {
+                Some("must have sizes of at most 600 or 100%")
             } else if attribute == "href" && !has_scheme(value) {
                 Some("must have links that begin with https:, mailto: or tel:")
             } else {
@@ -196,7 +147,7 @@ mod tests {
     fn whatever_would_be_cleaned_away_is_refused_and_the_rest_stays() {
         let good = "<p style=\"color:red\">Hi <b>you</b><br><a href=\"https://x.example/?a=b\">x</a></p>\
                     <table width=\"100%\"><tbody><tr><td align=\"center\">1</td></tr></tbody></table>";
-        assert_eq!(cleaned(good), good);
+        assert_eq!(cleaned(good, ""), good);
         assert_eq!(refusals(good), BTreeSet::new());
         assert_eq!(refusals("<!DOCTYPE html><html><head></head><body><p>x</p></body></html>"), BTreeSet::new());
         for (bad, left, why) in [
@@ -211,6 +162,10 @@ mod tests {
             ("<style>p{color:red}</style>x", "x", "style sheets"),
             ("<link rel=stylesheet href=https://x.example/a.css>", "", "style sheets"),
             ("<p style=\"background-color:url(https://x.example/a)\">x</p>", "", "images"),
+            ("<p style=\"background-color:u\\72l(https://x.example/a)\">x</p>", "<p>x</p>", "styles"),
+            ("<p style=\"margin:-90px\">x</p>", "<p>x</p>", "styles"),
+            ("<table height=\"9999\"></table>", "", "attributes"),
+            ("<table width=\"9999\"></table>", "<table></table>", "sizes"),
             ("<a href=\"javascript:alert(1)\">x</a>", "<a>x</a>", "links"),
             ("<a href=\" JaVaScRiPt:alert(1)\">x</a>", "<a>x</a>", "links"),
             ("<a href=\"http://x.example\">x</a>", "<a>x</a>", "links"),
@@ -222,7 +177,7 @@ mod tests {
         ] {
             let found = refusals(bad);
             assert!(found.len() == 1 && found.iter().all(|found| found.contains(why)), "{bad}: {found:?}");
-            let cleaned = cleaned(bad);
+            let cleaned = cleaned(bad, "");
             assert!(!cleaned.contains("script") && !cleaned.contains("img"), "{cleaned}");
             if !left.is_empty() {
                 assert_eq!(cleaned, left, "{bad}");
@@ -231,16 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn a_server_without_tls_has_its_own_link_left() {
+        let html = "<a href=\"http://127.0.0.1:1/l/x\">x</a>";
+        assert_eq!(cleaned(html, "http://127.0.0.1:1/l/x"), html);
+        assert_eq!(cleaned(html, "https://hw.example/l/x"), "<a>x</a>");
+    }
+
+    #[test]
     fn a_style_moves_nothing_out_of_its_place() {
-        let html = "<p style=\"position:fixed;top:0;color:#123456;behavior:url(x)\">x</p>";
-        assert_eq!(cleaned(html), "<p style=\"color:#123456\">x</p>");
+        let html = "<p style=\"position:fixed;top:0;color:#123456;z-index:9\">x</p>";
+        assert_eq!(cleaned(html, ""), "<p style=\"color:#123456\">x</p>");
+        assert_eq!(cleaned("<p style=\"color:#123456;behavior:url(x)\">x</p>", ""), "<p>x</p>");
     }
 
     #[test]
     fn deep_nests_come_to_an_end() {
         let deep = "<div>".repeat(4_000);
-        assert!(cleaned(&deep).len() <= 16 * 4_000);
+        assert!(cleaned(&deep, "").len() <= 16 * 4_000);
         let mixed = "<b><i><p><table><a href=https://x>".repeat(400);
-        assert!(!cleaned(&mixed).contains("script"));
+        assert!(!cleaned(&mixed, "").contains("script"));
     }
 }

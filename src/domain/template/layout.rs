@@ -5,7 +5,7 @@
 //! colours and narrow screens, may be lost without harm. All pairs of colours have a contrast of at least 4.5 to 1
 //! (WCAG 2.2, AA).
 
-use super::source::{Filled, SIGNATURE, escape_html};
+use super::{filled::Filled, source::escape_html};
 
 /// What stands around the text.
 pub(super) struct Frame<'a> {
@@ -36,8 +36,7 @@ const DARK: &str = "
 
 /// The page for `lines`, whose values are not escaped yet. `own` stands in the place of those above the signature, as it is.
 pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String {
-    let (body, footer) = match lines.iter().position(|line| matches!(line, Filled::Words(words) if words == SIGNATURE))
-    {
+    let (body, footer) = match lines.iter().position(Filled::is_signature) {
         Some(at) => (lines.get(..at).unwrap_or_default(), lines.get(at + 1..).unwrap_or_default()),
         None => (lines, &[][..]),
     };

@@ -1,11 +1,13 @@
 //! What keeps a practice's wording from being stored: everything that is wrong with it, each with the part that it is wrong in.
 //! What is merely unwise is a warning and stands elsewhere.
 
+use std::collections::BTreeSet;
+
 use super::{
-    Escape, Fault, RenderError, Rendering, Template, TemplateRef, Token, Values, Wording, choice::choose, html,
-    message, own::Purpose, render, token::Form, words,
+    Escape, Fault, RenderError, Rendering, Template, TemplateRef, Token, Values, Wording, choice::choose, composed,
+    html, message, own::Purpose, token::Form, words, words_alone,
 };
-use crate::domain::Channel;
+use crate::domain::{Channel, sms};
 
 /// A part of wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +49,6 @@ pub fn problems(at: &TemplateRef, wording: &Wording, variables: &[String], ask: 
     problems.check_source(Part::Subject, &wording.subject, form);
     problems.check_source(Part::Text, &wording.text, form);
     problems.check_source(Part::Html, &wording.html, form);
-    if at.channel == Channel::Sms {
-        problems.check_text_message(&wording.text);
-    }
     if at.channel == Channel::Sms && !wording.subject.is_empty() {
         problems.add(Part::Subject, "must be empty: a text message has no subject");
     }
@@ -92,51 +91,95 @@ impl Problems<'_> {
         }
     }
 
-    /// Twilio and people's phones see more in a text message than words.
-    fn check_text_message(&mut self, text: &str) {
-        if words::has_address(text) {
+    /// Twilio and people's phones see more in a text message than words: what is read there has neither, with values and without.
+    fn check_text_message(&mut self, wording: &Wording, ask: &Rendering, values: &Values) {
+        let classes = self.at.form().text_classes();
+        let Ok(text) = Template::compile(&wording.text, classes, self.variables) else { return };
+        let read: Vec<_> =
+            [values, &Values::default()].into_iter().filter_map(|it| text.render(it, Escape::None).ok()).collect();
+        let read = [read, vec![wording.text.clone()]].concat().into_iter();
+        let read: Vec<_> = read.map(|text| words_alone(ask, &sms::compose(ask.sms_prefix, &text))).collect();
+        if read.iter().any(|text| words::has_address(text)) {
             self.add(Part::Text, "must have no address of the web but {{link}}");
         }
-        if words::asks_for_a_keyword(text) {
+        if read.iter().any(|text| words::asks_for_a_keyword(text)) {
             self.add(
                 Part::Text,
-                "must not ask for the answer CANCEL or YES: Twilio reads them as STOP and START. Ask for C or R instead",
+                "must not ask for an answer such as CANCEL, YES or START, which Twilio takes for another. Ask for C or R instead",
             );
         }
     }
 
     /// What only shows with values in it.
     fn check_rendered(&mut self, wording: &Wording, ask: &Rendering) {
-        match render(ask) {
-            Err(RenderError::TooLong) if self.at.channel == Channel::Sms => {
-                self.add(Part::Text, "must be at most 1600 characters long, the practice's name before it included");
-            }
-            Err(RenderError::TooLong) => self.add(Part::Text, "is too long when filled in"),
-            Ok(_) | Err(_) => {}
-        }
         let Ok(choice) = choose(ask) else { return };
-        let (values, classes) = (message::values(ask, &choice.manner), self.at.form().text_classes());
-        // Without what is put before and below it.
-        let text = Template::compile(&wording.text, classes, self.variables);
-        if text.and_then(|text| text.render(&values, Escape::None)).is_ok_and(|text| text.trim().is_empty()) {
-            self.add(Part::Text, "must not be empty with all of its tokens filled in");
+        match composed(ask, &choice, |values| values) {
+            Err(RenderError::TooLong) => self.add_too_long(false),
+            Err(RenderError::Blank) => {
+                self.add(Part::Text, "must not be empty, nor lose what it is about, with its tokens filled in")
+            }
+            Err(_) => {}
+            // Words of the sender that are too long together are refused when they are sent.
+            Ok(_) if matches!(self.at.channel, Channel::Sms | Channel::Push) => {
+                if matches!(composed(ask, &choice, |values| values.longest()), Err(RenderError::TooLong)) {
+                    self.add_too_long(true);
+                }
+            }
+            Ok(_) => {}
+        }
+        let values = message::values(ask, &choice.manner);
+        if self.at.channel == Channel::Sms {
+            self.check_text_message(wording, ask, &values);
         }
         if let Some(html) = &choice.compiled.html {
             self.check_html(html, &choice.compiled.text, &values);
         }
     }
 
-    /// Elements that may not stand in a mail, and facts that its text does not have.
+    fn add_too_long(&mut self, longest: bool) {
+        let bound = match self.at.channel {
+            Channel::Sms => "must be at most 1600 characters long, the practice's name before it included",
+            Channel::Push => "must be at most 3584 bytes long, with the subject",
+            Channel::InApp | Channel::Email => "is too long when filled in",
+        };
+        self.add(Part::Text, if longest { format!("{bound}, with the longest values") } else { bound.to_owned() });
+    }
+
+    /// Elements that may not stand in a mail, values where they would make markup, and facts that only one part of it has.
     fn check_html(&mut self, source: &Template, text: &Template, values: &Values) {
-        let rendered = source.render(values, Escape::Html).unwrap_or_default();
-        for refusal in html::refusals(&rendered) {
+        let mark = |link| if link { html::LINK } else { html::VALUE };
+        if !html::keeps_values_in_place(&source.skeleton(0..source.len(), html::MARK, mark)) {
+            self.add(
+                Part::Html,
+                "must have tokens only in text, as a whole address such as href=\"{{link}}\", and in title=\"\"; no tag may go on over a line with a token",
+            );
+            return;
+        }
+        // A server that is tried out on one machine has no https, which the author can do nothing about.
+        let mut values = values.clone();
+        if let Some(rest) = values.get(Token::Link).strip_prefix("http://") {
+            let link = format!("https://{rest}");
+            values.set(Token::Link, &link);
+        }
+        let rendered = source.render(&values, Escape::Html).unwrap_or_default();
+        let refusals = html::refusals(&rendered);
+        if refusals.is_empty() && html::shows_nothing(&html::cleaned(&rendered, values.get(Token::Link))) {
+            self.add(Part::Html, "must show something");
+        }
+        for refusal in refusals {
             self.add(Part::Html, refusal);
         }
         let variables = self.variables.iter().map(String::as_str);
-        let names = Token::ALL.iter().map(|token| token.name()).chain(variables);
-        for name in names.filter(|name| source.names(name) && !text.names(name)) {
-            let message = format!("must say all that the HTML says: {{{{{name}}}}} is missing");
-            self.found.push(Problem { part: Part::Text, message });
+        let names: Vec<_> = Token::ALL.iter().map(|token| token.name()).chain(variables).collect();
+        for name in names.iter().filter(|name| source.names(name) && !text.names(name)) {
+            self.add(Part::Text, format!("must say all that the HTML says: {{{{{name}}}}} is missing"));
+        }
+        let said: BTreeSet<_> = text.words().collect();
+        for name in names.iter().filter(|name| said.contains(**name) && !source.names(name)) {
+            self.add(
+                Part::Html,
+                format!("must say all that the text says above its signature: {{{{{name}}}}} is missing"),
+            );
         }
     }
 }

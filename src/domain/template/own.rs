@@ -39,11 +39,11 @@ impl Purpose {
         }
     }
 
-    /// Its name in what was sent.
-    pub(super) fn name(&self) -> &str {
+    /// Its name in what was sent. A practice may call a template of its own as we call a kind.
+    pub(super) fn name(&self) -> String {
         match self {
-            Self::Kind(kind) => super::key(*kind),
-            Self::Custom(key) => key,
+            Self::Kind(kind) => format!("own/{}", super::key(*kind)),
+            Self::Custom(key) => format!("custom/{key}"),
         }
     }
 }

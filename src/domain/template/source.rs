@@ -1,21 +1,24 @@
 //! Wording with tokens: liquid without block tags, compiled line by line. Source, nesting and output are bounded, and a
 //! line in which a token has no value is left out whole, so that nothing is ever rendered blank.
 
+mod scan;
+
 use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use liquid::{Object, Parser, ParserBuilder};
 
-use super::token::{TokenClass, Values};
+use scan::{changes_the_link, has_bad_number, token_length, unquoted, words_of};
+
+use super::{
+    blank::is_blank,
+    filled::{Fill, Filled, SIGNATURE, joined},
+    token::{TokenClass, Values},
+};
 
 /// The longest source, in bytes.
 pub const LONGEST_SOURCE: usize = 16 * 1024;
 /// The longest output, in bytes.
 const LONGEST_OUTPUT: usize = 100 * 1024;
-/// Brackets recurse in liquid's parser; a deep enough nest of them would end the process.
-const MOST_BRACKETS: usize = 16;
-
-/// Says that what follows is the signature (RFC 3676, 4.3).
-pub(super) const SIGNATURE: &str = "-- ";
 
 /// The wording cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,12 @@ pub enum Fault {
     /// Not liquid, or a filter that is not on the list.
     #[error("a token cannot be read; the filters are default, capitalize, upcase, downcase, strip and truncate")]
     Unreadable,
+    /// A number that is negative or far too large.
+    #[error("a number in a token must be from 0 to 999999999")]
+    Number,
+    /// A filter that changes the link.
+    #[error("{{{{link}}}} may only have the filter default: another would break the address")]
+    ChangedLink,
     /// A token that does not exist, or a filter with an argument that it cannot use.
     #[error("a token is unknown, or its filter cannot be used like this")]
     Unknown,
@@ -76,14 +85,14 @@ pub struct Template {
     lines: Vec<Line>,
     classes: &'static [TokenClass],
     single_line: bool,
-    /// The words in its tokens: names of tokens and variables among them.
-    words: BTreeSet<String>,
 }
 
 /// A line, and whether it is a label, a colon and one token.
 struct Line {
     parts: Vec<Part>,
     labelled: Option<Labelled>,
+    /// The words in its tokens: names of tokens and variables among them.
+    words: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,20 +103,11 @@ enum Labelled {
 
 enum Part {
     Text(String),
-    Token(liquid::Template),
-}
-
-/// A line with its values in.
-#[derive(PartialEq, Eq)]
-pub(super) enum Filled {
-    /// Nothing; parts paragraphs.
-    Blank,
-    /// Words.
-    Words(String),
-    /// "When: Tuesday".
-    Detail(String, String),
-    /// "View appointment: https://…".
-    Link(String, String),
+    Token {
+        compiled: liquid::Template,
+        /// It is the link and nothing else.
+        link: bool,
+    },
 }
 
 impl Template {
@@ -143,13 +143,51 @@ impl Template {
 
     /// Whether the token or variable of that name stands in it.
     pub(super) fn names(&self, name: &str) -> bool {
-        self.words.contains(name)
+        self.lines.iter().any(|line| line.words.contains(name))
     }
 
-    /// Goes on with the lines of `more`.
-    pub(super) fn extend(&mut self, more: Self) {
-        self.lines.extend(more.lines);
-        self.words.extend(more.words);
+    /// The words in the tokens above the signature: names of tokens and variables among them.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().take_while(|line| !line.is_signature()).flat_map(|line| &line.words).map(String::as_str)
+    }
+
+    /// The source of these lines of it, with `token` in the place of each token; it is told whether that is the link.
+    /// `around` stands before and after each line that has a token.
+    pub(super) fn skeleton<'a>(
+        &'a self,
+        lines: impl Iterator<Item = usize> + 'a,
+        around: &'a str,
+        token: impl Fn(bool) -> &'static str + 'a,
+    ) -> String {
+        let line = |line: &Line| {
+            let parts = line.parts.iter().map(|part| match part {
+                Part::Text(text) => text.as_str(),
+                Part::Token { link, .. } => token(*link),
+            });
+            let parts: String = parts.collect();
+            if line.has_token() { format!("{around}{parts}{around}") } else { parts }
+        };
+        lines.filter_map(|at| self.lines.get(at)).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// How many lines it has.
+    pub(super) const fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Each line that is left out without one of `names`, by its number from 1, with that name.
+    pub(super) fn hanging_on<'a>(&self, values: &Values, names: &[&'a str]) -> Vec<(usize, &'a str)> {
+        let mut found = Vec::new();
+        for name in names {
+            let without = values.without(name).within(self.classes);
+            let hangs = |line: &Line| {
+                line.labelled.is_none()
+                    && line.words.contains(*name)
+                    && line.fill(&without, Escape::None, &mut 0).is_ok_and(|filled| filled.is_none())
+            };
+            found.extend(self.lines.iter().enumerate().filter(|(_, line)| hangs(line)).map(|(at, _)| (at + 1, *name)));
+        }
+        found
     }
 
     /// Fills the values in. A line in which a token comes out empty is left out, and with it the blank lines that it
@@ -158,33 +196,43 @@ impl Template {
     /// # Errors
     /// `OutputTooLong`.
     pub fn render(&self, values: &Values, escape: Escape) -> Result<String, TemplateError> {
-        let text = joined(&self.fill(values, escape)?);
+        let text = joined(&self.fill(values, escape)?.lines);
         Ok(if self.single_line { text.replace('\n', " ") } else { text })
     }
 
     /// Fills the values in and keeps the lines apart.
-    pub(super) fn fill(&self, values: &Values, escape: Escape) -> Result<Vec<Filled>, TemplateError> {
+    pub(super) fn fill(&self, values: &Values, escape: Escape) -> Result<Fill<'_>, TemplateError> {
         let values = values.within(self.classes);
-        let (mut filled, mut length) = (Vec::new(), 0);
+        let mut fill = Fill { lines: Vec::new(), kept: Vec::new(), shown: BTreeSet::new(), dropped: BTreeSet::new() };
+        let (mut length, mut signed) = (0, false);
         for (index, line) in self.lines.iter().enumerate() {
             let at_line = |fault| TemplateError { line: index + 1, fault };
+            let words = line.words.iter().map(String::as_str);
             match line.fill(&values, escape, &mut length).map_err(at_line)? {
                 // One blank line parts two paragraphs, however many were left out between them.
-                Some(Filled::Blank) if matches!(filled.last(), None | Some(Filled::Blank)) => {}
-                Some(line) => filled.push(line),
-                None => {}
+                Some(Filled::Blank) if matches!(fill.lines.last(), None | Some(Filled::Blank)) => {}
+                Some(Filled::Blank) => fill.lines.push(Filled::Blank),
+                Some(line) => {
+                    signed |= line.is_signature();
+                    if !signed {
+                        fill.shown.extend(words);
+                    }
+                    fill.lines.push(line);
+                    fill.kept.push(index);
+                }
+                None => fill.dropped.extend(words),
             }
         }
-        if filled.last() == Some(&Filled::Blank) {
-            filled.pop();
+        if fill.lines.last() == Some(&Filled::Blank) {
+            fill.lines.pop();
         }
-        Ok(filled)
+        Ok(fill)
     }
 }
 
 /// Compiles line by line, and goes on after one that cannot be used.
 fn read(source: &str, classes: &'static [TokenClass], variables: &[String]) -> (Template, Vec<TemplateError>) {
-    let mut template = Template { lines: Vec::new(), classes, single_line: false, words: BTreeSet::new() };
+    let mut template = Template { lines: Vec::new(), classes, single_line: false };
     if source.len() > LONGEST_SOURCE {
         return (template, vec![TemplateError { line: 1, fault: Fault::SourceTooLong }]);
     }
@@ -192,7 +240,7 @@ fn read(source: &str, classes: &'static [TokenClass], variables: &[String]) -> (
     let trial = Trial { all: sample.within(TokenClass::ALL), permitted: sample.within(classes) };
     let mut faults = Vec::new();
     for (index, line) in source.lines().enumerate() {
-        match Line::compile(line, &trial, &mut template.words) {
+        match Line::compile(line, &trial) {
             Ok(line) => template.lines.push(line),
             Err(fault) => faults.push(TemplateError { line: index + 1, fault }),
         }
@@ -209,30 +257,40 @@ struct Trial {
 impl Line {
     /// Each token becomes a liquid template of its own, so that what it yields can be escaped whole, whatever its
     /// filters did.
-    fn compile(source: &str, trial: &Trial, words: &mut BTreeSet<String>) -> Result<Self, Fault> {
+    fn compile(source: &str, trial: &Trial) -> Result<Self, Fault> {
         if source.contains("{%") {
             return Err(Fault::Block);
         }
-        let (mut parts, mut rest, mut last) = (Vec::new(), source, "");
+        let (mut parts, mut rest, mut words) = (Vec::new(), source, BTreeSet::new());
         while let Some((text, from_token)) = rest.find("{{").and_then(|at| rest.split_at_checked(at)) {
             let (token, after) = from_token.split_at_checked(token_length(from_token)?).ok_or(Fault::Unclosed)?;
             if !text.is_empty() {
                 parts.push(Part::Text(text.to_owned()));
             }
-            parts.push(Part::Token(compile_token(token, trial)?));
-            words.extend(unquoted_words(token));
-            (rest, last) = (after, token);
+            let unquoted = unquoted(token);
+            let link = token.trim_matches(['{', '}', ' ']) == "link";
+            parts.push(Part::Token { compiled: compile_token(token, &unquoted, trial)?, link });
+            words.extend(words_of(&unquoted).map(str::to_owned));
+            rest = after;
         }
         let labelled = match parts.as_slice() {
-            [.., Part::Text(label), Part::Token(_)] if rest.is_empty() && label.ends_with(": ") => {
-                Some(if last.trim_matches(['{', '}', ' ']) == "link" { Labelled::Link } else { Labelled::Detail })
+            [.., Part::Text(label), Part::Token { link, .. }] if rest.is_empty() && label.ends_with(": ") => {
+                Some(if *link { Labelled::Link } else { Labelled::Detail })
             }
             _ => None,
         };
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        Ok(Self { parts, labelled })
+        Ok(Self { parts, labelled, words })
+    }
+
+    fn has_token(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Token { .. }))
+    }
+
+    fn is_signature(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Text(text)] if text == SIGNATURE)
     }
 
     /// The line with its values, or nothing if one of them is empty. `length` grows by what was written.
@@ -242,9 +300,9 @@ impl Line {
             before.push_str(&latest);
             latest = match part {
                 Part::Text(text) => text.clone(),
-                Part::Token(token) => {
-                    let value = token.render(values).map_err(|_| Fault::Unknown)?;
-                    if value.trim().is_empty() {
+                Part::Token { compiled, .. } => {
+                    let value = compiled.render(values).map_err(|_| Fault::Unknown)?;
+                    if is_blank(&value) {
                         return Ok(None);
                     }
                     if escape == Escape::Html { escape_html(&value) } else { value }
@@ -265,48 +323,7 @@ impl Line {
     }
 }
 
-/// Where the token at the start of `text` ends. Quotes hide braces, as in liquid's grammar, which knows no escapes inside
-/// them. Where the two should ever disagree, the token does not parse: a mistake is seen, and injects nothing.
-fn token_length(text: &str) -> Result<usize, Fault> {
-    let (mut quote, mut brackets) = (None, 0);
-    for (at, c) in text.char_indices().skip(2) {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[') if brackets == MOST_BRACKETS => return Err(Fault::Brackets),
-            (None, '[') => brackets += 1,
-            (None, '}') if text.get(at..at + 2) == Some("}}") => return Ok(at + 2),
-            _ => {}
-        }
-    }
-    Err(Fault::Unclosed)
-}
-
-/// The words in a token that stand outside of quotes.
-fn unquoted_words(token: &str) -> impl Iterator<Item = String> {
-    let mut quote = None;
-    let unquoted: String = token
-        .chars()
-        .map(|c| match quote {
-            Some(open) => {
-                if c == open {
-                    quote = None;
-                }
-                ' '
-            }
-            None if matches!(c, '"' | '\'') => {
-                quote = Some(c);
-                ' '
-            }
-            None => c,
-        })
-        .collect();
-    let words: Vec<_> = unquoted.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_owned).collect();
-    words.into_iter().filter(|word| !word.is_empty())
-}
-
-fn compile_token(token: &str, trial: &Trial) -> Result<liquid::Template, Fault> {
+fn compile_token(token: &str, unquoted: &str, trial: &Trial) -> Result<liquid::Template, Fault> {
     static PARSER: LazyLock<Result<Parser, liquid::Error>> = LazyLock::new(|| {
         use liquid_lib::stdlib::{Capitalize, Default, Downcase, Strip, Truncate, Upcase};
         // None of these multiplies its input, reads a clock, or takes a value for a program.
@@ -316,26 +333,18 @@ fn compile_token(token: &str, trial: &Trial) -> Result<liquid::Template, Fault> 
     if token.starts_with("{{-") || token.ends_with("-}}") {
         return Err(Fault::Dash);
     }
+    if has_bad_number(unquoted) {
+        return Err(Fault::Number);
+    }
+    if changes_the_link(unquoted) {
+        return Err(Fault::ChangedLink);
+    }
     let parser = PARSER.as_ref().map_err(|_| Fault::Unreadable)?;
     let compiled = parser.parse(token).map_err(|_| Fault::Unreadable)?;
     // liquid cannot say which tokens are used, but it fails on those it is not given.
     compiled.render(&trial.all).map_err(|_| Fault::Unknown)?;
     compiled.render(&trial.permitted).map_err(|_| Fault::Forbidden)?;
     Ok(compiled)
-}
-
-/// Ends a mail with the link by which its reader unsubscribes, below the signature.
-pub(super) fn sign_off(lines: &mut Vec<Filled>, label: &str, address: &str) {
-    let signature = |line: &Filled| matches!(line, Filled::Words(words) if words == SIGNATURE);
-    if !lines.iter().any(signature) {
-        lines.extend([Filled::Blank, Filled::Words(SIGNATURE.to_owned())]);
-    }
-    lines.push(Filled::Link(label.to_owned(), address.to_owned()));
-}
-
-/// The lines as one text.
-pub(super) fn joined(lines: &[Filled]) -> String {
-    lines.iter().map(Filled::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// `text` as HTML that shows it, in an element or between quotes.
@@ -354,16 +363,6 @@ pub fn escape_html(text: &str) -> String {
         }
     }
     html
-}
-
-impl fmt::Display for Filled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blank => Ok(()),
-            Self::Words(words) => f.write_str(words),
-            Self::Detail(label, value) | Self::Link(label, value) => write!(f, "{label}: {value}"),
-        }
-    }
 }
 
 impl fmt::Debug for Template {

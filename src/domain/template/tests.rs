@@ -12,6 +12,7 @@ use crate::domain::{
 };
 
 mod bombs;
+mod guards;
 mod own;
 
 const LINK: &str = "https://hw.example/l/0123456789abcdefghijklmn";
@@ -467,7 +468,7 @@ fn check_absent(scene: &Scene) {
             let content = scene.render(&payload, place);
             let text = content.text.expose();
             assert!(!text.is_empty() && text.trim() == text && !text.contains("\n\n\n"), "{text:?}");
-            for line in text.lines().filter(|line| *line != source::SIGNATURE) {
+            for line in text.lines().filter(|line| *line != filled::SIGNATURE) {
                 assert!(!line.ends_with([':', ' ', ',']) || ["Hi Maria,", "Hola, Maria:"].contains(&line), "{line:?}");
             }
             for gone in

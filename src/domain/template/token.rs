@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use super::blank::is_blank;
 use crate::domain::{Channel, Kind};
 
 /// How much a token gives away.
@@ -195,6 +196,66 @@ impl Token {
         }
     }
 
+    /// Whether a message is about it: one that lost it with a line that had no value for something else would say nothing.
+    #[must_use]
+    pub const fn is_the_matter(self) -> bool {
+        matches!(
+            self,
+            Self::Link
+                | Self::VisitTime
+                | Self::Amount
+                | Self::DocumentTask
+                | Self::NoticeTask
+                | Self::NoticeTitle
+                | Self::NoticeBody
+        )
+    }
+
+    /// Whether a sender may leave it out.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        match self {
+            Self::VisitLength
+            | Self::ProviderName
+            | Self::LocationName
+            | Self::LocationAddress
+            | Self::InvoiceNumber
+            | Self::PaymentDate
+            | Self::PaymentMethod
+            | Self::SenderName
+            | Self::DocumentTitles
+            | Self::DocumentDue
+            | Self::CustomContent => true,
+            Self::FirstName
+            | Self::PracticeName
+            | Self::LegalName
+            | Self::PracticePhone
+            | Self::PostalAddress
+            | Self::Link
+            | Self::DocumentTask
+            | Self::DocumentVerb
+            | Self::DocumentNoun
+            | Self::NoticeKind
+            | Self::NoticeTask
+            | Self::VisitTime
+            | Self::Amount
+            | Self::NoticeTitle
+            | Self::NoticeBody => false,
+        }
+    }
+
+    /// The most characters that its value may have; unset: what it is in a message is known, or is kept within bounds elsewhere.
+    const fn longest(self) -> Option<usize> {
+        match self {
+            Self::FirstName => Some(100),
+            // "miércoles 30 de septiembre a las 12:30 PM" and a zone; other languages write no more.
+            Self::VisitTime => Some(60),
+            Self::VisitLength => Some(40),
+            Self::CustomContent => Some(1_000),
+            _ => None,
+        }
+    }
+
     /// Whether its value may have more than one line.
     const fn is_long(self) -> bool {
         matches!(self, Self::NoticeBody | Self::CustomContent)
@@ -224,6 +285,34 @@ impl Values {
     #[must_use]
     pub fn get(&self, token: Token) -> &str {
         self.tokens.get(&token).map_or("", String::as_str)
+    }
+
+    /// Whether the token or variable of that name has a value that shows.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let token = Token::named(name).map(|token| self.get(token));
+        let value = token.or_else(|| self.variables.get(name).map(String::as_str));
+        value.is_some_and(|value| !is_blank(value))
+    }
+
+    /// Without a value for the token or variable of that name.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut values = self.clone();
+        match Token::named(name) {
+            Some(token) => values.set(token, ""),
+            None => values.set_variable(name, ""),
+        }
+        values
+    }
+
+    /// With the longest value that each token may have where text is short.
+    pub(super) fn longest(&self) -> Self {
+        let mut values = self.clone();
+        for token in Token::ALL {
+            if let Some(length) = token.longest() {
+                values.set(*token, &"x".repeat(length));
+            }
+        }
+        values
     }
 
     /// What a template sees: every token of the classes, and no other.

@@ -9,7 +9,7 @@ use crate::{
     crypto,
     domain::{
         Channel, ChannelSet, Content, Decision, DeliveryId, Expiry, Grounds, NotificationId, Payload, Priority,
-        SecureLink, template::RenderError,
+        SecureLink,
     },
     service::{Error, Violation},
     store::{GroundsRow, NewDelivery, NewLink, NewNotification},
@@ -149,11 +149,14 @@ async fn rendered(
     addresses: Addresses,
 ) -> Result<(Input, GroundsRow, Vec<(Channel, Content)>), Error> {
     let work = tokio::task::spawn_blocking(move || {
-        let render = |channel| Ok((channel, render::content(&input, &grounds, channel, &addresses)?));
-        let contents: Result<_, RenderError> = used.iter().map(render).collect();
+        let render = |channel| {
+            let content = render::content(&input, &grounds, channel, &addresses);
+            Ok((channel, content.map_err(|error| render::refused(&input, channel, error))?))
+        };
+        let contents: Result<_, Error> = used.iter().map(render).collect();
         contents.map(|contents| (input, grounds, contents))
     });
-    work.await.map_err(|error| Error::Internal(error.into()))?.map_err(render::refused)
+    work.await.map_err(|error| Error::Internal(error.into()))?
 }
 
 /// The earliest time at which it may go.

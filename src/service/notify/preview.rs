@@ -70,7 +70,7 @@ fn preview(
         }
         // What is not sent refuses nothing.
         Err(RenderError::TooLong) if !decision.uses() => (None, vec![too_long(channel)]),
-        Err(error) if decision.uses() => return Err(render::refused(error)),
+        Err(error) if decision.uses() => return Err(render::refused(input, channel, error)),
         Err(_) => (None, Vec::new()),
     };
     Ok(ChannelPreview { decision, address_hint, content, warnings })

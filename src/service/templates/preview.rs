@@ -153,6 +153,7 @@ impl Stage {
                     .into(),
             );
         }
+        preview.warnings.extend(template::hanging_lines(&self.at, wording, declared, &self.ask()));
         Ok(preview)
     }
 
@@ -169,7 +170,9 @@ impl Stage {
             RenderError::UnknownTemplate => Error::field("ref.key", "the practice uses no template of that key"),
             RenderError::NoWording => no_wording(),
             RenderError::TooLong => Error::field("content.text", "is too long when filled in"),
-            RenderError::Template(_) => Error::Internal(Box::new(error)),
+            RenderError::Blank => Error::field("content.text", "says nothing with these values"),
+            RenderError::Address => Error::field("variables", "must have no address of the web in a text message"),
+            RenderError::Template(error) => Error::field("content.text", error.to_string()),
         })?;
         // What the sender would have typed is invented as well: nobody misses it.
         let ask = Rendering { custom_content: None, ..ask };

@@ -26,20 +26,20 @@ fn of(kind: Kind, channel: Channel, locale: &str) -> TemplateRef {
     TemplateRef { target: Some(Target::Kind(kind.into())), channel: channel.into(), locale: locale.into() }
 }
 
-fn reminders(channel: Channel) -> TemplateRef {
+pub(super) fn reminders(channel: Channel) -> TemplateRef {
     of(Kind::AppointmentReminder, channel, "")
 }
 
-fn custom(channel: Channel) -> TemplateRef {
+pub(super) fn custom(channel: Channel) -> TemplateRef {
     TemplateRef { target: Some(Target::Key("flu-season".into())), channel: channel.into(), locale: String::new() }
 }
 
-fn text(text: &str) -> TemplateContent {
+pub(super) fn text(text: &str) -> TemplateContent {
     TemplateContent { text: text.into(), ..Default::default() }
 }
 
 /// A version that is used at once.
-fn version(at: TemplateRef, content: TemplateContent, variables: &[&str]) -> CreateTemplateVersionRequest {
+pub(super) fn version(at: TemplateRef, content: TemplateContent, variables: &[&str]) -> CreateTemplateVersionRequest {
     CreateTemplateVersionRequest {
         practice_id: ACME.into(),
         r#ref: Some(at),
@@ -49,7 +49,7 @@ fn version(at: TemplateRef, content: TemplateContent, variables: &[&str]) -> Cre
     }
 }
 
-async fn try_create(
+pub(super) async fn try_create(
     t: &TestApp,
     request: CreateTemplateVersionRequest,
 ) -> Result<CreateTemplateVersionResponse, Status> {
@@ -57,7 +57,7 @@ async fn try_create(
 }
 
 /// Adds a version and yields its number.
-async fn create(t: &TestApp, at: TemplateRef, content: TemplateContent, variables: &[&str]) -> i32 {
+pub(super) async fn create(t: &TestApp, at: TemplateRef, content: TemplateContent, variables: &[&str]) -> i32 {
     try_create(t, version(at, content, variables)).await.unwrap().version.unwrap().version
 }
 
@@ -77,7 +77,7 @@ async fn activate(t: &TestApp, at: TemplateRef, version: i32, etag: &str) -> Res
     Ok(answer.into_inner().template.unwrap())
 }
 
-async fn try_out(
+pub(super) async fn try_out(
     t: &TestApp,
     at: TemplateRef,
     content: Option<TemplateContent>,
@@ -89,18 +89,18 @@ async fn try_out(
 }
 
 /// The texts of a notification as they are kept, in the order of its deliveries.
-async fn contents(t: &TestApp, notification: &str) -> Vec<RenderedContent> {
+pub(super) async fn contents(t: &TestApp, notification: &str) -> Vec<RenderedContent> {
     let full = read(t, notification, NotificationView::Full).await;
     full.details.into_iter().map(|detail| detail.content.unwrap()).collect()
 }
 
-fn flu(t: &TestApp, variables: &[(&str, &str)], channels: &[Channel]) -> NotificationInput {
+pub(super) fn flu(t: &TestApp, variables: &[(&str, &str)], channels: &[Channel]) -> NotificationInput {
     let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     let custom = CustomDetails { template_key: "flu-season".into(), variables };
     NotificationInput { payload: Some(Payload::Custom(custom)), ..reminder(t, "pat", channels) }
 }
 
-async fn list(t: &TestApp, page_size: i32, page_token: &str) -> (Vec<Template>, String) {
+pub(super) async fn list(t: &TestApp, page_size: i32, page_token: &str) -> (Vec<Template>, String) {
     let request = ListTemplatesRequest { practice_id: ACME.into(), page_size, page_token: page_token.into() };
     let page = t.caller(Role::Staff).templates.list_templates(request).await.unwrap().into_inner();
     (page.templates, page.next_page_token)
@@ -121,7 +121,7 @@ on_a_server! {
         let [old] = contents(t, &before.notification_id).await.try_into().ok().unwrap();
         assert_eq!((old.template_key.as_str(), old.template_version), ("builtin/appointment_reminder", 0));
         let [new] = contents(t, &after.notification_id).await.try_into().ok().unwrap();
-        assert_eq!((new.template_key.as_str(), new.template_version), ("appointment_reminder/en-US", 1));
+        assert_eq!((new.template_key.as_str(), new.template_version), ("own/appointment_reminder/en-US", 1));
         assert_eq!(new.text, second.body);
         assert_eq!(create(t, reminders(Channel::Sms), text("Until {{visit_time}}."), &[]).await, 2);
         assert_eq!(contents(t, &after.notification_id).await[0].text, second.body);
@@ -249,7 +249,7 @@ on_a_server! {
         let seen = send(t, reminder(t, "ana", &[Channel::Sms])).await;
         let kept = contents(t, &seen.notification_id).await.remove(0);
         assert_eq!(kept.text, "Acme Primary Care: Nos vemos el 4 de marzo a las 10:00 AM.");
-        assert_eq!(kept.template_key, "appointment_reminder/es");
+        assert_eq!(kept.template_key, "own/appointment_reminder/es");
         settled(t, &sent.deliveries, ["DELIVERED"]).await;
         settled(t, &seen.deliveries, ["DELIVERED"]).await;
     }

@@ -39,13 +39,27 @@ fn what_is_no_token_with_a_safe_filter_is_refused() {
         ("{{ first_nam | default: 'you' }}", Fault::Unknown),
         ("{{ first_name.link }}", Fault::Unknown),
         ("{{ first_name[link] }}", Fault::Unknown),
-        ("{{ first_name | truncate: link }}", Fault::Unknown),
+        ("{{ first_name | truncate: practice_name }}", Fault::Unknown),
+        ("{{ first_name | truncate: 99999999999999999999 }}", Fault::Number),
+        ("{{ first_name | truncate: 1234567890 }}", Fault::Number),
+        ("{{ first_name | truncate: -1 }}", Fault::Number),
+        ("{{ 99999999999999999999 }}", Fault::Number),
+        ("{{ link | upcase }}", Fault::ChangedLink),
+        ("{{ link | default: first_name | truncate: 9 }}", Fault::ChangedLink),
+        ("{{ first_name | default: link | downcase }}", Fault::ChangedLink),
         (&format!("{{{{ a{} }}}}", "[".repeat(17)), Fault::Brackets),
         (&"x".repeat(16 * 1024 + 1), Fault::SourceTooLong),
     ] {
         assert_eq!(fault(source), Some(expected), "{source:.40}");
     }
     assert_eq!(fault(&"x".repeat(16 * 1024)), None);
+    for good in [
+        "{{ link | default: 'x' }}",
+        "{{ first_name | truncate: 999999999 }}",
+        "{{ first_name | default: '-1 99999999999' }}",
+    ] {
+        assert_eq!(fault(good), None, "{good}");
+    }
 }
 
 #[test]
@@ -89,6 +103,7 @@ fn a_line_without_its_value_is_left_out_whole() {
         "Hi Pat,\n\nWhere: Main office\n\nBye"
     );
     assert_eq!(rendered(source, &[], Escape::None), "Bye");
+    assert_eq!(rendered("Hi {{first_name}},\nBye", &[(Token::FirstName, "\u{200b}\u{feff}")], Escape::None), "Bye");
     assert_eq!(rendered("{{link}}\n\n{{ amount }}", &[(Token::Amount, "  \t ")], Escape::None), "");
 }
 
@@ -134,7 +149,8 @@ fn the_shape_of_a_line_is_that_of_its_source_and_not_of_a_value() {
     );
     let values =
         values(&[(Token::VisitTime, "noon: sharp"), (Token::CustomContent, "A: b\n-- "), (Token::Link, "https://x")]);
-    let lines = template.unwrap().fill(&values, Escape::None).unwrap();
+    let template = template.unwrap();
+    let lines = template.fill(&values, Escape::None).unwrap().lines;
     let expected = [
         Filled::Detail("When".into(), "noon: sharp".into()),
         Filled::Words("A: b\n--".into()),

@@ -16,7 +16,7 @@ fn bombs() -> Vec<(&'static str, String, bool)> {
         ("closed brackets", format!("{{{{ a{}{} }}}}", "[a".repeat(2_000), "]".repeat(2_000)), true),
         ("braces", "{".repeat(16 * 1024), true),
         ("many tokens", tokens("{{link}}"), false),
-        ("many filters", format!("{{{{ link{} }}}}", " | upcase".repeat(1_800)), false),
+        ("many filters", format!("{{{{ first_name{} }}}}", " | upcase".repeat(1_800)), false),
         ("many lines", "\n".repeat(16 * 1024), false),
     ]
 }
@@ -32,6 +32,7 @@ fn one_bomb() {
     let harmless = Template::compile("{{first_name}}", TokenClass::ALL, &[]).unwrap();
     let mut values = Values::default();
     values.set(Token::Link, &"x".repeat(2_000));
+    values.set(Token::FirstName, &"x".repeat(2_000));
     harmless.render(&values, Escape::Html).unwrap();
     let (memory, time) = (most_memory(), processor_time());
     let done = Template::compile(&source, TokenClass::ALL, &[]).map(|it| it.render(&values, Escape::Html));

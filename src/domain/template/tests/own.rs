@@ -8,31 +8,31 @@ fn at(purpose: Purpose, channel: Channel, locale: &str) -> TemplateRef {
     TemplateRef { purpose, channel, locale: Locale::new(locale) }
 }
 
-fn reminder(channel: Channel, locale: &str) -> TemplateRef {
+pub(super) fn reminder(channel: Channel, locale: &str) -> TemplateRef {
     at(Purpose::Kind(Kind::AppointmentReminder), channel, locale)
 }
 
-fn custom(channel: Channel, locale: &str) -> TemplateRef {
+pub(super) fn custom(channel: Channel, locale: &str) -> TemplateRef {
     at(Purpose::Custom("flu-season".into()), channel, locale)
 }
 
-fn text(text: &str) -> Wording {
+pub(super) fn text(text: &str) -> Wording {
     Wording { text: text.into(), ..Wording::default() }
 }
 
 /// A practice that has put these in use, each as version 7.
-fn own<const N: usize>(wordings: [(TemplateRef, Wording); N]) -> OwnWording {
+pub(super) fn own<const N: usize>(wordings: [(TemplateRef, Wording); N]) -> OwnWording {
     OwnWording::new(wordings.map(|(at, wording)| {
         let variables = if matches!(at.purpose, Purpose::Custom(_)) { vec!["when".into()] } else { Vec::new() };
         (at, Active::new(7, wording, variables))
     }))
 }
 
-fn reads(locale: Option<&str>, own: OwnWording) -> Scene {
+pub(super) fn reads(locale: Option<&str>, own: OwnWording) -> Scene {
     Scene { own, patient: Patient { locale: locale.map(str::to_owned), ..patient("Maria") }, ..Scene::new() }
 }
 
-fn flu(variables: &[(&str, &str)]) -> Payload {
+pub(super) fn flu(variables: &[(&str, &str)]) -> Payload {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), phi(value))).collect();
     Payload::Custom(Custom { template_key: "flu-season".into(), variables })
 }
@@ -43,7 +43,7 @@ fn a_practice_s_wording_takes_the_place_of_ours_where_it_is_and_nowhere_else() {
     let scene = reads(None, own([(reminder(Channel::Sms, "en-US"), wording)]));
     let sms = scene.render(&Payload::AppointmentReminder(visit()), (Channel::Sms, true));
     assert_eq!(*sms.text.expose(), format!("Acme Primary Care: See you Tuesday, March 3 at 2:30 PM.\nMore: {LINK}"));
-    assert_eq!((sms.template_key.as_str(), sms.template_version), ("appointment_reminder/en-US", 7));
+    assert_eq!((sms.template_key.as_str(), sms.template_version), ("own/appointment_reminder/en-US", 7));
     for (payload, channel) in [
         (Payload::AppointmentConfirmed(visit()), Channel::Sms),
         (Payload::AppointmentReminder(visit()), Channel::Email),
@@ -64,14 +64,14 @@ fn the_reader_s_language_comes_first_then_the_practice_s_then_english() {
         ])
     };
     for (reader, key) in [
-        (None, "appointment_reminder/en-US"),
-        (Some("en-GB"), "appointment_reminder/en-US"),
-        (Some("fr-CA"), "appointment_reminder/fr"),
-        (Some("FR"), "appointment_reminder/fr"),
-        (Some("zh-Hant-TW"), "appointment_reminder/zh-Hant"),
-        (Some("zh"), "appointment_reminder/zh-Hant"),
+        (None, "own/appointment_reminder/en-US"),
+        (Some("en-GB"), "own/appointment_reminder/en-US"),
+        (Some("fr-CA"), "own/appointment_reminder/fr"),
+        (Some("FR"), "own/appointment_reminder/fr"),
+        (Some("zh-Hant-TW"), "own/appointment_reminder/zh-Hant"),
+        (Some("zh"), "own/appointment_reminder/zh-Hant"),
         (Some("es-MX"), "builtin/appointment_reminder/es"),
-        (Some("vi"), "appointment_reminder/en-US"),
+        (Some("vi"), "own/appointment_reminder/en-US"),
     ] {
         let content = reads(reader, wordings()).render(&Payload::AppointmentReminder(visit()), (Channel::Sms, true));
         assert_eq!(content.template_key, key, "{reader:?}");
@@ -80,7 +80,7 @@ fn the_reader_s_language_comes_first_then_the_practice_s_then_english() {
     for (reader, key) in [
         (None, "builtin/appointment_reminder/es"),
         (Some("vi"), "builtin/appointment_reminder/es"),
-        (Some("en"), "appointment_reminder/en-US"),
+        (Some("en"), "own/appointment_reminder/en-US"),
     ] {
         let scene = Scene { practice: spanish.clone(), ..reads(reader, wordings()) };
         let content = scene.render(&Payload::AppointmentReminder(visit()), (Channel::Sms, true));
@@ -125,7 +125,7 @@ fn a_mail_of_the_practice_s_own_is_signed_and_has_the_way_out_in_both_parts() {
     for (wording, signature) in [
         (text("Hello {{first_name}}!"), "-- \nAcme Primary Care, PLLC\n12 Main Street"),
         (text("Hello {{first_name}}!\n\n-- \nThe front desk"), "-- \nThe front desk\nAcme Primary Care, PLLC\n12 Main"),
-        (text(signed), "-- \nAcme Primary Care, PLLC since 1987\nUnsubscribe"),
+        (text(signed), "-- \nAcme Primary Care, PLLC since 1987\n12 Main Street"),
     ] {
         let scene = reads(None, own([(reminder(Channel::Email, "en-US"), wording)]));
         let content = scene.render(&Payload::AppointmentReminder(visit()), (Channel::Email, true));
@@ -140,10 +140,10 @@ fn a_mail_of_the_practice_s_own_is_signed_and_has_the_way_out_in_both_parts() {
 #[test]
 fn html_of_the_practice_s_own_is_cleaned_with_its_values_in() {
     let wording = Wording {
-        html: "<p onclick=\"x\">Hi {{first_name}}, <a href=\"{{custom_content}}\">see</a></p><script>1</script>\n\
+        html: "<p onclick=\"x\">Hi {{first_name}}, <a href=\"{{link}}\">see</a> {{custom_content}}</p><script>1</script>\n\
                <p>{{invoice_number}}</p>"
             .into(),
-        ..text("Hi {{first_name}}, see {{custom_content}}")
+        ..text("Hi {{first_name}}, see {{link}} {{custom_content}}")
     };
     let scene = Scene {
         words: Some(phi("javascript:alert(1)")),
@@ -152,8 +152,10 @@ fn html_of_the_practice_s_own_is_cleaned_with_its_values_in() {
         ..Scene::new()
     };
     let html = scene.render(&Payload::AppointmentReminder(visit()), (Channel::Email, true)).html.into_inner();
-    assert!(html.contains("<p>Hi &lt;b onmouseover='x'&gt;Eve&lt;/b&gt;, <a>see</a></p>"), "{html}");
-    assert_eq!(html.matches("script").count() + html.matches("onclick").count() + html.matches("<p></p>").count(), 0);
+    let cleaned =
+        format!("<p>Hi &lt;b onmouseover='x'&gt;Eve&lt;/b&gt;, <a href=\"{LINK}\">see</a> javascript:alert(1)</p>");
+    assert!(html.contains(&cleaned), "{html}");
+    assert_eq!(html.matches("<script").count() + html.matches("onclick").count() + html.matches("<p></p>").count(), 0);
 }
 
 #[test]
@@ -174,13 +176,13 @@ fn a_template_of_the_practice_s_own_wants_exactly_its_variables() {
     let scene = Scene { own, ..Scene::new() };
     let sms = scene.render(&flu(&[("when", "1 to 5\nMonday")]), (Channel::Sms, true));
     assert_eq!(sms.text.expose(), "Acme Primary Care: We have news: 1 to 5\nMonday");
-    assert_eq!((sms.template_key.as_str(), sms.template_version), ("flu-season/en-US", 7));
+    assert_eq!((sms.template_key.as_str(), sms.template_version), ("custom/flu-season/en-US", 7));
     // Where it has no wording there is none; elsewhere it is read in whatever language there is.
     let none = render(&scene.ask(&flu(&[("when", "x")]), (Channel::InApp, true)));
     assert_eq!(none.err(), Some(RenderError::NoWording));
     let french = reads(Some("de"), self::own([(custom(Channel::InApp, "fr"), text("{{when}}"))]));
     let content = french.render(&flu(&[("when", "x")]), (Channel::InApp, true));
-    assert_eq!(content.template_key, "flu-season/fr");
+    assert_eq!(content.template_key, "custom/flu-season/fr");
 }
 
 #[test]
@@ -191,14 +193,20 @@ fn a_template_is_compiled_once() {
     assert_eq!(first, second);
 }
 
-/// What is wrong with that wording, as its author is told.
-fn told(at: &TemplateRef, wording: &Wording, variables: &[&str]) -> Vec<(&'static str, String)> {
+/// Before invented data in that wording.
+pub(super) fn wording_of<T>(
+    at: &TemplateRef,
+    wording: &Wording,
+    variables: &[&str],
+    link: Option<&str>,
+    look: impl Fn(&Rendering) -> T,
+) -> T {
     let variables: Vec<_> = variables.iter().map(|name| (*name).to_owned()).collect();
     let values = variables.iter().map(|name| (name.clone(), phi("sample"))).collect();
     let invented = Invented::new(at, values).unwrap();
-    let own = OwnWording::new([(at.clone(), Active::new(0, wording.clone(), variables.clone()))]);
+    let own = OwnWording::new([(at.clone(), Active::new(0, wording.clone(), variables))]);
     let practice = practice();
-    let ask = Rendering {
+    look(&Rendering {
         channel: at.channel,
         payload: &invented.payload,
         custom_content: Some(&invented.custom_content),
@@ -207,13 +215,28 @@ fn told(at: &TemplateRef, wording: &Wording, variables: &[&str]) -> Vec<(&'stati
         own: &own,
         sms_prefix: "Acme Primary Care",
         phi_permitted: true,
-        link: Some(LINK),
+        link,
         unsubscribe: Some(UNSUBSCRIBE),
-    };
-    problems(at, wording, &variables, &ask).into_iter().map(|it| (it.part.name(), it.message)).collect()
+    })
 }
 
-fn parts(at: &TemplateRef, wording: &Wording, variables: &[&str]) -> Vec<&'static str> {
+/// What is wrong with that wording, as its author is told.
+pub(super) fn told_by(
+    link: Option<&str>,
+    at: &TemplateRef,
+    wording: &Wording,
+    variables: &[&str],
+) -> Vec<(&'static str, String)> {
+    let declared: Vec<_> = variables.iter().map(|name| (*name).to_owned()).collect();
+    let found = wording_of(at, wording, variables, link, |ask| problems(at, wording, &declared, ask));
+    found.into_iter().map(|it| (it.part.name(), it.message)).collect()
+}
+
+fn told(at: &TemplateRef, wording: &Wording, variables: &[&str]) -> Vec<(&'static str, String)> {
+    told_by(Some(LINK), at, wording, variables)
+}
+
+pub(super) fn parts(at: &TemplateRef, wording: &Wording, variables: &[&str]) -> Vec<&'static str> {
     told(at, wording, variables).into_iter().map(|(part, _)| part).collect()
 }
 
@@ -304,7 +327,7 @@ fn both_parts_of_a_mail_say_the_same_and_neither_has_what_a_mail_may_not() {
         "<a href=\"javascript:x\">x</a>",
         "<a href=\"{{first_name}}\">x</a>",
     ] {
-        assert_eq!(with(bad, "{{first_name}} x"), ["html"], "{bad}");
+        assert_eq!(with(bad, "x"), ["html"], "{bad}");
     }
     assert_eq!(parts(&mail, &text("{{amount | default: ''}}"), &[]), ["text"]);
     assert_eq!(parts(&mail, &text("{{ '' }}"), &[]), ["text"]);
@@ -343,11 +366,9 @@ fn words_about_health_are_warned_of_where_others_may_see_them() {
     assert_eq!([Channel::Sms, Channel::Push].map(|channel| warned(channel, true, "your insulin")), [1, 1]);
     assert_eq!([Channel::InApp, Channel::Email].map(|channel| warned(channel, true, "your insulin")), [0, 0]);
     assert_eq!(Channel::ALL.map(|channel| warned(channel, true, "your insurance card")), [0, 0, 0, 0]);
-    let scene = Scene {
-        words: Some(phi("see https://evil.example and reply YES")),
-        ..reads(None, own([(reminder(Channel::Sms, "en-US"), wording())]))
-    };
+    let scene =
+        Scene { words: Some(phi("and reply YES")), ..reads(None, own([(reminder(Channel::Sms, "en-US"), wording())])) };
     let payload = Payload::AppointmentReminder(visit());
     let ask = scene.ask(&payload, (Channel::Sms, true));
-    assert_eq!(warnings(&ask, &render(&ask).unwrap()).len(), 2);
+    assert_eq!(warnings(&ask, &render(&ask).unwrap()).len(), 1);
 }

@@ -2,15 +2,17 @@
 
 use crate::{
     domain::{
-        Channel, Content,
+        Channel, Content, Payload,
         template::{self, RenderError, Rendering},
     },
     service::{
-        Error,
+        Error, Violation,
         notify::{Input, prepare::Addresses},
     },
     store::GroundsRow,
 };
+
+const TEMPLATE_KEY: &str = "notification.custom.template_key";
 
 /// Renders the text.
 pub(in crate::service::notify) fn content(
@@ -47,15 +49,45 @@ pub(in crate::service::notify) fn ask<'a>(
 }
 
 /// What to answer when there is no text for a channel that is used.
-pub(in crate::service::notify) fn refused(error: RenderError) -> Error {
+pub(in crate::service::notify) fn refused(input: &Input, channel: Channel, error: RenderError) -> Error {
+    let label = channel.label();
     match error {
-        RenderError::UnknownTemplate => {
-            Error::field("notification.custom.template_key", "the practice has no template of that key")
+        RenderError::UnknownTemplate => Error::field(TEMPLATE_KEY, "the practice has no template of that key"),
+        RenderError::NoWording => Error::field(TEMPLATE_KEY, format!("the template has no wording for {label}")),
+        RenderError::Template(_) => Error::field(
+            TEMPLATE_KEY,
+            format!("the template's wording for {label} has to be corrected before it can be used"),
+        ),
+        RenderError::TooLong => Error::field("notification", format!("the text would be too long for {label}")),
+        RenderError::Blank => {
+            let all = match &input.payload {
+                Payload::Custom(_) => TEMPLATE_KEY,
+                Payload::System(_) => "notification.system",
+                _ => "notification",
+            };
+            of_the_words(input, template::is_blank, all, &format!("leaves nothing to say on {label}"))
         }
-        RenderError::NoWording => {
-            Error::field("notification.custom.template_key", "the template has no wording for a channel that is used")
+        RenderError::Address => {
+            let custom = matches!(input.payload, Payload::Custom(_));
+            let all = if custom { "notification.custom.variables" } else { "notification.custom_content" };
+            of_the_words(
+                input,
+                template::has_address,
+                all,
+                &format!("must have no address of the web, which would stand in {label}"),
+            )
         }
-        RenderError::TooLong => Error::field("notification", "the text would be too long for the channel"),
-        RenderError::Template(_) => Error::Internal(Box::new(error)),
     }
+}
+
+/// A violation for each variable that is at fault, or of `all` if none is alone.
+fn of_the_words(input: &Input, at_fault: fn(&str) -> bool, all: &str, description: &str) -> Error {
+    let mut violations = Vec::new();
+    if let Payload::Custom(custom) = &input.payload {
+        let found = custom.variables.iter().filter(|(_, value)| at_fault(value.expose()));
+        violations.extend(
+            found.map(|(name, _)| Violation::new(format!("notification.custom.variables.{name}"), description)),
+        );
+    }
+    if violations.is_empty() { Error::field(all, description) } else { Error::FieldInvalid(violations) }
 }
