@@ -95,7 +95,7 @@ on_a_server! {
             html: format!("<p>{}</p>", "x".repeat(16_000)),
             ..text(&"x".repeat(16_000))
         };
-        for number in 0..140 {
+        for number in 0..80 {
             let key = Target::Key(format!("template-{number:03}"));
             let at = TemplateRef { target: Some(key), channel: Channel::Email.into(), locale: String::new() };
             create(t, at, long.clone(), &[]).await;
@@ -104,13 +104,13 @@ on_a_server! {
         loop {
             let (page, next) = list(t, 500, &token).await;
             let size: usize = page.iter().map(Message::encoded_len).sum();
-            assert!(!page.is_empty() && size < 3 * 1024 * 1024, "{size}");
+            assert!(!page.is_empty() && size < 2_400_000, "{size}");
             refs.extend(page.iter().map(|it| it.r#ref.as_ref().unwrap().encode_to_vec()));
             token = next;
             if token.is_empty() {
                 break;
             }
         }
-        assert_eq!(refs.len(), 72 + 140);
+        assert_eq!(refs.len(), 72 + 80);
     }
 }
