@@ -6,6 +6,7 @@ mod actor;
 pub mod address;
 mod attempt;
 mod consent;
+mod contact;
 mod content;
 mod decide;
 mod delivery;
@@ -34,6 +35,7 @@ pub use consent::{
     Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,
     unanswered_stops,
 };
+pub use contact::TestContact;
 pub use content::Content;
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{

@@ -41,6 +41,7 @@ mod retry;
 mod rows;
 mod stop;
 mod templates;
+mod test_messages;
 mod tx;
 mod vault;
 
@@ -75,6 +76,7 @@ pub use reconcile::{Doubt, Rival};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
 pub use templates::{NewVersion, StoredTemplate, StoredVersion, TemplateHistory, WordingHome};
+pub use test_messages::{NewTestMessage, TestAccepted};
 
 use crate::{
     crypto::{KeyFile, TokenKey},

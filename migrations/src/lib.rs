@@ -18,6 +18,7 @@ mod m20261125_000016_park_deliveries;
 mod m20261129_000017_seal_consent_heads;
 mod m20261129_000018_create_templates;
 mod m20261129_000019_keep_push_devices;
+mod m20261129_000021_index_tests;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000017_seal_consent_heads::Migration),
             Box::new(m20261129_000018_create_templates::Migration),
             Box::new(m20261129_000019_keep_push_devices::Migration),
+            Box::new(m20261129_000021_index_tests::Migration),
         ]
     }
 }

@@ -158,6 +158,8 @@ pub enum Source {
     Notification(NotificationId),
     /// A staff reply that went out by SMS.
     ConversationMessage(Uuid),
+    /// A test of wording or of an account, which went to a contact of the practice itself and is shown in no list.
+    Test,
 }
 
 /// One message over one channel, as the contract shows it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours};
+use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours, TestContact};
 pub use dkim::{Dkim, DkimKey, DkimSettings};
 pub use push::{PushSettings, ServiceAccount};
 pub use sendgrid::{SendGridAccount, SendGridSettings, WebhookKey};
@@ -39,6 +39,8 @@ pub struct PracticeSettings {
     pub opt_in_channels: ChannelSet,
     /// Hosts that secure links may lead to, in lower case.
     pub link_hosts: BTreeSet<String>,
+    /// To whom tests may go.
+    pub test_contacts: BTreeSet<TestContact>,
 }
 
 /// Twilio.

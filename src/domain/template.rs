@@ -20,7 +20,7 @@ mod token;
 mod warnings;
 mod words;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 pub use blank::is_blank;
 pub use builtin::{Language, wording};
@@ -61,6 +61,8 @@ pub struct Rendering<'a> {
     pub link: Option<&'a str>,
     /// Where the reader of a mail unsubscribes. Every mail has it, whatever its wording.
     pub unsubscribe: Option<&'a str>,
+    /// It is a test, and says so.
+    pub test: bool,
 }
 
 impl Rendering<'_> {
@@ -144,7 +146,7 @@ fn as_worded(ask: &Rendering) -> Result<Content, RenderError> {
 
 /// Renders one message with its values, or what `with` makes of them.
 fn composed(ask: &Rendering, choice: &Choice, with: impl Fn(Values) -> Values) -> Result<Content, RenderError> {
-    let wording = choice.compiled;
+    let (wording, mark) = (choice.compiled, choice.test_mark(ask));
     let values = with(message::values(ask, &choice.manner));
     let filled = wording.text.fill(&values, Escape::None)?;
     if filled.is_blank() || (choice.version.is_some() && filled.lacks_the_matter(&values)) {
@@ -156,11 +158,15 @@ fn composed(ask: &Rendering, choice: &Choice, with: impl Fn(Values) -> Values) -
         ..Content::default()
     };
     if ask.channel == Channel::Sms {
-        return text_message(content, ask, &filled, &values);
+        let prefix = mark.map_or(Cow::Borrowed(ask.sms_prefix), |mark| format!("{mark} {}", ask.sms_prefix).into());
+        return text_message(content, (ask, &prefix), &filled, &values);
     }
     let mut subject = wording.subject.render(&values, Escape::None)?;
     if is_blank(&subject) {
         subject = wording.spare_subject.render(&values, Escape::None)?;
+    }
+    if let Some(mark) = mark {
+        subject = format!("{mark} {subject}");
     }
     let mut html = String::new();
     let text = if ask.channel == Channel::Email {
@@ -183,14 +189,19 @@ fn length_in_json(text: &str) -> usize {
     text.len() + text.matches(['"', '\\', '\n']).count()
 }
 
-fn text_message(content: Content, ask: &Rendering, filled: &Fill, values: &Values) -> Result<Content, RenderError> {
-    let text = sms::compose(ask.sms_prefix, &filled::joined(&filled.lines));
+fn text_message(
+    content: Content,
+    (ask, prefix): (&Rendering, &str),
+    filled: &Fill,
+    values: &Values,
+) -> Result<Content, RenderError> {
+    let text = sms::compose(prefix, &filled::joined(&filled.lines));
     if text.chars().count() > sms::LONGEST_MESSAGE {
         return Err(RenderError::TooLong);
     }
     let of_the_sender = |name: &&str| Token::named(name).is_none_or(|token| token.class() == TokenClass::SenderWords);
     let typed = filled.shown.iter().any(|name| of_the_sender(name) && values.has(name));
-    if typed && words::has_address(&words_alone(ask, &text)) {
+    if typed && words::has_address(&words_alone((ask, prefix), &text)) {
         return Err(RenderError::Address);
     }
     let counted = sms::segments(&text);
@@ -200,8 +211,8 @@ fn text_message(content: Content, ask: &Rendering, filled: &Fill, values: &Value
 
 /// A text message without what stands before it, without the addresses that are ours, and without the practice's name, which is known
 /// to whoever knows that it wrote.
-fn words_alone(ask: &Rendering, text: &str) -> String {
-    let text = text.strip_prefix(&sms::compose(ask.sms_prefix, "")).unwrap_or(text);
+fn words_alone((ask, prefix): (&Rendering, &str), text: &str) -> String {
+    let text = text.strip_prefix(&sms::compose(prefix, "")).unwrap_or(text);
     let known = [ask.link, ask.practice.portal_url.as_deref(), Some(ask.practice.display_name.as_str())];
     let known = known.into_iter().flatten().filter(|known| !known.is_empty());
     known.fold(text.to_owned(), |rest, known| rest.replace(known, " "))

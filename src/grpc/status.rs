@@ -108,6 +108,7 @@ const fn kind(error: &Error) -> (Code, ErrorReason) {
         Error::NotFound { .. } => (Code::NotFound, ErrorReason::NotFound),
         Error::RequestIdReused { .. } => (Code::AlreadyExists, ErrorReason::RequestIdReused),
         Error::StateForbids { .. } => (Code::FailedPrecondition, ErrorReason::StateForbids),
+        Error::ChannelNotConfigured { .. } => (Code::FailedPrecondition, ErrorReason::ChannelNotConfigured),
         Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
@@ -147,6 +148,16 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             let state = state.to_uppercase();
             details.add_precondition_failure_violation(&state, name, *message);
             key("state", state)
+        }
+        Error::ChannelNotConfigured { channel } => {
+            let channel = proto::Channel::try_from(i32::from(channel.number())).unwrap_or_default().as_str_name();
+            let channel = channel.trim_start_matches("CHANNEL_");
+            details.add_precondition_failure_violation(
+                "CHANNEL_NOT_CONFIGURED",
+                channel,
+                "required settings are missing",
+            );
+            key("channel", channel.to_owned())
         }
         Error::EtagMismatch { current } => key("current_etag", current.clone()),
         Error::RateLimited { retry_after, limit } => {

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    auth, convert,
+    auth, convert, deadline,
     proto::{
         ActivateTemplateVersionRequest, ActivateTemplateVersionResponse, CreateTemplateVersionRequest,
         CreateTemplateVersionResponse, GetTemplateRequest, GetTemplateResponse, ListTemplatesRequest,
@@ -71,6 +71,10 @@ impl TemplateService for Handlers {
         &self,
         request: Request<SendTestMessageRequest>,
     ) -> Result<Response<SendTestMessageResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::PracticeAdmin])
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::PracticeAdmin])?;
+        let deadline = deadline::of(&request);
+        let order = convert::templates::test_order(request.into_inner())?;
+        let outcome = self.templates.send_test(&scope, order, deadline).await?;
+        Ok(Response::new(convert::templates::tested(outcome)))
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::{Denied, InvalidId},
+    domain::{Channel, Denied, InvalidId},
     store::StoreError,
 };
 
@@ -73,6 +73,12 @@ pub enum Error {
         message: &'static str,
         /// The id of what is in that state.
         name: String,
+    },
+    /// `CHANNEL_NOT_CONFIGURED`.
+    #[error("the practice has not set up {}: see the findings in its settings", channel.label())]
+    ChannelNotConfigured {
+        /// Which channel.
+        channel: Channel,
     },
     /// `ETAG_MISMATCH`.
     #[error("it was changed meanwhile: read it again and retry")]

@@ -1,19 +1,23 @@
 //! Wording: what a practice says in words of its own, and ours where it does not.
 
 mod preview;
+mod send_test;
 
 use chrono::{DateTime, Utc};
 
 use crate::{
+    clock::SharedClock,
+    crypto::FingerprintKey,
     domain::{
         Channel, Kind, Locale, Phi, Practice, Scope,
         template::{self, Form, Language, Purpose, TemplateRef, Token, Wording},
     },
-    service::{Error, pages::Pages},
+    service::{Error, admission::Admission, pages::Pages},
     store::{NewVersion, Store, StoreError, StoredTemplate, StoredVersion, WordingHome},
 };
 
 pub use preview::{Preview, Trial};
+pub use send_test::{TestOrder, TestOutcome};
 
 /// The list that page tokens of templates are for.
 const LIST: &str = "templates";
@@ -90,6 +94,9 @@ pub struct TemplatePage {
 #[derive(Clone, Debug)]
 pub struct Templates {
     store: Store,
+    admission: Admission,
+    clock: SharedClock,
+    fingerprints: FingerprintKey,
     pages: Pages,
     public_url: String,
 }
@@ -97,8 +104,15 @@ pub struct Templates {
 impl Templates {
     /// Over `store`; `public_url` is where patients reach this server, without a slash at the end.
     #[must_use]
-    pub const fn new(store: Store, pages: Pages, public_url: String) -> Self {
-        Self { store, pages, public_url }
+    pub const fn new(
+        store: Store,
+        admission: Admission,
+        clock: SharedClock,
+        fingerprints: FingerprintKey,
+        pages: Pages,
+        public_url: String,
+    ) -> Self {
+        Self { store, admission, clock, fingerprints, pages, public_url }
     }
 
     /// The practice's wording, and ours that it has not replaced.

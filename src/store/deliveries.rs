@@ -30,6 +30,8 @@ impl Store {
     ) -> Result<DeliveryPage, StoreError> {
         let mut query = delivery::Entity::find()
             .filter(delivery::Column::PracticeId.eq(scope.practice().as_str()))
+            // Tests are in nobody's history.
+            .filter(delivery::Column::SourceKind.ne(image::TEST))
             .filter(condition(filter));
         if let Some(start) = start {
             query = query.filter(delivery::Column::CreateTime.gte(start));

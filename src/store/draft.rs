@@ -8,7 +8,7 @@ use super::{
     StoreError,
     entity::{delivery, delivery_event},
     feed::{self, Change},
-    image::{CLOSED, NOTIFICATION, WAITING, corrupt, to_delivery},
+    image::{CLOSED, NOTIFICATION, TEST, WAITING, corrupt, to_delivery},
     tx::Tx,
 };
 use crate::domain::{
@@ -126,7 +126,7 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
     }
     Ok(Some(Change {
         practice: row.practice_id.parse().map_err(|_| corrupt())?,
-        image: if changed { Some(to_delivery(row)?) } else { None },
+        image: if changed && row.source_kind != TEST { Some(to_delivery(row)?) } else { None },
         marked: None,
         previous_state: Some(before.state),
         class: row.class,
@@ -158,11 +158,11 @@ pub(super) async fn write_all_on(tx: &Tx, drafts: impl IntoIterator<Item = Draft
 }
 
 impl Change {
-    /// That `delivery`, whose new row is `row`, came to be.
+    /// That `delivery`, whose new row is `row`, came to be. A test is nobody's news: of it only the counters tell.
     pub(super) fn created(row: &delivery::Model, delivery: Delivery) -> Result<Self, StoreError> {
         Ok(Self {
             practice: row.practice_id.parse().map_err(|_| corrupt())?,
-            image: Some(delivery),
+            image: (row.source_kind != TEST).then_some(delivery),
             marked: None,
             previous_state: None,
             class: row.class,

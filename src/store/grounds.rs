@@ -67,6 +67,7 @@ impl GroundsRow {
             kind,
             requested: None,
             urgent: false,
+            test: false,
             gates: &self.gates,
             duplicates: ChannelSet::NONE,
             sms_regions: &self.sms_regions,

@@ -13,6 +13,8 @@ pub(super) const NOTIFICATIONS: i16 = 1;
 pub(super) const RETRIES: i16 = 2;
 /// Decisions on consent.
 pub(super) const CONSENTS: i16 = 3;
+/// Test messages.
+pub(super) const TESTS: i16 = 4;
 
 /// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

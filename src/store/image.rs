@@ -32,6 +32,8 @@ pub(super) const STOP_ASKED: i32 = 8;
 
 pub(super) const NOTIFICATION: i16 = 1;
 const CONVERSATION_MESSAGE: i16 = 2;
+/// A test: it has no patient, and neither lists nor the feed have it.
+pub(super) const TEST: i16 = 3;
 
 pub(super) fn corrupt() -> StoreError {
     StoreError::Corrupt("delivery")
@@ -88,6 +90,7 @@ fn to_source(kind: i16, id: Uuid) -> Result<Source, StoreError> {
     match kind {
         NOTIFICATION => Ok(Source::Notification(NotificationId(id))),
         CONVERSATION_MESSAGE => Ok(Source::ConversationMessage(id)),
+        TEST => Ok(Source::Test),
         _ => Err(corrupt()),
     }
 }
@@ -96,6 +99,7 @@ pub(super) const fn from_source(source: Source) -> (i16, Uuid) {
     match source {
         Source::Notification(id) => (NOTIFICATION, id.0),
         Source::ConversationMessage(id) => (CONVERSATION_MESSAGE, id),
+        Source::Test => (TEST, Uuid::nil()),
     }
 }
 

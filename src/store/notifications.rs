@@ -25,7 +25,7 @@ pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, unpack};
 use sealed::{content_on, open_decisions};
-pub(super) use sealed::{content_row, to_content};
+pub(super) use sealed::{content_row, test_row, to_contact, to_content};
 
 /// A notification to be accepted: everything is decided and rendered.
 #[derive(Clone, Debug)]

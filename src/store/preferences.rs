@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{
     BounceSettings, Channel, ChannelSet, DkimKey, DkimSettings, EmailAddress, EmailProvider, EmailSettings, Kind,
     KindChannels, PhoneNumber, Practice, PracticeSettings, PushSettings, QuietHours, Scope, SendGridSettings,
-    ServiceAccount, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored, WebhookKey,
+    ServiceAccount, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored, TestContact, WebhookKey,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -32,6 +32,7 @@ struct Body {
     quiet_hours: Option<QuietBody>,
     opt_in: Vec<i16>,
     link_hosts: BTreeSet<String>,
+    test_contacts: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -277,6 +278,7 @@ fn to_body(settings: &PracticeSettings) -> Body {
         }),
         opt_in: numbers(settings.opt_in_channels),
         link_hosts: settings.link_hosts.clone(),
+        test_contacts: settings.test_contacts.iter().map(|contact| contact.as_str().to_owned()).collect(),
     }
 }
 
@@ -373,5 +375,6 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
         quiet_hours: body.quiet_hours.map(|hours| quiet_hours(&hours).ok_or_else(corrupt)).transpose()?,
         opt_in_channels: channels(body.opt_in)?,
         link_hosts: body.link_hosts,
+        test_contacts: body.test_contacts.into_iter().map(TestContact::from_trusted).collect(),
     })
 }

@@ -22,8 +22,8 @@ use super::{
     Destination, Store, StoreError,
     entity::{attempt, content, delivery},
     grounds,
-    image::RECONCILING,
-    notifications, preferences,
+    image::{RECONCILING, TEST},
+    notifications, preferences, test_messages,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -141,20 +141,24 @@ impl Store {
         Ok(settings.account(channel, &home))
     }
 
-    /// Where it went, if the patient still has that number: another would be looked for in vain.
+    /// Where it went, if whoever it is for still has that number: another would be looked for in vain.
     async fn destination(
         &self,
         keys: &PracticeKeys,
         channel: Channel,
         row: &delivery::Model,
     ) -> Result<Option<Destination>, StoreError> {
-        let patients = grounds::patients_on(self.read(), keys, [row.patient_id.clone()], false).await?;
-        let patient = patients
-            .get(&row.patient_id)
-            .map(|found| &found.patient)
-            .filter(|patient| grounds::address_index(keys, channel, patient) == row.address_bi);
-        Ok(patient.and_then(|patient| match channel {
-            Channel::Sms => patient.mobile_phone.clone().map(Destination::Phone),
+        let reader = if row.source_kind == TEST {
+            let text = content::Entity::find_by_id(row.id).one(self.read()).await?;
+            text.map(|text| test_messages::recipient(keys, &text)).transpose()?
+        } else {
+            let patient = [row.patient_id.clone()];
+            grounds::patients_on(self.read(), keys, patient, false).await?.remove(&row.patient_id)
+        };
+        let reader = reader.map(|found| found.patient);
+        let same = reader.filter(|reader| grounds::address_index(keys, channel, reader) == row.address_bi);
+        Ok(same.and_then(|reader| match channel {
+            Channel::Sms => reader.mobile_phone.map(Destination::Phone),
             _ => None,
         }))
     }

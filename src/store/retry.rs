@@ -13,7 +13,7 @@ use super::{
     feed::{self, Change},
     grounds::{self, Recipient},
     idem::{self, Prior},
-    image::{self, POSSIBLE_DUPLICATE},
+    image::{self, POSSIBLE_DUPLICATE, TEST},
     notifications, preferences,
     queue::{attempts_on, drafts_on},
     tx::Tx,
@@ -87,7 +87,9 @@ impl Store {
 
 async fn row_on(db: &impl ConnectionTrait, scope: &Scope, id: Uuid) -> Result<Option<delivery::Model>, StoreError> {
     let of_practice = delivery::Column::PracticeId.eq(scope.practice().as_str());
-    Ok(delivery::Entity::find_by_id(id).filter(of_practice).one(db).await?)
+    // A test is nobody's message: whoever wants it once more sends another.
+    let no_test = delivery::Column::SourceKind.ne(TEST);
+    Ok(delivery::Entity::find_by_id(id).filter(of_practice).filter(no_test).one(db).await?)
 }
 
 /// Makes delivery `new`, which repeats `old`.
@@ -185,6 +187,7 @@ async fn decide_on(
         kind: Kind::from_number(old.kind).ok_or_else(corrupt)?,
         requested: notifications::unpack(source.requested),
         urgent: old.class == Class::Urgent.number(),
+        test: false,
         gates: &gates,
         duplicates: ChannelSet::NONE,
         sms_regions: &store.inner.sms_regions,

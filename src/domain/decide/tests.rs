@@ -208,6 +208,7 @@ fn decided_on(
         kind: case.kind,
         requested: case.request.as_ref().map(|request| request.iter().copied().collect()),
         urgent: case.urgent,
+        test: false,
         gates: &gates,
         duplicates: if case.duplicate { ChannelSet::ALL } else { ChannelSet::NONE },
         sms_regions,

@@ -53,6 +53,11 @@ impl Language {
     pub(super) const fn unsubscribe(self) -> &'static str {
         self.letter().unsubscribe
     }
+
+    /// What a test begins with.
+    pub(super) const fn test_mark(self) -> &'static str {
+        self.letter().test
+    }
 }
 
 /// What is said whatever it is about.
@@ -63,6 +68,8 @@ struct Letter {
     questions: &'static str,
     /// The label of that link.
     unsubscribe: &'static str,
+    /// Marks what is only tried.
+    test: &'static str,
     /// On a lock screen.
     push: &'static str,
 }

@@ -22,6 +22,18 @@ pub(super) struct Choice<'a> {
     pub(super) version: Option<i32>,
 }
 
+impl Choice<'_> {
+    /// The language of our own words around the wording.
+    pub(super) fn language(&self) -> Language {
+        Language::of(&self.locale).unwrap_or(self.manner.words())
+    }
+
+    /// What a test begins with; nothing else does.
+    pub(super) fn test_mark(&self, ask: &Rendering) -> Option<&'static str> {
+        ask.test.then(|| self.language().test_mark())
+    }
+}
+
 /// Chooses. Mail that may give nothing away is always in our words.
 pub(super) fn choose<'a>(ask: &Rendering<'a>) -> Result<Choice<'a>, RenderError> {
     let (form, purpose) = (ask.form(), Purpose::of(ask.payload));

@@ -1,7 +1,7 @@
 //! The two parts of a mail: text and HTML with the same facts, both signed and with the way out.
 
 use super::{
-    Choice, Escape, Language, RenderError, Rendering, Token, Values,
+    Choice, Escape, RenderError, Rendering, Token, Values,
     filled::{self, Fill, Filled},
     html, layout,
 };
@@ -13,12 +13,15 @@ pub(super) fn parts(
     text: Fill,
     (subject, values): (&str, &Values),
 ) -> Result<(Vec<Filled>, String), RenderError> {
-    let own = own_html(choice, &text, values)?;
+    let mut own = own_html(choice, &text, values)?;
     let mut lines = text.lines;
+    if let Some(mark) = choice.test_mark(ask) {
+        own = own.map(|own| format!("<p>{mark}</p>\n{own}"));
+        lines.splice(..0, [Filled::Words(mark.to_owned()), Filled::Blank]);
+    }
     filled::sign(&mut lines, values);
     if let Some(address) = ask.unsubscribe {
-        let language = Language::of(&choice.locale).unwrap_or(choice.manner.words());
-        filled::sign_off(&mut lines, language.unsubscribe(), address);
+        filled::sign_off(&mut lines, choice.language().unsubscribe(), address);
     }
     let frame = layout::Frame {
         language: choice.locale.as_str(),

@@ -162,6 +162,7 @@ impl Scene {
             phi_permitted,
             link: self.link.as_deref(),
             unsubscribe: self.unsubscribe.as_deref(),
+            test: false,
         }
     }
 

@@ -147,10 +147,11 @@ pub(super) fn shown(delivery: Delivery) -> proto::Delivery {
         update_time: Some(timestamp(delivery.update_time)),
         open_time: delivery.open_time.map(timestamp),
         sms_segments: delivery.sms_segments,
-        source: Some(match delivery.source {
-            Source::Notification(id) => proto::delivery::Source::NotificationId(id.to_string()),
-            Source::ConversationMessage(id) => proto::delivery::Source::ConversationMessageId(id.to_string()),
-        }),
+        source: match delivery.source {
+            Source::Notification(id) => Some(proto::delivery::Source::NotificationId(id.to_string())),
+            Source::ConversationMessage(id) => Some(proto::delivery::Source::ConversationMessageId(id.to_string())),
+            Source::Test => None,
+        },
         broadcast_id: text(delivery.broadcast),
         reference: delivery.reference,
         retry_of_delivery_id: text(delivery.retry_of),

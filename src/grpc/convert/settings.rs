@@ -19,8 +19,9 @@ use crate::{
 
 /// Settings with their setup check. Every kind is there, with its default where nothing was set.
 pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
-    let PracticeSettings { sms, email, push, quiet_hours, opt_in_channels, link_hosts, .. } = &view.settings.value;
-    let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, view.settings.value.kind(kind)));
+    let settings = &view.settings.value;
+    let PracticeSettings { sms, email, push, quiet_hours, opt_in_channels, link_hosts, .. } = settings;
+    let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, settings.kind(kind)));
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
         sms: Some(shown_sms(sms, view.inbound_webhook_url)),
@@ -32,6 +33,7 @@ pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
         quiet_hours: quiet_hours.map(shown_hours),
         opt_in_channels: numbers(*opt_in_channels),
         link_hosts: link_hosts.iter().cloned().collect(),
+        test_contacts: settings.test_contacts.iter().map(|contact| contact.as_str().to_owned()).collect(),
         channel_statuses: view.statuses.into_iter().map(shown_status).collect(),
         update_time: Some(timestamp(view.settings.update_time)),
         etag: etag(view.settings.revision),

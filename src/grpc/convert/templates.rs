@@ -6,20 +6,22 @@ use prost::Message;
 
 use super::{
     author,
-    check::{Check, locale, page_size},
+    check::{Check, locale, page_size, request_id},
     etag, notification,
     payload::is_variable,
     revision, timestamp,
 };
 use crate::{
     domain::{
-        Channel, Kind, Locale, Phi,
+        Channel, Kind, Locale, Phi, TestContact,
         template::{LONGEST_SOURCE, Purpose, TemplateRef, Wording},
     },
     grpc::proto::{self, template_ref::Target},
     service::{
         Error, StoredVersion,
-        templates::{AskedRef, Draft, Preview, TemplatePage, TemplateQuery, TemplateView, Trial},
+        templates::{
+            AskedRef, Draft, Preview, TemplatePage, TemplateQuery, TemplateView, TestOrder, TestOutcome, Trial,
+        },
     },
 };
 
@@ -66,12 +68,49 @@ pub(crate) fn to_activate(
 /// Wording to try.
 pub(crate) fn trial(request: proto::PreviewTemplateRequest) -> Result<Trial, Error> {
     let mut check = Check::default();
-    let at = check.required("ref", request.r#ref, read_ref);
-    let wording = check.optional("content", request.content.clone(), read_wording);
-    let unread = request.content.is_some() && wording.is_none();
-    check.count("variables", request.variables.len(), 0..=MOST_VARIABLES);
+    let trial = read_trial(&mut check, (request.r#ref, request.content, request.variables));
+    check.finish(trial)
+}
+
+/// A test to send.
+pub(crate) fn test_order(mut request: proto::SendTestMessageRequest) -> Result<TestOrder, Error> {
+    let mut check = Check::default();
+    let request_id = request_id(&mut check, std::mem::take(&mut request.request_id));
+    // Without the key, and maps in the order of their keys: equal requests give equal bytes.
+    let canonical = Phi::new(request.encode_to_vec());
+    let trial = read_trial(&mut check, (request.r#ref, request.content, request.variables));
+    let channel = trial.as_ref().map(|trial| trial.at.channel);
+    let sent = channel.is_none_or(|channel| matches!(channel, Channel::Sms | Channel::Email));
+    check.at("ref", |check| check.expect("channel", sent, "must be SMS or EMAIL: no contact has an inbox or a device"));
+    let contact = check.parsed("address", &request.address, TestContact::parse);
+    check.finish(trial.zip(contact).map(|(trial, contact)| TestOrder { request_id, canonical, trial, contact }))
+}
+
+/// What a test answers.
+pub(crate) fn tested(outcome: TestOutcome) -> proto::SendTestMessageResponse {
+    proto::SendTestMessageResponse {
+        state: outcome.state.number().into(),
+        failure: outcome.failure.map(|(failure, message)| proto::DeliveryFailure {
+            reason: failure.reason.number().into(),
+            provider_code: failure.provider_code,
+            message: message.to_owned(),
+            fail_time: Some(timestamp(failure.fail_time)),
+        }),
+        provider_message_id: outcome.provider_message_id,
+    }
+}
+
+/// Wording to try, as a preview and a test have it.
+type TrialFields = (Option<proto::TemplateRef>, Option<proto::TemplateContent>, BTreeMap<String, String>);
+
+fn read_trial(check: &mut Check, (at, content, values): TrialFields) -> Option<Trial> {
+    let at = check.required("ref", at, read_ref);
+    let given = content.is_some();
+    let wording = check.optional("content", content, read_wording);
+    let unread = given && wording.is_none();
+    check.count("variables", values.len(), 0..=MOST_VARIABLES);
     let mut variables = BTreeMap::new();
-    for (name, value) in request.variables.into_iter().take(MOST_VARIABLES) {
+    for (name, value) in values.into_iter().take(MOST_VARIABLES) {
         // A malformed name may be anything, so that it is not repeated in the path.
         if is_variable(&name) {
             let value = Phi::new(check.lines(&format!("variables.{name}"), value, 1_000));
@@ -80,7 +119,7 @@ pub(crate) fn trial(request: proto::PreviewTemplateRequest) -> Result<Trial, Err
             check.expect("variables", false, "must have names of 1 to 64 characters of a-z, 0-9 or '_'");
         }
     }
-    check.finish(at.filter(|_| !unread).map(|at| Trial { at, wording, variables }))
+    at.filter(|_| !unread).map(|at| Trial { at, wording, variables })
 }
 
 fn read_ref(check: &mut Check, at: proto::TemplateRef) -> Option<AskedRef> {

@@ -49,6 +49,8 @@ struct Stage {
     phi_permitted: bool,
     link: Option<String>,
     unsubscribe: String,
+    /// It goes out, marked as a test.
+    test: bool,
 }
 
 impl Templates {
@@ -58,6 +60,14 @@ impl Templates {
     /// `FIELD_INVALID` with everything that is wrong with it; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn preview(&self, scope: &Scope, trial: Trial) -> Result<Preview, Error> {
         let home = self.store.wording_home(scope).await?;
+        self.tried(home, trial, false).await
+    }
+
+    /// How wording reads: as it is, or marked as a test.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` with everything that is wrong with it.
+    pub(super) async fn tried(&self, home: WordingHome, trial: Trial, test: bool) -> Result<Preview, Error> {
         let Trial { at, wording, variables } = trial;
         let at = at.of(&home.practice);
         if matches!(at.purpose, Purpose::Kind(_)) && !variables.is_empty() {
@@ -65,7 +75,7 @@ impl Templates {
         }
         let Some(wording) = wording else {
             let (own, phi_permitted) = (Arc::clone(&home.own_wording), home.settings.email.phi_permitted());
-            let stage = self.stage(home, at, own, variables, phi_permitted)?;
+            let stage = Stage { test, ..self.stage(home, at, own, variables, phi_permitted)? };
             return work(move || stage.in_use()).await;
         };
         let declared: Vec<_> = variables.keys().cloned().collect();
@@ -75,7 +85,7 @@ impl Templates {
         });
         let faults = faults.collect();
         let own = alone(&at, &wording, &declared);
-        let stage = self.stage(home, at, own, variables, true)?;
+        let stage = Stage { test, ..self.stage(home, at, own, variables, true)? };
         work(move || stage.tried(&wording, &declared, faults)).await
     }
 
@@ -108,7 +118,7 @@ impl Templates {
         let invented = Invented::new(&at, variables).ok_or_else(no_wording)?;
         let link = invented.payload.link().map(|_| format!("{}/l/{}", self.public_url, crypto::base64url(&NO_TOKEN)));
         let unsubscribe = format!("{}/u/{}", self.public_url, self.store.unsubscribe_token(NO_MAIL));
-        Ok(Stage { home, at, own, invented, phi_permitted, link, unsubscribe })
+        Ok(Stage { home, at, own, invented, phi_permitted, link, unsubscribe, test: false })
     }
 }
 
@@ -125,6 +135,7 @@ impl Stage {
             phi_permitted: self.phi_permitted,
             link: self.link.as_deref(),
             unsubscribe: Some(&self.unsubscribe),
+            test: self.test,
         }
     }
 

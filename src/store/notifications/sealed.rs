@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Channel, Content, Decision, DecisionStep, DeliveryId, Outcome, Phi, SkipReason},
+    domain::{Channel, Content, Decision, DecisionStep, DeliveryId, Outcome, Phi, SkipReason, TestContact},
     store::{
         StoreError,
         entity::content,
@@ -29,6 +29,8 @@ struct ContentBody {
     sms_gsm7: bool,
     template_key: String,
     template_version: i32,
+    /// Of a test: to whom it goes.
+    contact: String,
 }
 
 /// Seals a text.
@@ -37,7 +39,27 @@ pub(in crate::store) fn content_row(
     id: DeliveryId,
     content: &Content,
 ) -> Result<content::Model, StoreError> {
-    let body = ContentBody {
+    seal(keys, id, &to_body(content))
+}
+
+/// Seals the text of a test, with the contact to whom it goes: no directory has them.
+pub(in crate::store) fn test_row(
+    keys: &PracticeKeys,
+    id: DeliveryId,
+    content: &Content,
+    contact: &TestContact,
+) -> Result<content::Model, StoreError> {
+    seal(keys, id, &ContentBody { contact: contact.as_str().to_owned(), ..to_body(content) })
+}
+
+/// The contact to whom a test goes.
+pub(in crate::store) fn to_contact(keys: &PracticeKeys, row: &content::Model) -> Result<TestContact, StoreError> {
+    let body: ContentBody = keys.open(BODY, row.delivery_id.as_bytes(), &row.body_ct)?;
+    Ok(TestContact::from_trusted(body.contact))
+}
+
+fn to_body(content: &Content) -> ContentBody {
+    ContentBody {
         subject: content.subject.expose().clone(),
         text: content.text.expose().clone(),
         link: content.link.expose().clone(),
@@ -46,8 +68,12 @@ pub(in crate::store) fn content_row(
         sms_gsm7: content.sms_gsm7,
         template_key: content.template_key.clone(),
         template_version: content.template_version,
-    };
-    let body_ct = keys.seal(BODY, id.0.as_bytes(), &body)?;
+        contact: String::new(),
+    }
+}
+
+fn seal(keys: &PracticeKeys, id: DeliveryId, body: &ContentBody) -> Result<content::Model, StoreError> {
+    let body_ct = keys.seal(BODY, id.0.as_bytes(), body)?;
     Ok(content::Model { delivery_id: id.0, practice_id: keys.practice().to_owned(), body_ct })
 }
 

@@ -16,7 +16,7 @@ use crate::{
         evidence::{self, Evidence, EvidenceSource, Hearing},
         grounds,
         health::Sign,
-        image::{IN_FLIGHT, RECONCILING, WAITING},
+        image::{IN_FLIGHT, RECONCILING, TEST, WAITING},
         stop,
         tx::Tx,
     },
@@ -177,7 +177,8 @@ fn schedule(
     let standing = Standing {
         attempts: draft.row.attempts,
         expires_at: draft.row.expires_at,
-        give_up_at: draft.row.give_up_at,
+        // Whoever tests wants to hear what the provider said: a first no is the last.
+        give_up_at: if draft.row.source_kind == TEST { now } else { draft.row.give_up_at },
         undecided: others.filter(|row| row.verdict == Some(Known::Unknown.number())).count() > 0,
     };
     draft.release();

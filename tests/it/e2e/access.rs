@@ -60,7 +60,7 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("TemplateService/CreateTemplateVersion", &[PracticeAdmin], true),
     ("TemplateService/ActivateTemplateVersion", &[PracticeAdmin], true),
     ("TemplateService/PreviewTemplate", &[Staff], true),
-    ("TemplateService/SendTestMessage", &[PracticeAdmin], false),
+    ("TemplateService/SendTestMessage", &[PracticeAdmin], true),
     ("InboxService/ListInboxItems", &[Patient, Portal], true),
     ("InboxService/MarkInboxItems", &[Patient, Portal], true),
     ("InboxService/WatchInbox", &[Patient, Portal], true),

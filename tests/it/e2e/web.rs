@@ -145,8 +145,8 @@ on_a_server! {
         assert_eq!(end["grpc-status"], (Code::Unauthenticated as i32).to_string());
         let end = call(
             t,
-            "TemplateService/SendTestMessage",
-            &t.token(Role::PracticeAdmin),
+            "NotifyService/GetDeliveryStats",
+            &t.token(Role::Staff),
             &GetPracticeRequest { practice_id: ACME.into() },
         )
         .await

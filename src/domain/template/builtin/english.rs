@@ -7,6 +7,7 @@ pub(super) const LETTER: Letter = Letter {
     greeting: "Hi {{first_name}},",
     questions: "Questions? Call us at {{practice_phone}}.",
     unsubscribe: "Unsubscribe from these emails",
+    test: "[Test]",
     push: "You have a new message.",
 };
 

@@ -7,6 +7,7 @@ pub(super) const LETTER: Letter = Letter {
     greeting: "Hola, {{first_name}}:",
     questions: "¿Tiene preguntas? Llámenos al {{practice_phone}}.",
     unsubscribe: "Dejar de recibir estos correos",
+    test: "[Prueba]",
     push: "Tiene un mensaje nuevo.",
 };
 

@@ -217,6 +217,7 @@ pub(super) fn wording_of<T>(
         phi_permitted: true,
         link,
         unsubscribe: Some(UNSUBSCRIBE),
+        test: false,
     })
 }
 

@@ -174,6 +174,7 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
     let settable = [
         "kind_channels",
         "link_hosts",
+        "test_contacts",
         "sms",
         "sms.account_sid",
         "sms.auth_token",
@@ -227,7 +228,7 @@ fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
         "email.bounce_secret_set",
         "email.bounce_webhook_url",
     ];
-    let later = ["after_hours_reply", "test_contacts"];
+    let later = ["after_hours_reply"];
     let whole = ["quiet_hours.start", "quiet_hours.end", "quiet_hours.end.hours"];
     let unknown =
         ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "push.x", "Sms", "*", "nope"];

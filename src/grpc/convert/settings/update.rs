@@ -7,7 +7,7 @@ use chrono::NaiveTime;
 
 use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
-    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings, QuietHours},
+    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings, QuietHours, TestContact},
     grpc::{
         convert::{check::Check, revision},
         proto::{self, email_settings::Provider},
@@ -17,6 +17,8 @@ use crate::{
 
 /// Most paths in a mask; there are about forty.
 const MOST_PATHS: usize = 100;
+/// Most contacts that tests may go to.
+const MOST_CONTACTS: usize = 10;
 
 pub(super) const OUTPUT_ONLY: &str = "is output only";
 pub(super) const UNKNOWN: &str = "names no setting";
@@ -87,6 +89,7 @@ fn apply(
     match parts.as_slice() {
         ["kind_channels"] => settings.kind_channels = kind_channels(check, &new.kind_channels),
         ["link_hosts"] => settings.link_hosts = link_hosts(check, &new.link_hosts),
+        ["test_contacts"] => settings.test_contacts = test_contacts(check, &new.test_contacts),
         ["sms"] => check.at("sms", |check| fields::replace(SMS, check, new_sms, sms)),
         ["sms", field] => check.at("sms", |check| fields::set(SMS, field, check, new_sms, sms))?,
         ["email"] => check.at("email", |check| fields::replace(EMAIL, check, new_email, email)),
@@ -102,7 +105,7 @@ fn apply(
         ["quiet_hours"] => settings.quiet_hours = check.optional("quiet_hours", new.quiet_hours, quiet_hours),
         ["opt_in_channels"] => settings.opt_in_channels = channel_set(check, path, &new.opt_in_channels),
         ["quiet_hours", "start" | "end", ..] => return Err(WHOLE),
-        ["after_hours_reply" | "test_contacts", ..] => return Err(LATER),
+        ["after_hours_reply", ..] => return Err(LATER),
         ["channel_statuses" | "content_retention" | "update_time" | "etag", ..] => return Err(OUTPUT_ONLY),
         _ => return Err(UNKNOWN),
     }
@@ -149,4 +152,20 @@ fn link_hosts(check: &mut Check, hosts: &[String]) -> BTreeSet<String> {
     check.count("link_hosts", hosts.len(), 0..=50);
     let hosts = hosts.iter().take(50).enumerate();
     hosts.filter_map(|(place, text)| check.parsed(&format!("link_hosts[{place}]"), text, fields::host)).collect()
+}
+
+/// Addresses of staff: a list that names one twice, in whatever letters, is a mistake.
+fn test_contacts(check: &mut Check, contacts: &[String]) -> BTreeSet<TestContact> {
+    check.count("test_contacts", contacts.len(), 0..=MOST_CONTACTS);
+    let mut known = BTreeSet::<TestContact>::new();
+    for (place, text) in contacts.iter().take(MOST_CONTACTS).enumerate() {
+        let field = format!("test_contacts[{place}]");
+        let contact = check.parsed(&field, text, |text| {
+            TestContact::parse(text).map_err(|_| "must be an email address, or a phone number in E.164")
+        });
+        let Some(contact) = contact else { continue };
+        check.expect(&field, !known.iter().any(|other| other.is(&contact)), "is there twice");
+        known.insert(contact);
+    }
+    known
 }

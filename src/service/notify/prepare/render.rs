@@ -45,6 +45,7 @@ pub(in crate::service::notify) fn ask<'a>(
         phi_permitted: row.settings.email.phi_permitted(),
         link: addresses.link.as_deref(),
         unsubscribe: Some(&addresses.unsubscribe),
+        test: false,
     }
 }
 

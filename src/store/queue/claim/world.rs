@@ -20,11 +20,12 @@ use crate::{
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, Recipient},
-        image::IN_FLIGHT,
+        image::{IN_FLIGHT, TEST},
         notifications, preferences,
         queue::{Claimed, Destination},
         rows::padded,
         stop,
+        test_messages::{self, reader_id},
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -37,8 +38,8 @@ pub(super) struct World<'a> {
     store: &'a Store,
     practice: Practice,
     settings: PracticeSettings,
-    /// Unset: one that cannot be read.
-    patients: BTreeMap<String, Option<Recipient>>,
+    /// By the ids of [`reader_id`]; unset: one that cannot be read.
+    readers: BTreeMap<String, Option<Recipient>>,
     gates: Vec<recipient_gate::Model>,
     notifications: BTreeMap<Uuid, notification::Model>,
     contents: BTreeMap<Uuid, content::Model>,
@@ -55,13 +56,18 @@ impl<'a> World<'a> {
         turn: &'a Turn,
         due: &[delivery::Model],
     ) -> Result<Self, StoreError> {
-        let patients = patients_on(tx, keys, due.iter().map(|row| row.patient_id.clone()).collect()).await?;
+        let contents = contents_on(tx, due).await?;
+        let mut readers = patients_on(tx, keys, due.iter().map(|row| row.patient_id.clone()).collect()).await?;
+        for row in due.iter().filter(|row| row.source_kind == TEST) {
+            let contact = contents.get(&row.id).and_then(|text| test_messages::recipient(keys, text).ok());
+            readers.insert(reader_id(row).into_owned(), contact);
+        }
         let mut wanted = Vec::new();
         let mut moved = Vec::new();
         for row in due {
             // Whatever is not found here is found again, and dealt with, when the delivery's turn comes.
             let Some(channel) = Channel::from_number(row.channel) else { continue };
-            let Some(Some(Recipient { patient, .. })) = patients.get(&row.patient_id) else { continue };
+            let Some(Some(Recipient { patient, .. })) = readers.get(reader_id(row).as_ref()) else { continue };
             let gates = grounds::gate_keys(keys, channel, patient);
             if grounds::address_index(keys, channel, patient) != row.address_bi {
                 moved.extend(gates.clone());
@@ -83,10 +89,6 @@ impl<'a> World<'a> {
             .filter(notification::Column::Id.is_in(padded(due.iter().map(|row| row.source_id))))
             .all(&tx.db)
             .await?;
-        let contents = content::Entity::find()
-            .filter(content::Column::DeliveryId.is_in(padded(due.iter().map(|row| row.id))))
-            .all(&tx.db)
-            .await?;
         let pushed = due.iter().filter(|row| row.channel == Channel::Push.number()).map(|row| row.patient_id.clone());
         let devices = devices::of_on(&tx.db, keys, pushed.collect()).await?;
         let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
@@ -96,10 +98,10 @@ impl<'a> World<'a> {
             store,
             practice,
             settings,
-            patients,
+            readers,
             gates,
             notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
-            contents: contents.into_iter().map(|row| (row.delivery_id, row)).collect(),
+            contents,
             devices,
             consent_seq: head.map_or(0, |head| head.seq),
         })
@@ -117,7 +119,7 @@ impl<'a> World<'a> {
         if stop::ends_instead(draft, tx.now)? {
             return Ok(());
         }
-        let Some(recipient) = self.patients.get(&draft.row.patient_id) else {
+        let Some(recipient) = self.readers.get(reader_id(&draft.row).as_ref()) else {
             refuse(tx, draft, SkipReason::PatientInactive);
             return Ok(());
         };
@@ -199,6 +201,7 @@ impl<'a> World<'a> {
             kind: Kind::from_number(row.kind).ok_or(StoreError::Corrupt("delivery"))?,
             requested: asked.and_then(|row| notifications::unpack(row.requested)),
             urgent: row.class == Class::Urgent.number(),
+            test: row.source_kind == TEST,
             gates: &gates,
             // Who of a broadcast has an address to themselves was settled when it was planned.
             duplicates: ChannelSet::NONE,
@@ -272,6 +275,13 @@ impl<'a> World<'a> {
         draft.note(note, tx.now);
         intent
     }
+}
+
+/// The texts that a claim is about, which never change.
+async fn contents_on(tx: &Tx, due: &[delivery::Model]) -> Result<BTreeMap<Uuid, content::Model>, StoreError> {
+    let of_these = content::Column::DeliveryId.is_in(padded(due.iter().map(|row| row.id)));
+    let rows = content::Entity::find().filter(of_these).all(&tx.db).await?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id, row)).collect())
 }
 
 /// The patients that a claim is about, locked. One that cannot be read is no reason to leave the others waiting.
