@@ -36,6 +36,7 @@ mod settings;
 mod start;
 mod stop;
 mod templates;
+mod test_messages;
 mod texts;
 mod unsubscribe;
 mod watch;

@@ -30,6 +30,7 @@ mod receipts;
 mod retries;
 mod settlements;
 mod templates;
+mod test_messages;
 mod turns;
 mod voids;
 

@@ -437,3 +437,50 @@ fn the_consent_in_force_is_the_patients_unless_the_address_was_opted_out() {
         }
     }
 }
+
+/// Whoever tests is no patient: what patients and practices wish for patients does not count, and all else does.
+#[test]
+fn a_test_is_held_to_its_address_and_account_alone() {
+    let patient_rules =
+        [SkipReason::PatientInactive, SkipReason::ChannelOffForKind, SkipReason::NotPreferred, SkipReason::NoConsent];
+    let patient = Patient {
+        id: "test:1".parse().unwrap(),
+        first_name: Default::default(),
+        last_name: Default::default(),
+        email: None,
+        mobile_phone: Some(crate::domain::PhoneNumber::parse("+12025550160", "").unwrap()),
+        locale: None,
+        time_zone: None,
+        portal_enabled: false,
+        inactive: true,
+        tags: Default::default(),
+    };
+    let settings = PracticeSettings { opt_in_channels: ChannelSet::ALL, ..PracticeSettings::default() };
+    for (address, expected) in
+        [(ConsentState::Unknown, SkipReason::ChannelNotConfigured), (ConsentState::OptedOut, SkipReason::OptedOut)]
+    {
+        let gates = BTreeMap::from([(Channel::Sms, Gates { address, ..Gates::default() })]);
+        let grounds = Grounds {
+            patient: &patient,
+            choices: &Choices::default(),
+            practice_zone: chrono_tz::America::New_York,
+            settings: &settings,
+            has_device: false,
+            kind: Kind::AppointmentReminder,
+            requested: None,
+            urgent: true,
+            test: true,
+            gates: &gates,
+            duplicates: ChannelSet::NONE,
+            sms_regions: &["US".to_owned()],
+            not_before: now(),
+            expires_at: now() + TimeDelta::minutes(10),
+            now: now(),
+        };
+        let decision = grounds.decide(Channel::Sms);
+        assert_eq!(decision.skip_reason, Some(expected));
+        assert!(decision.steps.iter().all(|step| !patient_rules.contains(&step.rule)));
+        let reminded = Grounds { test: false, ..grounds }.decide(Channel::Sms);
+        assert_eq!(reminded.skip_reason, Some(SkipReason::PatientInactive));
+    }
+}

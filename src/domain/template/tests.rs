@@ -596,3 +596,23 @@ fn nothing_about_a_patient_shows_in_debug_output() {
         assert_eq!(canaries.iter().find(|canary| shown.contains(**canary)), None, "{shown}");
     }
 }
+
+#[test]
+fn a_test_says_so_first_in_the_language_of_its_text_and_pays_for_it() {
+    for (language, mark) in [(Language::English, "[Test]"), (Language::Spanish, "[Prueba]")] {
+        let scene = Scene::read_in(language);
+        let payload = Payload::AppointmentReminder(visit());
+        let plain = scene.render(&payload, (Channel::Sms, true));
+        let text = render(&Rendering { test: true, ..scene.ask(&payload, (Channel::Sms, true)) }).unwrap();
+        assert_eq!(*text.text.expose(), format!("{mark} {}", plain.text.expose()));
+        assert!(text.sms_gsm7 && text.sms_segments == i32::try_from(sms::segments(text.text.expose()).count).unwrap());
+        for phi_permitted in [true, false] {
+            let place = (Channel::Email, phi_permitted);
+            let plain = scene.render(&payload, place);
+            let mail = render(&Rendering { test: true, ..scene.ask(&payload, place) }).unwrap();
+            assert_eq!(*mail.subject.expose(), format!("{mark} {}", plain.subject.expose()));
+            assert_eq!(*mail.text.expose(), format!("{mark}\n\n{}", plain.text.expose()));
+            assert!(mail.html.expose().contains(&format!(">{mark}</p>")) && !plain.html.expose().contains(mark));
+        }
+    }
+}

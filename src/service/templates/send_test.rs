@@ -19,7 +19,7 @@ use crate::{
 /// The longest wait for the provider's answer; a call may take 30 s at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// How long before the caller gives up the answer begins, so that it is there in time.
-const MARGIN: Duration = Duration::from_millis(250);
+const MARGIN: Duration = Duration::from_millis(500);
 /// How often is looked whether it is there, where nobody says so.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -214,7 +214,7 @@ mod tests {
     async fn an_answer_comes_before_its_caller_gives_up() {
         let now = Instant::now();
         for (asked, waits) in
-            [(None, 25_000), (Some(60_000), 25_000), (Some(3_000), 2_750), (Some(250), 0), (Some(0), 0)]
+            [(None, 25_000), (Some(60_000), 25_000), (Some(3_000), 2_500), (Some(250), 0), (Some(0), 0)]
         {
             let deadline = asked.map(|asked| now + Duration::from_millis(asked));
             assert_eq!(last_look(deadline) - now, Duration::from_millis(waits), "{asked:?}");
