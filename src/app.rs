@@ -135,14 +135,7 @@ impl App {
             preferences: Preferences::new(store.clone(), public_url.clone()),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), config.consent),
-            templates: Templates::new(
-                store.clone(),
-                admission,
-                clock.clone(),
-                fingerprints.clone(),
-                pages,
-                public_url.clone(),
-            ),
+            templates: Templates::new(store.clone(), admission, fingerprints.clone(), pages, public_url.clone()),
         };
         let (health, server) = grpc::Server::new(services);
         let readiness = readiness(store.clone());

@@ -6,7 +6,6 @@ mod send_test;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    clock::SharedClock,
     crypto::FingerprintKey,
     domain::{
         Channel, Kind, Locale, Phi, Practice, Scope,
@@ -95,7 +94,6 @@ pub struct TemplatePage {
 pub struct Templates {
     store: Store,
     admission: Admission,
-    clock: SharedClock,
     fingerprints: FingerprintKey,
     pages: Pages,
     public_url: String,
@@ -107,12 +105,11 @@ impl Templates {
     pub const fn new(
         store: Store,
         admission: Admission,
-        clock: SharedClock,
         fingerprints: FingerprintKey,
         pages: Pages,
         public_url: String,
     ) -> Self {
-        Self { store, admission, clock, fingerprints, pages, public_url }
+        Self { store, admission, fingerprints, pages, public_url }
     }
 
     /// The practice's wording, and ours that it has not replaced.

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
+use uuid::Uuid;
 
 use super::{
     Store, StoreError, draft,
@@ -20,8 +21,9 @@ use super::{
     tx::Tx,
     vault::PracticeKeys,
 };
-use crate::domain::{
-    Choices, Class, Content, Delivery, DeliveryId, Facts, Kind, Patient, Phi, Scope, Stored, TestContact,
+use crate::{
+    crypto,
+    domain::{Choices, Class, Content, Delivery, DeliveryId, Facts, Kind, Patient, Phi, Scope, Stored, TestContact},
 };
 
 /// Most tests of a practice in [`WINDOW`].
@@ -35,8 +37,6 @@ const LASTS: TimeDelta = TimeDelta::minutes(10);
 /// A test to be accepted.
 #[derive(Clone, Debug)]
 pub struct NewTestMessage {
-    /// Made for it.
-    pub id: DeliveryId,
     /// The caller's key.
     pub request_id: String,
     /// A keyed digest of the request without its key.
@@ -53,7 +53,7 @@ pub struct NewTestMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestAccepted {
     /// It is in the queue.
-    New,
+    New(DeliveryId),
     /// The key made this before, by the same request.
     Replayed(DeliveryId),
     /// The key was used for another request, which made this.
@@ -72,7 +72,8 @@ impl Store {
         let scope = scope.clone();
         self.write(move |tx| {
             Box::pin(async move {
-                let key = key(&scope, &new.request_id, &new.fingerprint, new.id);
+                let id = DeliveryId(crypto::new_id(tx.now));
+                let key = key(&scope, &new.request_id, &new.fingerprint, id);
                 if let Some(before) = before_on(&tx.db, key).await? {
                     return Ok(before);
                 }
@@ -83,9 +84,9 @@ impl Store {
                     // A twin came at the same moment.
                     return before_on(&tx.db, key).await?.ok_or(StoreError::Corrupt("idem"));
                 }
-                insert_on(tx, &keys, &scope, &new).await?;
+                insert_on(tx, &keys, &scope, (id, &new)).await?;
                 failpoint!("F2");
-                Ok(TestAccepted::New)
+                Ok(TestAccepted::New(id))
             })
         })
         .await
@@ -101,7 +102,7 @@ impl Store {
         request_id: &str,
         fingerprint: &[u8; 32],
     ) -> Result<Option<TestAccepted>, StoreError> {
-        before_on(self.read(), key(scope, request_id, fingerprint, DeliveryId(uuid::Uuid::nil()))).await
+        before_on(self.read(), key(scope, request_id, fingerprint, DeliveryId(Uuid::nil()))).await
     }
 
     /// A test as it is now.
@@ -149,13 +150,18 @@ async fn full_on(tx: &Tx, scope: &Scope) -> Result<Option<Duration>, StoreError>
     Ok(oldest.map(|oldest| (*oldest + WINDOW - tx.now).to_std().unwrap_or_default()))
 }
 
-async fn insert_on(tx: &Tx, keys: &PracticeKeys, scope: &Scope, new: &NewTestMessage) -> Result<(), StoreError> {
+async fn insert_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    scope: &Scope,
+    (id, new): (DeliveryId, &NewTestMessage),
+) -> Result<(), StoreError> {
     let channel = new.contact.channel();
-    let reader = stand_in(new.id.0, new.contact.clone())?;
+    let reader = stand_in(id.0, new.contact.clone())?;
     let row = delivery::Model {
         practice_id: keys.practice().to_owned(),
         source_kind: TEST,
-        source_id: new.id.0,
+        source_id: id.0,
         kind: new.kind.number(),
         // Somebody waits for it, and nobody's night is disturbed who did not ask for it.
         class: Class::Urgent.number(),
@@ -164,13 +170,13 @@ async fn insert_on(tx: &Tx, keys: &PracticeKeys, scope: &Scope, new: &NewTestMes
         give_up_at: tx.now + PATIENCE,
         expires_at: tx.now + LASTS,
         sms_segments: new.content.sms_segments,
-        ..draft::fresh(new.id.0, Facts::NONE, channel, tx.now)
+        ..draft::fresh(id.0, Facts::NONE, channel, tx.now)
     };
     let gate = row.address_bi.as_deref().map(|address| grounds::address_gate(channel, address));
     let gates: BTreeSet<_> = gate.into_iter().map(|gate| (keys.practice().to_owned(), gate)).collect();
     grounds::gates_insert_on(tx, gates).await?;
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
-    let text = notifications::test_row(keys, new.id, &new.content, &new.contact)?;
+    let text = notifications::test_row(keys, id, &new.content, &new.contact)?;
     content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
     let event = draft::first_event(&row, scope.author(), "Accepted for sending, as a test.").into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
@@ -191,11 +197,11 @@ pub(super) fn recipient(keys: &PracticeKeys, text: &content::Model) -> Result<Re
 }
 
 /// No patient can have it before the test has, and none learns of it after that.
-fn own_id(test: uuid::Uuid) -> String {
+fn own_id(test: Uuid) -> String {
     format!("test:{}", test.simple())
 }
 
-fn stand_in(test: uuid::Uuid, contact: TestContact) -> Result<Patient, StoreError> {
+fn stand_in(test: Uuid, contact: TestContact) -> Result<Patient, StoreError> {
     let (email, mobile_phone) = match contact {
         TestContact::Mailbox(mailbox) => (Some(mailbox), None),
         TestContact::Phone(phone) => (None, Some(phone)),

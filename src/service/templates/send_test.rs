@@ -7,7 +7,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Preview, Templates, Trial};
 use crate::{
-    crypto,
     domain::{
         Channel, Delivery, DeliveryId, DeliveryState, Failure, FailureReason, Phi, Scope, SkipReason, TestContact,
     },
@@ -64,8 +63,7 @@ impl Templates {
         let request_id = order.request_id.clone();
         // Before it is accepted: what becomes of it after that is heard.
         let changes = self.store.wake().listen();
-        let id = DeliveryId(crypto::new_id(self.clock.now()));
-        let accepted = match self.accept(scope, id, order, fingerprint).await {
+        let accepted = match self.accept(scope, order, fingerprint).await {
             Ok(accepted) => accepted,
             // A repeat is told what became of the first, though what was valid then may not be by now.
             Err(refusal) => match self.store.test_message_prior(scope, &request_id, &fingerprint).await {
@@ -74,8 +72,7 @@ impl Templates {
             },
         };
         let id = match accepted {
-            TestAccepted::New => id,
-            TestAccepted::Replayed(id) => id,
+            TestAccepted::New(id) | TestAccepted::Replayed(id) => id,
             TestAccepted::KeyReused(id) => return Err(Error::request_id_reused("test message", id)),
             TestAccepted::Full(retry_after) => {
                 return Err(Error::RateLimited { retry_after, limit: "test_messages_per_minute" });
@@ -84,13 +81,7 @@ impl Templates {
         self.settled(scope, id, changes, end).await.map(outcome)
     }
 
-    async fn accept(
-        &self,
-        scope: &Scope,
-        id: DeliveryId,
-        order: TestOrder,
-        fingerprint: [u8; 32],
-    ) -> Result<TestAccepted, Error> {
+    async fn accept(&self, scope: &Scope, order: TestOrder, fingerprint: [u8; 32]) -> Result<TestAccepted, Error> {
         let TestOrder { request_id, trial, contact, .. } = order;
         let (kind, channel) = (trial.at.purpose.kind(), trial.at.channel);
         let home = self.store.wording_home(scope).await?;
@@ -102,7 +93,7 @@ impl Templates {
             return Err(Error::ChannelNotConfigured { channel });
         }
         self.admission.room()?;
-        let new = NewTestMessage { id, request_id, fingerprint, kind, contact, content };
+        let new = NewTestMessage { request_id, fingerprint, kind, contact, content };
         Ok(self.store.test_message_accept(scope, new).await?)
     }
 
