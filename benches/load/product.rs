@@ -55,6 +55,7 @@ impl Product {
         command
             .args(["serve", "--migrate"])
             .env("HEEDWELL_DATA_DIR", folder)
+            .env("HEEDWELL_DISK_RESERVE_MIB", "256")
             .env("HEEDWELL_DATABASE_URL", database)
             .env("HEEDWELL_GRPC_ADDR", addr.to_string())
             .env("HEEDWELL_HTTP_ADDR", http.to_string())

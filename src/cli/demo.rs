@@ -68,6 +68,8 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
 
 fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
     let mut env = Env::default();
+    // It has a few messages to keep, whatever the disk is otherwise filled with.
+    env.set("HEEDWELL_DISK_RESERVE_MIB", "256");
     env.set("HEEDWELL_DATA_DIR", folder.display().to_string());
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");

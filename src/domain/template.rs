@@ -20,7 +20,7 @@ mod token;
 mod warnings;
 mod words;
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 pub use blank::is_blank;
 pub use builtin::{Language, wording};
@@ -158,8 +158,7 @@ fn composed(ask: &Rendering, choice: &Choice, with: impl Fn(Values) -> Values) -
         ..Content::default()
     };
     if ask.channel == Channel::Sms {
-        let prefix = mark.map_or(Cow::Borrowed(ask.sms_prefix), |mark| format!("{mark} {}", ask.sms_prefix).into());
-        return text_message(content, (ask, &prefix), &filled, &values);
+        return text_message(content, (ask, mark), &filled, &values);
     }
     let mut subject = wording.subject.render(&values, Escape::None)?;
     if is_blank(&subject) {
@@ -191,17 +190,18 @@ fn length_in_json(text: &str) -> usize {
 
 fn text_message(
     content: Content,
-    (ask, prefix): (&Rendering, &str),
+    (ask, mark): (&Rendering, Option<&str>),
     filled: &Fill,
     values: &Values,
 ) -> Result<Content, RenderError> {
-    let text = sms::compose(prefix, &filled::joined(&filled.lines));
+    let mark = mark.map_or_else(String::new, |mark| format!("{mark} "));
+    let text = sms::compose(&format!("{mark}{}", ask.sms_prefix), &filled::joined(&filled.lines));
     if text.chars().count() > sms::LONGEST_MESSAGE {
         return Err(RenderError::TooLong);
     }
     let of_the_sender = |name: &&str| Token::named(name).is_none_or(|token| token.class() == TokenClass::SenderWords);
     let typed = filled.shown.iter().any(|name| of_the_sender(name) && values.has(name));
-    if typed && words::has_address(&words_alone((ask, prefix), &text)) {
+    if typed && words::has_address(&words_alone(ask, text.strip_prefix(&mark).unwrap_or(&text))) {
         return Err(RenderError::Address);
     }
     let counted = sms::segments(&text);
@@ -211,8 +211,8 @@ fn text_message(
 
 /// A text message without what stands before it, without the addresses that are ours, and without the practice's name, which is known
 /// to whoever knows that it wrote.
-fn words_alone((ask, prefix): (&Rendering, &str), text: &str) -> String {
-    let text = text.strip_prefix(&sms::compose(prefix, "")).unwrap_or(text);
+fn words_alone(ask: &Rendering, text: &str) -> String {
+    let text = text.strip_prefix(&sms::compose(ask.sms_prefix, "")).unwrap_or(text);
     let known = [ask.link, ask.practice.portal_url.as_deref(), Some(ask.practice.display_name.as_str())];
     let known = known.into_iter().flatten().filter(|known| !known.is_empty());
     known.fold(text.to_owned(), |rest, known| rest.replace(known, " "))

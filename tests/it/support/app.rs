@@ -246,6 +246,8 @@ pub(crate) struct Replica {
 /// What a server on `home` is told.
 pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     let mut env = Env::default();
+    // However full the disk is that the tests happen to run on.
+    env.set("HEEDWELL_DISK_RESERVE_MIB", "256");
     env.set("HEEDWELL_DATA_DIR", home.path("data").display().to_string());
     env.set("HEEDWELL_DATABASE_URL", home.url.clone());
     env.set("HEEDWELL_MASTER_KEY_FILE", home.path("keys").display().to_string());
