@@ -82,6 +82,11 @@ pub enum OpenError {
 
 /// Statements that a connection keeps prepared: all of those that are common, in each of their lengths.
 const STATEMENTS: usize = 256;
+/// Memory for pages of SQLite, in KiB (negative: `PRAGMA cache_size`), which is taken as it is needed. The keys of attempts are
+/// random by purpose, so that each new one is on another page: with the default of 2 MiB they are read again and again.
+const WRITER_CACHE: &str = "-32768";
+/// The same for each connection that only reads.
+const READER_CACHE: &str = "-8192";
 
 /// The connections of one database.
 #[derive(Debug)]
@@ -220,10 +225,11 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = Path::new(path.split('?').next().unwrap_or(path));
     let lock = lock(path)?;
-    let open = async |connections: u32| {
+    let open = async |connections: u32, cache: &'static str| {
         let mut options = options(url, connections);
-        options.map_sqlx_sqlite_opts(|sqlite| {
+        options.map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
+                .pragma("cache_size", cache)
                 .create_if_missing(true)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(5))
@@ -238,7 +244,7 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
         });
         Database::connect(options).await.map_err(OpenError::Unreachable)
     };
-    let (write, read) = (open(1).await?, open(4).await?);
+    let (write, read) = (open(1, WRITER_CACHE).await?, open(4, READER_CACHE).await?);
     let disk = Some(Disk::of(path, reserve));
     let connections = Connections { write, read, dialect: Dialect::Sqlite, hints: None, disk, _lock: Some(lock) };
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.

@@ -76,6 +76,21 @@ impl Database {
         }
     }
 
+    /// The delivery that `query` finds, and its id as SQL.
+    async fn delivery(&mut self, query: String) -> (Uuid, String) {
+        let query = AssertSqlSafe(query);
+        match self {
+            Self::Postgres(db) => {
+                let id: Uuid = sqlx::query_scalar(query).fetch_one(db).await.unwrap();
+                (id, format!("'{id}'::uuid"))
+            }
+            Self::Sqlite(db) => {
+                let id: Uuid = sqlx::query_scalar(query).fetch_one(db).await.unwrap();
+                (id, format!("x'{}'", hex(id)))
+            }
+        }
+    }
+
     /// The statement that copies those rows of `table` that `model` names, once for each row of `from`.
     async fn copy(
         &mut self,
@@ -110,10 +125,21 @@ impl Database {
     }
 }
 
+/// Which row of a table is copied, with all that belongs to `delivery`.
+fn model_of(table: &str, delivery: &str) -> String {
+    match table {
+        "delivery" => format!("WHERE id = {delivery}"),
+        "delivery_event" | "attempt" | "content" => format!("WHERE delivery_id = {delivery}"),
+        _ => "LIMIT 1".into(),
+    }
+}
+
 /// Accepts for one practice.
 pub(super) struct Writer {
     database: Database,
     practice: String,
+    /// The delivery that is copied, as SQL; it is not claimed, since its copies would be sent already.
+    model: String,
     statements: Vec<String>,
 }
 
@@ -124,11 +150,14 @@ impl Writer {
             Database::Postgres(_) => (of_arrays, "unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY u(n, d, o)"),
             Database::Sqlite(_) => (of_json, "json_each($1) u"),
         };
+        let practice = practice(number);
+        let first = format!("SELECT id FROM delivery WHERE practice_id = '{practice}' ORDER BY id LIMIT 1");
+        let (_, model) = database.delivery(first).await;
         let mut statements = Vec::new();
         for table in ACCEPT {
-            statements.push(database.copy(table, value, from, "LIMIT 1").await);
+            statements.push(database.copy(table, value, from, &model_of(table.0, &model)).await);
         }
-        Self { database, practice: practice(number), statements }
+        Self { database, practice, model, statements }
     }
 
     /// Commits the rows of so many notifications.
@@ -177,10 +206,11 @@ impl Writer {
     /// Takes up to so many that wait.
     pub(super) async fn claim(&mut self, count: usize) -> Vec<Uuid> {
         let count = i64::try_from(count).unwrap();
+        let model = self.model.clone();
         let claim = |lock| {
             AssertSqlSafe(format!(
                 "UPDATE delivery SET phase = 1, epoch = epoch + 1 WHERE id IN (SELECT id FROM delivery \
-                 WHERE practice_id = $1 AND phase = 0 AND class = 1 ORDER BY \
+                 WHERE practice_id = $1 AND phase = 0 AND class = 1 AND id <> {model} ORDER BY \
                  CASE WHEN parked_until > not_before THEN parked_until ELSE not_before END LIMIT $2{lock}) RETURNING id"
             ))
         };
@@ -249,16 +279,8 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) async fn open(url: &str) -> Self {
-        const MODEL: &str = "SELECT id FROM delivery WHERE phase = 3 LIMIT 1";
         let mut database = Database::open(url).await;
-        let id: Uuid = match &mut database {
-            Database::Postgres(db) => sqlx::query_scalar(MODEL).fetch_one(db).await.unwrap(),
-            Database::Sqlite(db) => sqlx::query_scalar(MODEL).fetch_one(db).await.unwrap(),
-        };
-        let model = match database {
-            Database::Postgres(_) => format!("'{id}'::uuid"),
-            Database::Sqlite(_) => format!("x'{}'", hex(id)),
-        };
+        let (id, model) = database.delivery("SELECT id FROM delivery WHERE phase = 3 LIMIT 1".into()).await;
         Self { database, model, base: id.as_u128() >> 80 }
     }
 
@@ -267,12 +289,7 @@ impl Finished {
         let (from, model) = (self.keys(&range), self.model.clone());
         self.database.run("BEGIN".into()).await;
         for table in ACCEPT.into_iter().chain([ATTEMPT]) {
-            let model = match table.0 {
-                "delivery" => format!("WHERE id = {model}"),
-                "delivery_event" | "attempt" | "content" => format!("WHERE delivery_id = {model}"),
-                _ => "LIMIT 1".into(),
-            };
-            let copy = self.database.copy(table, of_row, &from, &model).await;
+            let copy = self.database.copy(table, of_row, &from, &model_of(table.0, &model)).await;
             self.database.run(copy).await;
         }
         self.database.run("COMMIT".into()).await;

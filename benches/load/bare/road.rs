@@ -51,5 +51,5 @@ async fn post(client: &reqwest::Client, to: SocketAddr) {
         .basic_auth("AC00000000000000000000000000000001", Some("bench"))
         .header("content-type", "application/x-www-form-urlencoded")
         .body(body);
-    request.send().await.unwrap().bytes().await.unwrap();
+    request.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap();
 }
