@@ -3,11 +3,25 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, sea_query::Expr};
 use uuid::Uuid;
 
 use super::{StoreError, entity::attempt, queue::attempts_on, tx::Tx};
-use crate::domain::{Facts, Known};
+use crate::domain::{Facts, Known, PracticeId, Provider};
+
+/// Those attempts of a practice to which `providers` gave one of these ids. All of it belongs to each arm of an `OR`: the index
+/// leaves out those without an id, and SQLite uses it for an arm only by what that arm says.
+pub(super) fn named_by<'a>(
+    practice: &PracticeId,
+    providers: &[Provider],
+    refs: impl IntoIterator<Item = &'a str>,
+) -> Condition {
+    Condition::all()
+        .add(attempt::Column::PracticeId.eq(practice.as_str()))
+        .add(attempt::Column::Provider.is_in(providers.iter().map(|&provider| provider as i16)))
+        .add(attempt::Column::ProviderRef.is_in(refs))
+        .add(Expr::cust("provider_ref <> ''"))
+}
 
 /// A delivery, and the number of an attempt of it.
 pub(super) type Key = (Uuid, i32);

@@ -1,5 +1,7 @@
 //! The only file that asks which database this is: how to connect, which of its settings must hold, and what time it is.
 
+mod quick_check;
+
 use std::{
     fs::{File, TryLockError},
     future::ready,
@@ -20,7 +22,9 @@ use sea_orm::{
 };
 
 use sqlx::Connection;
+use tracing::info;
 
+use self::quick_check::State;
 use super::{
     Settings,
     disk::{Disk, Reserve},
@@ -87,6 +91,9 @@ const STATEMENTS: usize = 256;
 const WRITER_CACHE: &str = "-32768";
 /// The same for each connection that only reads.
 const READER_CACHE: &str = "-8192";
+
+/// How long a start looks for damage to a SQLite file. Millions of deliveries would take it many minutes.
+const LONGEST_CHECK: Duration = Duration::from_secs(2);
 
 /// The connections of one database.
 #[derive(Debug)]
@@ -250,10 +257,12 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
     expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
     expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
-    match setting(&connections.write, "PRAGMA quick_check(1)").await?.as_str() {
-        "ok" => Ok(connections),
-        _ => Err(OpenError::Damaged),
+    match quick_check::look(&connections.write, LONGEST_CHECK).await.map_err(OpenError::Statement)? {
+        State::Damaged => return Err(OpenError::Damaged),
+        State::Sound => {}
+        State::Unknown => info!("the SQLite file is too large to be looked through at every start"),
     }
+    Ok(connections)
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

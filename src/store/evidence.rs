@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{
     StoreError,
-    attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived},
+    attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived, named_by},
     consent::{self, Report},
     devices,
     draft::{Draft, Note, save_all_on},
@@ -213,17 +213,12 @@ async fn holders_on(tx: &Tx, refs: impl Iterator<Item = (&PracticeId, &str)>) ->
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let theirs = |(practice, refs): (&PracticeId, Vec<&str>)| {
-        attempt::Column::PracticeId.eq(practice.as_str()).and(attempt::Column::ProviderRef.is_in(padded(refs)))
-    };
-    let providers = [Provider::Twilio, Provider::SendGrid, Provider::Fcm].map(|provider| provider as i16);
+    let providers = [Provider::Twilio, Provider::SendGrid, Provider::Fcm];
+    let theirs = |(practice, refs): (&PracticeId, Vec<&str>)| named_by(practice, &providers, padded(refs));
     let holders = attempt::Entity::find()
         .select_only()
         .column(attempt::Column::DeliveryId)
         .filter(named.into_iter().map(theirs).fold(Condition::any(), Condition::add))
-        .filter(attempt::Column::Provider.is_in(providers))
-        // The index leaves out those without an id, and is used only by whoever says so.
-        .filter(attempt::Column::ProviderRef.ne(""))
         .into_tuple()
         .all(&tx.db)
         .await?;

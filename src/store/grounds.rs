@@ -243,12 +243,19 @@ fn gates_query(practice: &str, gates: &[GateKey]) -> Select<recipient_gate::Enti
     for gate in gates {
         subjects.entry((gate.channel, gate.kind)).or_default().insert(gate.subject.clone());
     }
-    let gates = subjects.into_iter().fold(Condition::any(), |any, ((channel, kind), subjects)| {
+    // What all arms have together is said beside them. By the arms alone SQLite would walk over all gates of the practice.
+    let channels: BTreeSet<_> = subjects.keys().map(|(channel, _)| *channel).collect();
+    let kinds: BTreeSet<_> = subjects.keys().map(|(_, kind)| *kind).collect();
+    let all: BTreeSet<_> = gates.iter().map(|gate| gate.subject.clone()).collect();
+    let arms = subjects.into_iter().fold(Condition::any(), |any, ((channel, kind), subjects)| {
         any.add(Channel.eq(channel).and(SubjectKind.eq(kind)).and(Subject.is_in(padded(subjects))))
     });
     recipient_gate::Entity::find()
         .filter(recipient_gate::Column::PracticeId.eq(practice))
-        .filter(gates)
+        .filter(Channel.is_in(channels))
+        .filter(SubjectKind.is_in(kinds))
+        .filter(Subject.is_in(padded(all)))
+        .filter(arms)
         .order_by_asc(recipient_gate::Column::Channel)
         .order_by_asc(recipient_gate::Column::SubjectKind)
         .order_by_asc(recipient_gate::Column::Subject)

@@ -27,6 +27,7 @@ use crate::{
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
+pub(super) use due::open;
 pub use due::{Asked, CLASSES, place};
 pub(super) use settle::{settle_on, suppress_on};
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Destination, Store, StoreError,
+    attempts::named_by,
     entity::{attempt, content, delivery},
     grounds,
     image::{RECONCILING, TEST},
@@ -182,11 +183,7 @@ impl Store {
         let bound = attempt::Entity::find()
             .select_only()
             .column(attempt::Column::ProviderRef)
-            .filter(attempt::Column::PracticeId.eq(practice.as_str()))
-            .filter(attempt::Column::Provider.eq(provider as i16))
-            .filter(attempt::Column::ProviderRef.is_in(refs.iter().map(String::as_str)))
-            // The index leaves out those without an id, and is used only by whoever says so.
-            .filter(attempt::Column::ProviderRef.ne(""))
+            .filter(named_by(practice, &[provider], refs.iter().map(String::as_str)))
             .into_tuple::<String>()
             .all(self.read())
             .await?;

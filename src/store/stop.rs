@@ -13,9 +13,9 @@ use super::{
     NewNotification, Store, StoreError,
     draft::{Draft, Note, save_all_on},
     entity::{delivery, notification},
-    image::{CLOSED, STOP_ASKED, WAITING},
+    image::{STOP_ASKED, WAITING},
     links,
-    queue::tries,
+    queue::{open, tries},
     tx::Tx,
 };
 use crate::domain::{Author, Ending, Facts, Kind, NotificationId, Scope};
@@ -84,12 +84,7 @@ pub(super) async fn void_on(
 
 /// Locks those that are not closed, in the order of their ids.
 async fn open_on(tx: &Tx, query: sea_orm::Select<delivery::Entity>) -> Result<BTreeMap<Uuid, Draft>, StoreError> {
-    let rows = query
-        .filter(delivery::Column::Phase.lt(CLOSED))
-        .order_by_asc(delivery::Column::Id)
-        .lock_exclusive()
-        .all(&tx.db)
-        .await?;
+    let rows = query.filter(open()).order_by_asc(delivery::Column::Id).lock_exclusive().all(&tx.db).await?;
     Ok(rows.into_iter().map(|row| (row.id, Draft::of(row))).collect())
 }
 

@@ -15,7 +15,7 @@ use crate::{
         draft::{Draft, Note},
         entity::delivery,
         image::{IN_FLIGHT, WAITING},
-        queue::tries,
+        queue::{open, tries},
         rows::padded,
         tx::Tx,
     },
@@ -39,6 +39,7 @@ pub(super) async fn skip_on(
         .filter(delivery::Column::PatientId.is_in(padded(patients.iter().cloned())))
         .filter(delivery::Column::Channel.eq(channel.number()))
         .filter(delivery::Column::Phase.eq(WAITING))
+        .filter(open())
         .order_by_asc(delivery::Column::Id)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .all(&tx.db)
@@ -82,6 +83,7 @@ impl Store {
             .filter(delivery::Column::PatientId.eq(patient.as_str()))
             .filter(delivery::Column::Channel.eq(channel.number()))
             .filter(delivery::Column::Phase.eq(IN_FLIGHT))
+            .filter(open())
             .count(self.read())
             .await?;
         Ok(count)

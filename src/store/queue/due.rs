@@ -120,6 +120,11 @@ pub(super) fn waiting(class: Class) -> Expr {
     Expr::cust(format!("phase = 0 AND class = {}", class.number()))
 }
 
+/// That something may still happen to a delivery by itself. Said beside a single phase, since SQLite does not conclude it.
+pub(in crate::store) fn open() -> Expr {
+    Expr::cust("phase < 3")
+}
+
 /// When the queue looks at a delivery: at its time, or when it need not be parked any longer. Word for word as in the index.
 pub(super) fn ready() -> Expr {
     Expr::cust("CASE WHEN parked_until > not_before THEN parked_until ELSE not_before END")
