@@ -2,19 +2,22 @@
 //! question about one message all come in here. Facts are only added, so that the order in which they come does not matter;
 //! a repeat writes nothing. The schedule is not touched, but that a delivery which left is closed.
 
+mod lines;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
+use self::lines::is_second;
 use super::{
     StoreError,
     attempts::{Attempts, Key, arrived, is_proved, known, may_have_arrived, named_by},
     consent::{self, Report},
     devices,
     draft::{Draft, Note, save_all_on},
-    entity::{attempt, delivery_event},
+    entity::attempt,
     health::{self, Sign},
     image::{IN_FLIGHT, POSSIBLE_DUPLICATE},
     queue::{closed_as_sent, drafts_on, suppress_on},
@@ -74,6 +77,9 @@ impl EvidenceSource {
 pub(super) struct Findings {
     pub(super) duplicates: Vec<Uuid>,
     pub(super) contradictions: Vec<Uuid>,
+    /// Deliveries of which it was said that they arrived, and that they did not. Carriers and mail hosts say both in the
+    /// ordinary course of things, so that this is counted and is no fault.
+    pub(super) both_ends: Vec<Uuid>,
 }
 
 /// Deliveries under lock, with their attempts, while evidence about them is heard in one transaction.
@@ -230,15 +236,16 @@ impl Hearing {
     pub(super) async fn apply_on(&mut self, tx: &Tx, id: DeliveryId, evidence: &Evidence) -> Result<bool, StoreError> {
         let key = (id.0, evidence.attempt);
         let before = self.attempts.get(key).cloned().ok_or(StoreError::Corrupt("attempt"))?;
-        let line = line(&before, evidence);
-        if nothing_new(&before, &self.attempts, evidence) && self.is_on_record_on(tx, &before, &line).await? {
-            return Ok(false);
-        }
+        let news = !nothing_new(&before, &self.attempts, evidence);
+        let Some(line) = self.line_on(tx, &before, evidence, news).await? else { return Ok(false) };
         bind(self, key, evidence, tx.now);
         let draft = self.drafts.get_mut(&id.0).ok_or(StoreError::Corrupt("attempt"))?;
         let row = self.attempts.get_mut(key).ok_or(StoreError::Corrupt("attempt"))?;
-        if contradicts(&before, evidence) {
+        if was_denied(&before, evidence) {
             self.findings.contradictions.push(id.0);
+        }
+        if tells_the_other_end(&before, evidence) {
+            self.findings.both_ends.push(id.0);
         }
         let proved = if evidence.source.proves() { Facts::PROVED } else { Facts::NONE };
         row.facts = Facts::from_bits(row.facts).and(evidence.facts).and(proved).bits();
@@ -259,55 +266,6 @@ impl Hearing {
         }
         Ok(true)
     }
-
-    /// Whether the timeline has a line about the attempt with the provider's same words. Of a second message it must say so.
-    pub(super) async fn is_on_record_on(
-        &self,
-        tx: &Tx,
-        attempt: &attempt::Model,
-        line: &Note,
-    ) -> Result<bool, StoreError> {
-        // What was heard just before is not written yet.
-        let heard = self.drafts.get(&attempt.delivery_id).is_some_and(|draft| {
-            let same = |event: &delivery_event::Model| {
-                let words = event.provider_status == line.status && event.provider_code == line.code;
-                event.attempt == attempt.n && words && (line.detail != SECOND_MESSAGE || event.detail == line.detail)
-            };
-            draft.news().any(same)
-        });
-        if heard {
-            return Ok(true);
-        }
-        let mut query = delivery_event::Entity::find()
-            .select_only()
-            .column(delivery_event::Column::N)
-            .filter(delivery_event::Column::DeliveryId.eq(attempt.delivery_id))
-            .filter(delivery_event::Column::Attempt.eq(attempt.n))
-            .filter(delivery_event::Column::ProviderStatus.eq(&line.status))
-            .filter(delivery_event::Column::ProviderCode.eq(&line.code));
-        if line.detail == SECOND_MESSAGE {
-            query = query.filter(delivery_event::Column::Detail.eq(SECOND_MESSAGE));
-        }
-        Ok(query.limit(1).into_tuple::<i32>().one(&tx.db).await?.is_some())
-    }
-}
-
-/// One attempt made two messages: something on the way has sent the request twice.
-const SECOND_MESSAGE: &str = "The provider reports a second message of this attempt: the patient may have it twice.";
-
-fn line(attempt: &attempt::Model, evidence: &Evidence) -> Note {
-    let detail = if is_second(attempt, evidence) { SECOND_MESSAGE } else { evidence.detail };
-    Note {
-        status: evidence.status.clone(),
-        code: evidence.code.clone(),
-        attempt: evidence.attempt,
-        ..Note::new(evidence.author.clone(), detail)
-    }
-}
-
-fn is_second(attempt: &attempt::Model, evidence: &Evidence) -> bool {
-    let other = !evidence.provider_ref.is_empty() && attempt.provider_ref != evidence.provider_ref;
-    other && !attempt.provider_ref.is_empty() && evidence.source.proves() && is_proved(attempt)
 }
 
 /// Whether the facts, the proof and the id are known.
@@ -323,14 +281,17 @@ fn nothing_new(attempt: &attempt::Model, attempts: &Attempts, evidence: &Evidenc
     known_facts && known_proof && known_id
 }
 
-/// Whether the provider says now what it denied before.
-fn contradicts(before: &attempt::Model, evidence: &Evidence) -> bool {
+/// Whether the provider took it after all, and had said that it did not.
+fn was_denied(before: &attempt::Model, evidence: &Evidence) -> bool {
+    before.verdict == Some(Known::No.number()) && !Facts::from_bits(before.facts).left_us() && evidence.facts.left_us()
+}
+
+/// Whether it arrived, by what is said now for the first time, and did not by what was said before, or the reverse.
+fn tells_the_other_end(before: &attempt::Model, evidence: &Evidence) -> bool {
     let (known, told) = (Facts::from_bits(before.facts), evidence.facts);
-    let denied = before.verdict == Some(Known::No.number()) && !known.left_us() && told.left_us();
-    let arrived = Facts::DELIVERED.and(Facts::READ);
-    let two_ends =
-        (known.any(Facts::UNDELIVERED) && told.any(arrived)) || (known.any(arrived) && told.any(Facts::UNDELIVERED));
-    denied || two_ends
+    let (arrived, failed) = (Facts::DELIVERED.and(Facts::READ), Facts::UNDELIVERED.and(Facts::BOUNCED));
+    let both = |facts: Facts| facts.any(arrived) && facts.any(failed);
+    both(known.and(told)) && !both(known)
 }
 
 /// Gives the attempt the provider's id. Proof takes it from an attempt that has it by a look at the list alone: two equal

@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{
     given::{
         NORTH, accepted, changes, claim, claim_one, claimed, delivery, doubted_again, look_twice, ready_practice,
-        settle, unknown,
+        receipt as report_of, settle, unknown,
     },
     *,
 };
@@ -302,6 +302,59 @@ on_both! {
         }
         assert_eq!(delivery(t, &scope, reported.id).await.state, DeliveryState::Delivered);
         assert_eq!(t.store.counts().evidence_contradicts, 3);
+        // A mail that was delivered, and came back.
+        let mail = claimed(t, &scope, "r3", Channel::Email).await;
+        settle(t, &mail, accepted("")).await;
+        for (facts, code) in [(Facts::DELIVERED, ""), (Facts::BOUNCED, "5.1.1"), (Facts::BOUNCED, "5.2.1")] {
+            let failure = facts.any(Facts::BOUNCED).then_some(FailureReason::Blocked);
+            apply(t, &scope, Receipt { failure, code: code.into(), ..report_of(&mail, facts) }).await;
+        }
+        assert_eq!(delivery(t, &scope, mail.id).await.state, DeliveryState::Failed);
+        assert_eq!(t.store.counts().evidence_contradicts, 4);
+    }
+
+    async fn reports_without_end_fill_no_timeline_and_the_last_word_counts_all_the_same(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mail = claimed(t, &scope, "r1", Channel::Email).await;
+        settle(t, &mail, accepted("")).await;
+        let before = lines(t, &scope, mail.id).await;
+        let report = |facts, status: &str, code: String, failure| Receipt {
+            token: mail.token, provider_ref: String::new(), facts, status: status.into(), code, failure,
+        };
+        let delayed = |n: i32| report(Facts::DEFERRED, "delayed", format!("450 4.4.{n}"), None);
+        for n in 0..60 {
+            let expected = if n < 24 { Applied::New } else { Applied::Repeat };
+            assert_eq!(apply(t, &scope, delayed(n)).await, expected, "{n}");
+        }
+        let told = timeline(t, &scope, mail.id).await;
+        assert_eq!(told.len(), before + 24);
+        assert_eq!(told.iter().filter(|line| line.detail.contains("not told from here on")).count(), 1);
+        let last = told.last().unwrap();
+        assert_eq!((last.provider_code.as_str(), last.detail.contains("not told")), ("450 4.4.23", true));
+
+        // What tells something new is told: that it did not arrive, and a reason that counts for more.
+        let failed = |code: &str, reason| report(Facts::BOUNCED, "failed", code.into(), Some(reason));
+        assert_eq!(apply(t, &scope, failed("5.4.1", FailureReason::Unreachable)).await, Applied::New);
+        assert_eq!(delivery(t, &scope, mail.id).await.state, DeliveryState::Failed);
+        for n in 2..60 {
+            assert_eq!(apply(t, &scope, failed(&format!("5.4.{n}"), FailureReason::Unreachable)).await, Applied::Repeat);
+        }
+        assert_eq!(apply(t, &scope, failed("5.7.1", FailureReason::Blocked)).await, Applied::Repeat, "counts for less");
+        assert_eq!(apply(t, &scope, failed("5.1.1", FailureReason::InvalidAddress)).await, Applied::New);
+        assert_eq!(apply(t, &scope, failed("5.1.2", FailureReason::InvalidAddress)).await, Applied::Repeat);
+        assert_eq!(apply(t, &scope, failed("unsubscribed", FailureReason::OptedOutAtProvider)).await, Applied::New);
+        let end = delivery(t, &scope, mail.id).await;
+        assert_eq!(end.failure.unwrap().reason, FailureReason::InvalidAddress);
+        assert_eq!(lines(t, &scope, mail.id).await, before + 24 + 3);
+        assert_eq!(t.number("SELECT count(*) FROM consent_ledger").await, 1);
+
+        // Each attempt has its own, and so has whatever comes in one transaction.
+        let other = claimed(t, &scope, "r2", Channel::Sms).await;
+        settle(t, &other, accepted("SM2")).await;
+        let before = lines(t, &scope, other.id).await;
+        let all = (0..60).map(|n| Receipt { code: format!("{n}"), ..receipt(&other, "SM2", "sent", "") });
+        futures::future::join_all(all.map(|receipt| apply(t, &scope, receipt))).await;
+        assert_eq!(lines(t, &scope, other.id).await, before + 24);
     }
 
     async fn proof_takes_an_id_from_whoever_has_it_by_a_look_alone(t: &TestStore) {
