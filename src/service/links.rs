@@ -1,5 +1,10 @@
 //! Secure links: a page with a button first, since scanners fetch links and would use up openings; the button opens.
 
+mod turns;
+
+use std::sync::Arc;
+
+use self::turns::Turns;
 use crate::{
     crypto::{self, FingerprintKey},
     domain::Engine,
@@ -13,21 +18,22 @@ pub struct Links {
     store: Store,
     engine: Engine,
     fingerprints: FingerprintKey,
+    turns: Arc<Turns>,
 }
 
 impl Links {
     /// Over `store`.
     #[must_use]
-    pub const fn new(store: Store, engine: Engine, fingerprints: FingerprintKey) -> Self {
-        Self { store, engine, fingerprints }
+    pub fn new(store: Store, engine: Engine, fingerprints: FingerprintKey) -> Self {
+        Self { store, engine, fingerprints, turns: Arc::default() }
     }
 
     /// Whether the link would open. Changes nothing.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE`.
+    /// `STORE_UNAVAILABLE`, and `RATE_LIMITED` for a link that is asked for without end.
     pub async fn peek(&self, token: &str) -> Result<bool, Error> {
-        match self.digest(token) {
+        match self.digest(token)? {
             Some(digest) => Ok(self.store.link_peek(&self.engine, &digest).await?),
             None => Ok(false),
         }
@@ -36,17 +42,21 @@ impl Links {
     /// Opens the link; unset when it is unknown, expired, revoked or used up, which are not told apart.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE`.
+    /// As [`Self::peek`].
     pub async fn open(&self, token: &str) -> Result<Option<String>, Error> {
-        let Some(digest) = self.digest(token) else { return Ok(None) };
+        let Some(digest) = self.digest(token)? else { return Ok(None) };
         match self.store.link_open(&self.engine, digest).await? {
             LinkState::Open { target_url } => Ok(Some(target_url)),
             LinkState::Closed => Ok(None),
         }
     }
 
-    fn digest(&self, token: &str) -> Option<[u8; 32]> {
-        let token: [u8; 16] = crypto::from_base64url(token)?.try_into().ok()?;
-        Some(self.fingerprints.fingerprint(&token))
+    /// What the link is kept under; unset for what is no token of a link. Takes one of its turns.
+    fn digest(&self, token: &str) -> Result<Option<[u8; 32]>, Error> {
+        let token = crypto::from_base64url(token).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+        let Some(token) = token else { return Ok(None) };
+        let digest = self.fingerprints.fingerprint(&token);
+        self.turns.take(digest).map_err(|retry_after| Error::RateLimited { retry_after, limit: "link" })?;
+        Ok(Some(digest))
     }
 }

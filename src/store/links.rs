@@ -12,14 +12,16 @@ use super::{
     Store, StoreError,
     draft::{Draft, Note, save_all_on},
     entity::{delivery, link},
+    image::IN_FLIGHT,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{Author, Engine, NotificationId};
+use crate::domain::{Author, DeliveryState, Engine, NotificationId};
 
 const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
 
-/// Openings of a link that the timeline tells one by one.
+/// Openings of a link that the timeline tells one by one. Beyond them nothing is written but the count, and that only where it
+/// decides whether the link opens: nobody shall hold up deliveries by pressing on.
 const MOST_LINES: i32 = 50;
 
 /// A link that is made with a notification.
@@ -125,60 +127,83 @@ impl Store {
         Ok(row.is_some_and(|row| is_open(&row, now)))
     }
 
-    /// Opens the link with that digest: counts it, and notes it on the notification's deliveries that went out. Who opened it
-    /// is not known, and nothing is kept that could tell.
+    /// Opens the link with that digest: counts it, and notes it on the notification's deliveries that went out, or may have. Who
+    /// opened it is not known, and nothing is kept that could tell.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_open(&self, _: &Engine, digest: [u8; 32]) -> Result<LinkState, StoreError> {
-        // One that is used up stays so, and nobody shall hold locks by pressing on.
-        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?.filter(has_openings);
-        let Some(row) = row else { return Ok(LinkState::Closed) };
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let now = self.now().await?;
+        // One that is closed stays so, and nobody shall hold locks by pressing on.
+        let Some(row) = row.filter(|row| is_open(row, now)) else { return Ok(LinkState::Closed) };
         let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
-        self.write(move |tx| {
-            Box::pin(async move {
-                let drafts = sent_on(tx, &row).await?;
-                let row = link::Entity::find_by_id(digest.to_vec()).lock_exclusive().one(&tx.db).await?;
-                let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(LinkState::Closed) };
-                let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
-                let first = row.first_open_time.is_none();
-                let opens = row.opens + 1;
-                let mut update = row.into_active_model();
-                update.opens = Set(opens);
-                if first {
-                    update.first_open_time = Set(Some(tx.now));
-                }
-                update.update(&tx.db).await?;
-                let opened = drafts.into_iter().map(|mut draft| {
-                    draft.row.open_time.get_or_insert(tx.now);
-                    if let Some(detail) = detail(opens) {
-                        draft.note(Note::new(Author::system(), detail), tx.now);
-                    }
-                    draft
-                });
-                save_all_on(tx, opened).await?;
-                Ok(LinkState::Open { target_url })
-            })
-        })
-        .await
+        let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
+        let counted = match (row.opens, row.max_opens) {
+            (MOST_LINES.., 0) => true,
+            (MOST_LINES.., _) => self.write(move |tx| Box::pin(count_on(tx, digest))).await?,
+            _ => self.write(move |tx| Box::pin(note_on(tx, row))).await?,
+        };
+        Ok(if counted { LinkState::Open { target_url } } else { LinkState::Closed })
     }
+}
+
+/// Counts an opening and notes it on what carried the link. False: it does not open any more.
+async fn note_on(tx: &Tx, row: link::Model) -> Result<bool, StoreError> {
+    let drafts = sent_on(tx, &row).await?;
+    let row = link::Entity::find_by_id(row.token_digest).lock_exclusive().one(&tx.db).await?;
+    let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(false) };
+    let (first, opens) = (row.first_open_time.is_none(), row.opens + 1);
+    let mut update = row.into_active_model();
+    update.opens = Set(opens);
+    if first {
+        update.first_open_time = Set(Some(tx.now));
+    }
+    update.update(&tx.db).await?;
+    let opened = drafts.into_iter().map(|mut draft| {
+        draft.row.open_time.get_or_insert(tx.now);
+        if let Some(detail) = detail(opens) {
+            draft.note(Note::new(Author::system(), detail), tx.now);
+        }
+        draft
+    });
+    save_all_on(tx, opened).await?;
+    Ok(true)
+}
+
+/// Counts an opening, and locks nothing but the link. False: it does not open any more.
+async fn count_on(tx: &Tx, digest: [u8; 32]) -> Result<bool, StoreError> {
+    let counted = link::Entity::update_many()
+        .col_expr(link::Column::Opens, Expr::col(link::Column::Opens).add(1))
+        .filter(link::Column::TokenDigest.eq(digest.to_vec()))
+        .filter(Expr::col(link::Column::Opens).lt(Expr::col(link::Column::MaxOpens)))
+        .filter(link::Column::RevokeTime.is_null())
+        .filter(link::Column::ExpireTime.gt(tx.now))
+        .exec(&tx.db)
+        .await?;
+    Ok(counted.rows_affected == 1)
 }
 
 /// What the timeline says of the opening with that number. A link without a limit shall not fill it.
 const fn detail(opens: i32) -> Option<&'static str> {
     match opens {
         ..MOST_LINES => Some("The link was opened."),
-        MOST_LINES => Some("The link was opened; what follows is counted, and not told one by one."),
+        MOST_LINES => Some("The link was opened. What follows is not told one by one."),
         _ => None,
     }
 }
 
-/// The deliveries that carried the link, locked in the order of their ids.
+/// The deliveries that carried the link, locked in the order of their ids: those that left, and those of which it is not known
+/// yet, or never will be.
 async fn sent_on(tx: &Tx, row: &link::Model) -> Result<Vec<Draft>, StoreError> {
+    let may_have_left = Condition::any()
+        .add(delivery::Column::SendTime.is_not_null())
+        .add(delivery::Column::Phase.eq(IN_FLIGHT))
+        .add(delivery::Column::State.eq(DeliveryState::Unconfirmed.number()));
     let rows = delivery::Entity::find()
         .filter(delivery::Column::SourceId.eq(row.notification_id))
-        .filter(delivery::Column::SendTime.is_not_null())
+        .filter(may_have_left)
         .order_by_asc(delivery::Column::Id)
         .lock_exclusive()
         .all(&tx.db)

@@ -138,6 +138,26 @@ on_a_server! {
         assert_eq!((opened, closed), (3, 9));
     }
 
+    async fn one_that_is_asked_for_without_end_waits_and_the_others_do_not(t: &mut TestApp) {
+        practice(t).await;
+        let (_, first) = sent(t, link()).await;
+        let (deliveries, other) = sent(t, link()).await;
+        // Two hundred a minute, which may begin anew meanwhile.
+        let mut last = look(&first).await;
+        for _ in 0..400 {
+            if last.status() == StatusCode::OK {
+                last = look(&first).await;
+            }
+        }
+        assert_eq!(last.status(), StatusCode::TOO_MANY_REQUESTS);
+        let wait: u64 = last.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=61).contains(&wait));
+        let pressed = open(&first).await;
+        assert!(pressed.status() == StatusCode::TOO_MANY_REQUESTS && pressed.headers().get(LOCATION).is_none());
+        leads_to_target(&open(&other).await);
+        assert_eq!(openings(t, &deliveries[0]).await.len(), 1);
+    }
+
     async fn a_link_lives_for_two_weeks_by_itself(t: &mut TestApp) {
         practice(t).await;
         let (_, url) = sent(t, link()).await;

@@ -3,12 +3,12 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, Scope, Source},
+    domain::{Channel, DeliveryId, DeliveryState, Look, Scope, Source, Verdict},
     store::{LinkState, NewLink},
 };
 
 use super::{
-    given::{NORTH, Order, accepted, claim, ready_practice, settle},
+    given::{NORTH, Order, accepted, claim, claim_one, delivery, look_twice, ready_practice, settle, unknown},
     *,
 };
 
@@ -25,10 +25,24 @@ async fn linked(t: &TestStore, scope: &Scope, request_id: &str, digest: [u8; 32]
     let channels = [Channel::Sms, Channel::Email];
     Order { links: vec![link], ..Order::new(request_id, &channels) }.accept(t, scope).await;
     for claimed in claim(t, scope, 10).await {
-        if claimed.channel == Channel::Sms {
-            settle(t, &claimed, accepted(request_id)).await;
-        }
+        let verdict = if claimed.channel == Channel::Sms { accepted(request_id) } else { not_taken() };
+        settle(t, &claimed, verdict).await;
     }
+}
+
+fn not_taken() -> Verdict {
+    Verdict::NotTaken { retry_after: None, code: "busy".into() }
+}
+
+fn never_used(t: &TestStore, token_digest: [u8; 32]) -> NewLink {
+    let expire_time = t.now() + TimeDelta::days(14);
+    NewLink { token_digest, target_url: TARGET.into(), expire_time, max_opens: 0 }
+}
+
+/// How many openings the timeline of a delivery tells.
+async fn told(t: &TestStore, id: DeliveryId) -> usize {
+    let rows = t.rows("SELECT delivery_id FROM delivery_event WHERE detail LIKE 'The link was opened%'").await;
+    rows.iter().filter(|row| row.try_get_by_index::<uuid::Uuid>(0).unwrap() == id.0).count()
 }
 
 async fn open(t: &TestStore, digest: [u8; 32]) -> LinkState {
@@ -106,13 +120,75 @@ on_both! {
         let lines = &detail.details[place].0;
         let opened: Vec<_> = lines.iter().filter(|line| line.detail.starts_with("The link was opened")).collect();
         assert_eq!(opened.iter().map(|line| line.event_time).collect::<Vec<_>>(), times[..50]);
-        assert!(opened.last().unwrap().detail.contains("counted") && !opened[48].detail.contains("counted"));
+        assert!(opened.last().unwrap().detail.contains("not told") && !opened[48].detail.contains("not told"));
         assert!(opened.iter().all(|line| line.attempt == 0 && line.state == sms.state));
-        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 53").await, 1);
+        // Beyond it nothing decides whether the link opens, so that nothing is written.
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 50").await, 1);
         // What has not gone out was not opened.
-        let mail = t.number("SELECT count(*) FROM delivery_event e JOIN delivery d ON d.id = e.delivery_id \
-                             WHERE d.channel = 2 AND e.detail LIKE 'The link was opened%'").await;
-        assert_eq!(mail, 0);
+        let mail = page.deliveries.iter().find(|it| it.channel == Channel::Email).unwrap();
+        assert_eq!(told(t, mail.id).await, 0);
+    }
+
+    async fn whatever_may_have_left_shows_the_opening_and_nothing_else_does(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let mut sent = Vec::new();
+        for (name, state, lines) in [
+            ("closed in doubt", DeliveryState::Unconfirmed, 1),
+            ("under way", DeliveryState::Pending, 1),
+            ("looked for", DeliveryState::Unconfirmed, 1),
+            ("not taken", DeliveryState::Pending, 0),
+        ] {
+            let round = u8::try_from(sent.len()).unwrap();
+            let link = never_used(t, [round; 32]);
+            Order { links: vec![link], ..Order::new(name, &[Channel::Sms]) }.accept(t, &scope).await;
+            let claimed = claim_one(t, &scope).await;
+            match name {
+                "under way" => {}
+                "not taken" => settle(t, &claimed, not_taken()).await,
+                _ => settle(t, &claimed, unknown()).await,
+            }
+            if name == "closed in doubt" {
+                look_twice(t, &Look::Unreadable).await;
+            }
+            assert_eq!(delivery(t, &scope, claimed.id).await.state, state, "{name}");
+            sent.push((round, claimed.id, name, lines));
+        }
+        for (round, id, name, lines) in sent {
+            t.advance(5);
+            let before = delivery(t, &scope, id).await;
+            assert_eq!(open(t, [round; 32]).await, leads_to_target());
+            let after = delivery(t, &scope, id).await;
+            assert_eq!((told(t, id).await, after.open_time), (lines, (lines == 1).then(|| t.now())), "{name}");
+            assert_eq!((after.state, after.next_action_time), (before.state, before.next_action_time), "{name}");
+        }
+    }
+
+    async fn openings_beyond_those_that_are_told_lock_no_delivery_and_are_counted_exactly(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        linked(t, &scope, "r1", [1; 32], 60).await;
+        linked(t, &scope, "r2", [2; 32], 0).await;
+        t.execute("UPDATE link SET opens = 50").await;
+        let head = t.store.feed_head(&scope).await.unwrap();
+        let events = "SELECT count(*) FROM delivery_event";
+        let before = t.number(events).await;
+        let opened = join_all((0..25).map(|_| open(t, [1; 32]))).await;
+        assert_eq!(opened.iter().filter(|state| **state == leads_to_target()).count(), 10);
+        for _ in 0..3 {
+            assert_eq!(open(t, [2; 32]).await, leads_to_target());
+        }
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 60").await, 1);
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 50").await, 1);
+        assert_eq!((t.number(events).await, t.store.feed_head(&scope).await.unwrap()), (before, head));
+        assert_eq!(t.number("SELECT count(*) FROM delivery WHERE open_time IS NOT NULL").await, 0);
+        t.execute("UPDATE link SET opens = 51, revoke_time = create_time").await;
+        for digest in [1, 2] {
+            assert_eq!(open(t, [digest; 32]).await, LinkState::Closed);
+        }
+        t.execute("UPDATE link SET revoke_time = NULL").await;
+        t.advance(14 * 24 * 3600);
+        for digest in [1, 2] {
+            assert_eq!(open(t, [digest; 32]).await, LinkState::Closed);
+        }
     }
 
     async fn the_first_opening_is_noted_on_what_went_out_and_only_once(t: &TestStore) {
