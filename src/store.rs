@@ -71,7 +71,7 @@ pub use parked::Parked;
 pub use polls::{Answer, Poll};
 pub use proof::{Finding, Proof};
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
-pub use receipts::{Applied, Receipt};
+pub use receipts::{Applied, MailAttempt, Receipt};
 pub use reconcile::{Doubt, Rival};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;

@@ -480,12 +480,6 @@ impl EmailSettings {
         }
     }
 
-    /// Where bounces come to and what whoever tells of them must show; unset where the practice takes none.
-    #[must_use]
-    pub fn bounces(&self) -> Option<(&EmailAddress, &SecretString)> {
-        self.bounces.address.as_ref().zip(self.bounces.secret.as_ref())
-    }
-
     /// Whether mail may carry more than the minimal wording.
     #[must_use]
     pub fn phi_permitted(&self) -> bool {

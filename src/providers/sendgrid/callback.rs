@@ -257,11 +257,12 @@ fn numbers(code: &str) -> Option<(u16, u16)> {
     (matches!(class, 4 | 5) && parts.next().is_none()).then_some((subject, detail))
 }
 
-/// Why mail to a mailbox comes back for good. A full one may be emptied, and a policy says nothing against it.
+/// Why mail to a mailbox comes back for good. A full one may be emptied, and neither a policy, nor a form or length that is not
+/// taken, nor what two mail systems find fault with in each other's commands says anything against it (RFC 3463).
 const fn bounced(enhanced: Option<(u16, u16)>) -> FailureReason {
     match enhanced {
-        Some((2, 2)) => FailureReason::Unreachable,
-        Some((7, _)) => FailureReason::Blocked,
+        Some((2, 2) | (5, _)) => FailureReason::Unreachable,
+        Some((2, 3) | (3, 4) | (6 | 7, _)) => FailureReason::Blocked,
         _ => FailureReason::InvalidAddress,
     }
 }

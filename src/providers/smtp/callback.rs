@@ -6,13 +6,15 @@
 
 use std::fmt;
 
-use mail_parser::{ContentType, HeaderName, Message, MessageParser, MimeHeaders, PartType};
+use mail_parser::{ContentType, Message, MessageParser, MimeHeaders, PartType};
 
 use super::{super::SendError, Stage, enhanced};
 use crate::domain::{EmailAddress, Facts, FailureReason, NO_SUCH_USER};
 
 /// A token as it stands in an address: two digits a byte. Some mail systems do not keep the case of letters.
 const TOKEN_DIGITS: usize = 32;
+/// Tokens that are looked at. A report came to one address, and was passed on by a few at most.
+const MOST_TOKENS: usize = 8;
 /// A report has some kilobytes; beyond this many parts or lines it is none.
 const MOST_PARTS: usize = 50;
 const MOST_FIELDS: usize = 1_000;
@@ -74,8 +76,9 @@ impl Told {
 /// A report about one mail, with what it says of each recipient. The mail had one; whoever forwards it adds others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reports {
-    /// The attempt's token.
-    pub token: [u8; 16],
+    /// What may be the attempt's token, the likeliest first. At most one of them is: others send from such addresses as well,
+    /// and a report may have been passed on through theirs.
+    pub tokens: Vec<[u8; 16]>,
     each: Vec<(Option<EmailAddress>, Report)>,
 }
 
@@ -128,20 +131,22 @@ impl Report {
 #[error("not a mail")]
 pub struct Malformed;
 
-/// Reads a mail that came to `bounces` or to one of its addresses with a token. Unset: it is no report, or not one about a mail
-/// from here, as what machines answer by themselves is (RFC 3834).
+/// Reads a mail that came back. Before the token and behind it the address may say anything: a practice may have changed its own
+/// while the mail was under way, so that the token alone tells. Unset: it is no report, or not one about a mail from here, as
+/// what machines answer by themselves is (RFC 3834).
 ///
 /// # Errors
 /// When it is no mail.
-pub fn parse(mail: &[u8], bounces: &EmailAddress) -> Result<Option<Reports>, Malformed> {
+pub fn parse(mail: &[u8]) -> Result<Option<Reports>, Malformed> {
     // The parts are read one by one: a mail that holds a mail that holds a mail could be as deep as it is long.
     let head = MessageParser::default().parse_headers(mail).filter(|head| !head.parts.is_empty()).ok_or(Malformed)?;
     let Some(boundary) = boundary(&head) else { return Ok(None) };
     let Some(status) = parts(mail, boundary).into_iter().find_map(delivery_status) else { return Ok(None) };
     let groups = groups(&status);
-    let Some(token) = addressed(&head, bounces).or_else(|| envelope(groups.first()?)) else { return Ok(None) };
+    let mut tokens = addressed(&head);
+    tokens.extend(groups.first().and_then(envelope));
     let each: Vec<_> = groups.iter().filter_map(|group| Some((recipient(group), told(group)?))).collect();
-    Ok((!each.is_empty()).then_some(Reports { token, each }))
+    Ok((!tokens.is_empty() && !each.is_empty()).then_some(Reports { tokens, each }))
 }
 
 /// The boundary of a report of delivery (RFC 6522).
@@ -261,14 +266,21 @@ fn reason(class: u16, status: &str, said: &str) -> (String, Option<FailureReason
         (told, said) => told.or(said),
     };
     let error = SendError::from_smtp(Stage::Dot, reply.unwrap_or(class * 100 + 50), codes, rest);
-    let failure = match error.reason() {
+    let failure = match (error.reason(), codes) {
         // "The user you are trying to contact is receiving mail at a rate that": 5.2.1 as well.
-        Some(FailureReason::InvalidAddress) if rest.to_ascii_lowercase().contains(" at a rate ") => {
+        (Some(FailureReason::InvalidAddress), _) if rest.to_ascii_lowercase().contains(" at a rate ") => {
             FailureReason::Unreachable
         }
-        Some(FailureReason::ProviderConfig) => FailureReason::Blocked,
-        None | Some(FailureReason::ProviderUnavailable) => FailureReason::Unreachable,
-        Some(reason) => reason,
+        (Some(FailureReason::ProviderConfig), _) => FailureReason::Blocked,
+        (None | Some(FailureReason::ProviderUnavailable), _) => FailureReason::Unreachable,
+        // What two mail systems find fault with in each other's commands (x.5.x) was not made here, and nothing says more
+        // than x.0.x: it did not get through.
+        (Some(FailureReason::Internal), None | Some((5, _))) | (Some(FailureReason::Other), Some((0, _))) => {
+            FailureReason::Unreachable
+        }
+        // Too long, or in a form that the mail host does not take (x.6.x): it refused the message.
+        (Some(FailureReason::Internal), Some(_)) => FailureReason::Blocked,
+        (Some(reason), _) => reason,
     };
     if error.code() == NO_SUCH_USER {
         return (NO_SUCH_USER.to_owned(), Some(failure));
@@ -278,29 +290,30 @@ fn reason(class: u16, status: &str, said: &str) -> (String, Option<FailureReason
     (format!("{reply}{class}.{subject}.{detail}"), Some(failure))
 }
 
-/// The token in the address that the report came to: whoever took it for us notes that, and it was written to it.
-fn addressed(head: &Message<'_>, bounces: &EmailAddress) -> Option<[u8; 16]> {
+/// The tokens in the addresses that the report came to, as `local+TOKEN@domain`: whoever took it for us notes those, and it was
+/// written to one.
+fn addressed(head: &Message<'_>) -> Vec<[u8; 16]> {
     const NOTED_BY: [&str; 5] = ["delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to"];
-    let headers = || head.parts.iter().take(1).flat_map(|part| &part.headers);
-    let text = |name: &HeaderName<'_>, (start, end): (u32, u32)| {
-        let noted = NOTED_BY.iter().any(|noted| name.as_str().eq_ignore_ascii_case(noted));
-        noted.then(|| head.raw_message.get(start as usize..end as usize)).flatten().map(String::from_utf8_lossy)
-    };
-    headers().filter_map(|header| text(&header.name, (header.offset_start, header.offset_end))).find_map(|text| {
-        let text = text.to_ascii_lowercase();
-        let (local, domain) = bounces.as_str().split_once('@')?;
-        let (before, after) = (format!("{}+", local.to_ascii_lowercase()), format!("@{}", domain.to_ascii_lowercase()));
-        let mut tokens = text.match_indices(&before).filter_map(|(place, _)| {
-            let (digits, rest) = text.get(place + before.len()..)?.split_at_checked(TOKEN_DIGITS)?;
-            token(digits).filter(|_| rest.starts_with(&after))
-        });
-        tokens.next()
-    })
+    let headers = head.parts.iter().take(1).flat_map(|part| &part.headers);
+    let noted = headers.filter(|header| NOTED_BY.iter().any(|name| header.name.as_str().eq_ignore_ascii_case(name)));
+    let mut tokens = Vec::new();
+    for header in noted {
+        let (start, end) = (header.offset_start as usize, header.offset_end as usize);
+        let text = String::from_utf8_lossy(head.raw_message.get(start..end).unwrap_or_default());
+        for (place, _) in text.match_indices('+') {
+            let behind = text.get(place + 1..).and_then(|behind| behind.split_at_checked(TOKEN_DIGITS));
+            let found = behind.filter(|(_, rest)| rest.starts_with('@')).and_then(|(digits, _)| token(digits));
+            if let Some(token) = found.filter(|token| tokens.len() < MOST_TOKENS && !tokens.contains(token)) {
+                tokens.push(token);
+            }
+        }
+    }
+    tokens
 }
 
 /// The token that the relay was told beside the mail (RFC 3461, section 4.4).
 fn envelope(group: &Group) -> Option<[u8; 16]> {
-    field(group, "original-envelope-id").and_then(|id| token(&id.to_ascii_lowercase()))
+    field(group, "original-envelope-id").and_then(token)
 }
 
 fn token(digits: &str) -> Option<[u8; 16]> {

@@ -6,17 +6,14 @@ use secrecy::ExposeSecret;
 use super::{Answer, Callbacks, unavailable};
 use crate::{
     crypto,
-    domain::{EmailAddress, Provider, Scope},
+    domain::{Provider, Scope},
     providers::smtp::callback::{self, Report, Reports},
-    store::{Receipt, StoreError},
+    store::{MailAttempt, Receipt, StoreError},
 };
 
 /// Where mail comes back to a practice, for somebody who knows its secret.
 #[derive(Debug)]
-pub struct Door {
-    scope: Scope,
-    bounces: EmailAddress,
-}
+pub struct Door(Scope);
 
 impl Callbacks {
     /// Lets in who shows the practice's secret. Asked before the mail is read: anybody can begin to send one.
@@ -36,10 +33,10 @@ impl Callbacks {
 
     /// A mail that came back to the practice, byte for byte.
     pub async fn bounce(&self, door: &Door, mail: &[u8]) -> Answer {
-        match callback::parse(mail, &door.bounces) {
-            Ok(Some(reports)) => self.bounced(&door.scope, reports).await,
+        match callback::parse(mail) {
+            Ok(Some(reports)) => self.bounced(&door.0, reports).await,
             Ok(None) => {
-                tracing::info!(practice.id = %door.scope.practice(), "a mail that came back without meaning here");
+                tracing::info!(practice.id = %door.0.practice(), "a mail that came back without meaning here");
                 Answer::Stored
             }
             Err(_) => Answer::Malformed,
@@ -49,9 +46,8 @@ impl Callbacks {
     /// Applies what is said of an attempt's mail. Its token was stored before it left, so that one which is not here never will
     /// be: it is not kept, since strangers could fill up what others wait in.
     async fn bounced(&self, scope: &Scope, reports: Reports) -> Answer {
-        let token = reports.token;
-        let attempt = match self.store.mail_attempt(scope, token).await {
-            Ok(Some(attempt)) => attempt,
+        let (token, attempt) = match self.attempt(scope, &reports.tokens).await {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 tracing::info!(practice.id = %scope.practice(), "a mail that came back about none that left here");
                 return Answer::Stored;
@@ -64,11 +60,21 @@ impl Callbacks {
         }
     }
 
+    /// The first of the tokens that an attempt of the practice has, with that attempt.
+    async fn attempt(&self, scope: &Scope, tokens: &[[u8; 16]]) -> Result<Option<([u8; 16], MailAttempt)>, StoreError> {
+        for token in tokens {
+            if let Some(attempt) = self.store.mail_attempt(scope, *token).await? {
+                return Ok(Some((*token, attempt)));
+            }
+        }
+        Ok(None)
+    }
+
     async fn verify_bounce(&self, practice: &str, secret: Option<&str>) -> Result<Option<Door>, StoreError> {
         let Some((scope, settings)) = self.home(practice, Provider::Smtp).await? else { return Ok(None) };
-        let (Some((address, known)), Some(shown)) = (settings.email.bounces(), secret) else { return Ok(None) };
-        let verified = crypto::is_same(known.expose_secret(), shown);
-        Ok(verified.then(|| Door { scope, bounces: address.clone() }))
+        // The address may be another one by now, or none: what is under way comes back to the one that it left from.
+        let (Some(known), Some(shown)) = (&settings.email.bounces.secret, secret) else { return Ok(None) };
+        Ok(crypto::is_same(known.expose_secret(), shown).then_some(Door(scope)))
     }
 }
 

@@ -201,6 +201,29 @@ on_a_server! {
         until_state(t, &again, "SENT").await;
     }
 
+    async fn what_left_before_the_address_was_changed_still_comes_back(t: &mut TestApp) {
+        with_bounces(t).await;
+        for (mailbox, address) in [
+            ("kim@example.com", "returns@mail.acme.example"),
+            ("lou@example.com", "bounce@elsewhere.example"),
+            ("max@example.com", ""),
+        ] {
+            update(t, "bounce@bounces.acme.example", SECRET).await;
+            let id = mail_to(t, mailbox).await;
+            until_state(t, &id, "SENT").await;
+            let (from, ..) = envelopes(t, mailbox).remove(0);
+            update(t, address, SECRET).await;
+            let foreign = report_of(mailbox, &format!("list+{}@lists.example", "1f".repeat(16)), "failed", "5.1.1");
+            assert_eq!(post(t, ACME, Some(&bearer(SECRET)), foreign).await, StatusCode::NO_CONTENT);
+            assert_eq!(state(&delivery(t, &id).await), "SENT");
+            // Passed on by somebody whose addresses look alike.
+            let to = format!("list+{}@lists.example, {from}", "1f".repeat(16));
+            let bounced = report_of(mailbox, &to, "failed", "5.1.1");
+            assert_eq!(post(t, ACME, Some(&bearer(SECRET)), bounced).await, StatusCode::NO_CONTENT);
+            assert_eq!(failed(&until_state(t, &id, "FAILED").await), ("INVALID_ADDRESS", "5.1.1"));
+        }
+    }
+
     async fn what_names_no_mail_of_the_practice_is_answered_and_forgotten(t: &mut TestApp) {
         with_bounces(t).await;
         let text = send_over(t, "pat", Channel::Sms).await;

@@ -146,6 +146,27 @@ fn every_event_has_its_meaning() {
             Some(Unreachable),
         ),
         (
+            json!({"event": "bounce", "type": "bounce", "status": "5.5.4", "reason": "501 5.5.4 bad command"}),
+            "bounce",
+            Facts::BOUNCED,
+            "501 5.5.4",
+            Some(Unreachable),
+        ),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.6.1", "reason": "554 5.6.1 not supported"}),
+            "bounce",
+            Facts::BOUNCED,
+            "554 5.6.1",
+            Some(Blocked),
+        ),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.3.4", "reason": "552 5.3.4 too big"}),
+            "bounce",
+            Facts::BOUNCED,
+            "552 5.3.4",
+            Some(Blocked),
+        ),
+        (
             json!({"event": "bounce", "type": "bounce", "status": "5.7.1", "reason": "550 not accepted"}),
             "bounce",
             Facts::BOUNCED,

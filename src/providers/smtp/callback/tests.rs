@@ -5,16 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 /// What is said of Pat's mail.
-fn parse(mail: &[u8], bounces: &EmailAddress) -> Result<Option<Report>, Malformed> {
-    let reports = super::parse(mail, bounces)?;
+fn parse(mail: &[u8]) -> Result<Option<Report>, Malformed> {
+    let reports = super::parse(mail)?;
     Ok(reports.and_then(|reports| reports.about(|mailbox| mailbox.as_str().eq_ignore_ascii_case("pat@example.test"))))
 }
 
 const DIGITS: &str = "000102030405060708090a0b0c0d0e0f";
-
-fn bounces() -> EmailAddress {
-    EmailAddress::from_trusted("Bounce@bounces.acme.test".into())
-}
 
 fn known_token() -> [u8; 16] {
     std::array::from_fn(|n| n as u8)
@@ -74,8 +70,8 @@ Message-ID: <0191-a@mail.acme.test>
 fn read(recipient: &str) -> Option<Report> {
     let mail = postfix(&format!("bounce+{DIGITS}@bounces.acme.test"), recipient);
     // With bare line feeds, as a pipe on a Unix system gets it, it says the same.
-    let piped = parse(mail.replace("\r\n", "\n").as_bytes(), &bounces()).unwrap();
-    assert_eq!(parse(mail.as_bytes(), &bounces()).unwrap(), piped);
+    let piped = parse(mail.replace("\r\n", "\n").as_bytes()).unwrap();
+    assert_eq!(parse(mail.as_bytes()).unwrap(), piped);
     piped
 }
 
@@ -126,6 +122,53 @@ fn a_report_tells_which_attempt_it_is_about_and_what_became_of_it() {
     ] {
         let report = read(&group).unwrap();
         assert_eq!((report.told, report.code.as_str(), report.failure), (told, code, failure), "{group}");
+    }
+}
+
+/// Each class of RFC 3463 has a reason that staff can act on, and none of them sends the operator to look: what went wrong did so
+/// between others.
+#[test]
+fn every_class_of_the_rfc_has_a_reason() {
+    use FailureReason::{Blocked, InvalidAddress, Unreachable};
+    for (status, reason) in [
+        ("5.0.0", Unreachable),
+        ("5.0.1", Unreachable),
+        ("5.1.0", Unreachable),
+        ("5.1.1", InvalidAddress),
+        ("5.1.4", Unreachable),
+        ("5.1.7", Blocked),
+        ("5.2.0", Unreachable),
+        ("5.2.3", Blocked),
+        ("5.2.4", Unreachable),
+        ("5.3.0", Unreachable),
+        ("5.3.2", Unreachable),
+        ("5.3.4", Blocked),
+        ("5.4.6", Unreachable),
+        ("5.5.0", Unreachable),
+        ("5.5.1", Unreachable),
+        ("5.5.2", Unreachable),
+        ("5.5.4", Unreachable),
+        ("5.5.6", Unreachable),
+        ("5.6.0", Blocked),
+        ("5.6.1", Blocked),
+        ("5.6.3", Blocked),
+        ("5.6.7", Blocked),
+        ("5.7.0", Blocked),
+        ("5.7.26", Blocked),
+    ] {
+        let report = read(&group("failed", status, "")).unwrap();
+        assert_eq!((report.failure, report.code.as_str()), (Some(reason), status));
+    }
+    // Beside them, what was said over SMTP.
+    for (said, reason) in
+        [("501 5.5.4 bad", Unreachable), ("554 5.6.1 eight bits", Blocked), ("503 order", Unreachable)]
+    {
+        let report = read(&group("failed", "5.0.0", &format!("smtp; {said}"))).unwrap();
+        assert_eq!(report.failure, Some(reason), "{said}");
+    }
+    for (subject, detail) in (0..=7).flat_map(|subject| (0..=30).map(move |detail| (subject, detail))) {
+        let report = read(&group("failed", &format!("5.{subject}.{detail}"), "")).unwrap();
+        assert!(matches!(report.failure, Some(InvalidAddress | Unreachable | Blocked)), "5.{subject}.{detail}");
     }
 }
 
@@ -185,11 +228,11 @@ fn what_is_no_report_is_passed_over() {
     ] {
         let other = good.replace(part, other);
         assert_ne!(other, good, "{part}");
-        assert_eq!(parse(other.as_bytes(), &bounces()), Ok(None), "{part}");
+        assert_eq!(parse(other.as_bytes()), Ok(None), "{part}");
     }
     let auto_reply = "From: pat@example.test\r\nAuto-Submitted: auto-replied\r\nSubject: Away\r\n\r\nI am away.\r\n";
-    assert_eq!(parse(format!("To: {to}\r\n{auto_reply}").as_bytes(), &bounces()), Ok(None));
-    assert_eq!(parse(b"", &bounces()), Err(Malformed));
+    assert_eq!(parse(format!("To: {to}\r\n{auto_reply}").as_bytes()), Ok(None));
+    assert_eq!(parse(b""), Err(Malformed));
 }
 
 #[test]
@@ -199,39 +242,52 @@ fn only_a_token_in_its_own_place_names_an_attempt() {
         "bounce@bounces.acme.test".to_owned(),
         format!("bounce+{}@bounces.acme.test", &DIGITS[1..]),
         format!("bounce+0{DIGITS}@bounces.acme.test"),
-        format!("bounce+{DIGITS}@bounces.other.test"),
         format!("{DIGITS}@bounces.acme.test"),
+        format!("bounce+{DIGITS}"),
+        format!("bounce+{DIGITS}+1@bounces.acme.test"),
         format!("bounce+{}@bounces.acme.test", "g".repeat(32)),
         format!("bounce+{}@bounces.acme.test", "é".repeat(16)),
         "pat@example.test".to_owned(),
     ] {
-        assert_eq!(parse(postfix(&to, &bounced).as_bytes(), &bounces()), Ok(None), "{to}");
+        assert_eq!(parse(postfix(&to, &bounced).as_bytes()), Ok(None), "{to}");
     }
     // Some systems do not keep the case of letters, and some add to them.
     for to in [
         format!("BOUNCE+{}@BOUNCES.ACME.TEST", DIGITS.to_uppercase()),
         format!("\"Bounces\" <bounce+{DIGITS}@bounces.acme.test>"),
         format!("desk@acme.test, bounce+{DIGITS}@bounces.acme.test (them)"),
+        // The practice had another address when the mail left.
+        format!("returns+{DIGITS}@old.acme.test"),
+        format!("prvs=0123abc=bounce+{DIGITS}@bounces.acme.test"),
     ] {
-        let reports = super::parse(postfix(&to, &bounced).as_bytes(), &bounces()).unwrap().unwrap();
-        assert_eq!(reports.token, known_token(), "{to}");
+        let reports = super::parse(postfix(&to, &bounced).as_bytes()).unwrap().unwrap();
+        assert_eq!(reports.tokens, [known_token()], "{to}");
     }
     // Where the relay was told a name for the mail, that does as well.
     let named = postfix("desk@acme.test", &bounced)
         .replace("X-Postfix-Queue-ID", &format!("Original-Envelope-Id: {DIGITS}\r\nX-Queue-ID"));
-    assert_eq!(super::parse(named.as_bytes(), &bounces()).unwrap().unwrap().token, known_token());
+    assert_eq!(super::parse(named.as_bytes()).unwrap().unwrap().tokens, [known_token()]);
+    // What was passed on names others as well: each is a candidate, once, and few are looked at.
+    let [first, second] = [1_u128, 2].map(|n| format!("list+{n:032x}@lists.example.test"));
+    let all = format!("{first}, bounce+{DIGITS}@bounces.acme.test, {first}, {second}");
+    let found = super::parse(postfix(&all, &bounced).as_bytes()).unwrap().unwrap().tokens;
+    assert_eq!(found, [1_u128.to_be_bytes(), known_token(), 2_u128.to_be_bytes()]);
+    let many: Vec<_> = (0..100_u128).map(|n| format!("a+{n:032x}@b.test")).collect();
+    let found = super::parse(postfix(&many.join(",\r\n "), &bounced).as_bytes()).unwrap().unwrap().tokens;
+    assert_eq!(found.len(), MOST_TOKENS);
     // A text that quotes an address names nobody.
     let quoted =
         postfix("desk@acme.test", &bounced).replace("I'm sorry", &format!("bounce+{DIGITS}@bounces.acme.test"));
-    assert_eq!(parse(quoted.as_bytes(), &bounces()), Ok(None));
+    assert_eq!(parse(quoted.as_bytes()), Ok(None));
 }
 
 #[test]
 fn a_return_path_is_read_back() {
-    let path = return_path(&bounces(), DIGITS);
+    let bounces = EmailAddress::from_trusted("Bounce@bounces.acme.test".into());
+    let path = return_path(&bounces, DIGITS);
     assert_eq!(path, format!("Bounce+{DIGITS}@bounces.acme.test"));
-    let reports = super::parse(postfix(&path, &group("delayed", "4.4.1", "")).as_bytes(), &bounces()).unwrap().unwrap();
-    assert_eq!(reports.token, known_token());
+    let reports = super::parse(postfix(&path, &group("delayed", "4.4.1", "")).as_bytes()).unwrap().unwrap();
+    assert_eq!(reports.tokens, [known_token()]);
     assert!(!format!("{reports:?}").contains("pat@"));
 }
 
@@ -244,7 +300,7 @@ fn a_report_in_base64_is_read_too() {
     let mail = format!(
         "To: {to}\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\nContent-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n--b--\r\n"
     );
-    assert_eq!(parse(mail.as_bytes(), &bounces()).unwrap().unwrap().told, Told::Bounced);
+    assert_eq!(parse(mail.as_bytes()).unwrap().unwrap().told, Told::Bounced);
 }
 
 /// A mail may hold a mail that holds a mail, as deep as it is long.
@@ -256,8 +312,8 @@ fn depth_is_no_danger() {
     let mail = format!(
         "To: {to}\r\nContent-Type: multipart/report; boundary=b\r\n\r\n--b\r\n{deep}\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n{status}\r\n--b--\r\n"
     );
-    assert_eq!(parse(mail.as_bytes(), &bounces()).unwrap().unwrap().told, Told::Bounced);
-    assert_eq!(parse(format!("To: {to}\r\n{deep}").as_bytes(), &bounces()), Ok(None));
+    assert_eq!(parse(mail.as_bytes()).unwrap().unwrap().told, Told::Bounced);
+    assert_eq!(parse(format!("To: {to}\r\n{deep}").as_bytes()), Ok(None));
 }
 
 /// A good report with bytes taken out, put in or changed.
@@ -280,7 +336,7 @@ proptest! {
     #[test]
     fn nothing_that_comes_back_is_too_odd(mail in damaged(), bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         for mail in [mail, bytes] {
-            if let Ok(Some(report)) = parse(&mail, &bounces()) {
+            if let Ok(Some(report)) = parse(&mail) {
                 prop_assert!(report.code.is_ascii() && report.code.len() <= 20, "{}", report.code);
                 prop_assert_eq!(report.failure.is_some(), matches!(report.told, Told::Bounced | Told::GivenUp));
             }
