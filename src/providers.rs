@@ -4,7 +4,7 @@
 //! Guarantee: one call makes at most one message. Nothing in here repeats a send, follows a redirect, or takes silence
 //! for a no.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use url::{Host, Url};
@@ -255,6 +255,7 @@ pub struct Reported {
 pub struct Providers {
     clock: SharedClock,
     twilio: Twilio,
+    signer: Arc<mail::Signer>,
     smtp: Smtp,
     sendgrid: SendGrid,
     fcm: Fcm,
@@ -277,6 +278,7 @@ impl Providers {
             twilio: Twilio::new(http.clone(), settings.twilio_url, clock.clone()),
             sendgrid: SendGrid::new(http.clone(), settings.sendgrid_url, clock.clone()),
             fcm: Fcm::new(http, settings.fcm_url, access, clock.clone(), settings.call_timeout),
+            signer: Arc::default(),
             smtp: Smtp::new(network, settings.connect_timeout, settings.call_timeout),
             clock,
         })
@@ -287,10 +289,12 @@ impl Providers {
         let outcome = match (account, outgoing) {
             (Account::Fcm(account), Outgoing::Push(push)) => return self.fcm.send(account, push).await,
             (Account::Twilio(account), Outgoing::Sms(sms)) => self.twilio.create(account, sms).await,
-            (Account::Smtp(account), Outgoing::Email(email)) => match mail::build(account, email, self.clock.now()) {
-                Ok(mail) => self.smtp.send(account, &mail).await,
-                Err(error) => Err(error),
-            },
+            (Account::Smtp(account), Outgoing::Email(email)) => {
+                match mail::signed(&self.signer, account, email, self.clock.now()).await {
+                    Ok(mail) => self.smtp.send(account, &mail).await,
+                    Err(error) => Err(error),
+                }
+            }
             (Account::SendGrid(account), Outgoing::Email(email)) => self.sendgrid.send(account, email).await,
             (Account::Twilio(_) | Account::Smtp(_) | Account::SendGrid(_) | Account::Fcm(_), _) => {
                 Err(SendError::internal("wrong account"))

@@ -22,14 +22,15 @@ enum Pair {
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a private key in PEM, as PKCS #8 (BEGIN PRIVATE KEY): RSA of 2048 to 4096 bits, or Ed25519")]
+#[error("must be a private key in PEM, as PKCS #8 (BEGIN PRIVATE KEY): RSA of 2048, 3072 or 4096 bits, or Ed25519")]
 pub struct UnfitKey;
 
 impl SigningKey {
     /// Reads a key in PEM (RFC 7468): PKCS #8 (RFC 5208), not encrypted.
     ///
     /// # Errors
-    /// [`UnfitKey`] for anything else, also for a shorter RSA key.
+    /// [`UnfitKey`] for anything else, also for an RSA key of another length than 2048, 3072 or 4096 bits: shorter ones can be
+    /// broken, receivers need not verify longer ones (RFC 8301, section 3.2), and those between are refused by what signs.
     pub fn from_pem(pem: &str) -> Result<Self, UnfitKey> {
         if pem.len() > LONGEST {
             return Err(UnfitKey);
@@ -120,6 +121,8 @@ mod tests {
 
     const RSA: &str = include_str!("../../tests/vectors/keys/rsa-2048.pem");
     const RSA_PUBLIC: &str = include_str!("../../tests/vectors/keys/rsa-2048.pub.pem");
+    const RSA_3072: &str = include_str!("../../tests/vectors/keys/rsa-3072.pem");
+    const RSA_2560: &str = include_str!("../../tests/vectors/keys/rsa-2560.pem");
     const RSA_1024: &str = include_str!("../../tests/vectors/keys/rsa-1024.pem");
     const ED25519_KEY: &str = include_str!("../../tests/vectors/keys/ed25519.pem");
     const EC: &str = include_str!("../../tests/vectors/keys/ec-p256.pem");
@@ -153,9 +156,10 @@ mod tests {
         let pkcs1 = RSA.replace("PRIVATE KEY", "RSA PRIVATE KEY");
         let encrypted = RSA.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         let cut = RSA.lines().take(5).collect::<Vec<_>>().join("\n");
-        for bad in ["", "key", RSA_1024, RSA_PUBLIC, EC, &pkcs1, &encrypted, &cut] {
+        for bad in ["", "key", RSA_1024, RSA_2560, RSA_PUBLIC, EC, &pkcs1, &encrypted, &cut] {
             assert_eq!(SigningKey::from_pem(bad).err(), Some(UnfitKey), "{}", bad.lines().next().unwrap_or_default());
         }
+        assert!(SigningKey::from_pem(RSA_3072).is_ok_and(|key| key.sign(b"text").is_ok()));
         // What stands around it is no part of it (RFC 7468, section 5.2).
         assert!(SigningKey::from_pem(&format!("A key.\n\n{}\n", RSA.replace('\n', "\r\n"))).is_ok());
         assert_eq!(format!("{:?}", SigningKey::from_pem(RSA).unwrap()), "SigningKey(rsa)");

@@ -43,6 +43,15 @@ impl DkimSettings {
         known.then(|| format!("{}._domainkey.{}", self.selector, self.domain))
     }
 
+    /// Whether another key stands where `before` has published its own. Receivers could not tell mail that is under way, or that
+    /// they verify late, from forged mail then, so that a new key needs a new selector (RFC 6376, section 3.1).
+    #[must_use]
+    pub fn reuses_the_name_of(&self, before: &Self) -> bool {
+        let published = |dkim: &Self| dkim.record_name().zip(dkim.key.as_ref().map(|key| key.record.clone()));
+        let (Some((name, key)), Some((old_name, old_key))) = (published(self), published(before)) else { return false };
+        name == old_name && key != old_key
+    }
+
     /// Whether a signature speaks for mail of that sender: receivers want the domain itself or one above it (RFC 7489,
     /// section 3.1.1). While no domain is given, nothing contradicts it.
     #[must_use]
@@ -102,6 +111,27 @@ mod tests {
             let from = EmailAddress::parse(from).unwrap();
             assert_eq!(dkim(domain, "s", true).speaks_for(&from), speaks, "{domain}");
         }
+    }
+
+    #[test]
+    fn another_key_wants_another_name() {
+        let other = |settings: DkimSettings| DkimSettings {
+            key: Some(DkimKey { pem: "OTHER".to_owned().into(), record: "v=DKIM1; other".into() }),
+            ..settings
+        };
+        let old = dkim("acme.example", "s1", true);
+        for (new, reuses) in [
+            (other(dkim("acme.example", "s1", true)), true),
+            (other(dkim("acme.example", "s2", true)), false),
+            (other(dkim("mail.acme.example", "s1", true)), false),
+            (dkim("acme.example", "s1", true), false),
+            (dkim("acme.example", "s1", false), false),
+        ] {
+            assert_eq!(new.reuses_the_name_of(&old), reuses, "{new:?}");
+        }
+        // Nothing was published yet.
+        assert!(!other(old.clone()).reuses_the_name_of(&dkim("acme.example", "", true)));
+        assert!(!other(old).reuses_the_name_of(&dkim("acme.example", "s1", false)));
     }
 
     #[test]

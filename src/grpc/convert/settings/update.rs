@@ -51,6 +51,7 @@ impl Update {
     /// What becomes of `settings`.
     pub(crate) fn apply(&self, mut settings: PracticeSettings) -> Result<PracticeSettings, Error> {
         let mut check = Check::default();
+        let signed_by = settings.email.dkim.clone();
         for (place, path) in self.paths.iter().enumerate() {
             let done = check.at("settings", |check| apply(check, path, &self.settings, &mut settings));
             if let Err(fault) = done {
@@ -62,6 +63,10 @@ impl Update {
         if email.from_address.as_ref().is_some_and(|from| !email.dkim.speaks_for(from)) {
             let fault = "must be the domain of from_address or one above it";
             check.at("settings.email", |check| check.expect("dkim_domain", false, fault));
+        }
+        if email.dkim.reuses_the_name_of(&signed_by) {
+            let fault = "must be another one for another key: mail that the old key signed would look forged";
+            check.at("settings.email", |check| check.expect("dkim_selector", false, fault));
         }
         check.finish(Some(settings))
     }
