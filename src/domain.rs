@@ -17,6 +17,7 @@ mod id;
 mod inbox;
 mod keyword;
 mod kind;
+mod legible;
 mod locale;
 mod notification;
 mod phi;
@@ -49,6 +50,7 @@ pub use id::{DeliveryId, DeviceId, InvalidId, NotificationId, PatientId, Practic
 pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
+pub use legible::{is_hidden, legible};
 pub use locale::Locale;
 pub use notification::{
     Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Priority,

@@ -3,7 +3,7 @@
 //! Guarantee: whatever the inputs say, they stay what they are. No text can start a header, end the mail or become an
 //! address, and the bytes are ASCII in lines that end in CRLF, fit for any relay.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use chrono::{DateTime, Utc};
 use lettre::{
@@ -16,9 +16,11 @@ use lettre::{
 };
 
 use super::{OutgoingEmail, SendError, smtp::callback::return_path};
-use crate::domain::{EmailAddress, FailureReason, SmtpAccount};
+use crate::domain::{EmailAddress, FailureReason, SmtpAccount, legible};
 
 mod dkim;
+
+pub(super) use dkim::Signer;
 
 /// A header's text is not folded within a word, and a line must stay below 998 octets (RFC 5322 section 2.1.1).
 const HEADER_LIMIT: usize = 900;
@@ -31,6 +33,8 @@ const SENDER_ID: &str = "heedwell";
 /// The longest name of a list (RFC 2919, section 3).
 const LIST_ID_LIMIT: usize = 255;
 
+const FROM: HeaderName = HeaderName::new_from_ascii_str("From");
+const TO: HeaderName = HeaderName::new_from_ascii_str("To");
 const AUTO_SUBMITTED: HeaderName = HeaderName::new_from_ascii_str("Auto-Submitted");
 const AUTO_RESPONSE_SUPPRESS: HeaderName = HeaderName::new_from_ascii_str("X-Auto-Response-Suppress");
 const FEEDBACK_ID: HeaderName = HeaderName::new_from_ascii_str("Feedback-ID");
@@ -48,20 +52,38 @@ pub(super) struct Mail {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Makes the mail, dated `now`.
+/// Makes the mail, dated `now`, and signs it where the practice has a key.
+pub(super) async fn signed(
+    signer: &Arc<Signer>,
+    account: &SmtpAccount,
+    email: &OutgoingEmail,
+    now: DateTime<Utc>,
+) -> Result<Mail, SendError> {
+    let mail = build(account, email, now)?;
+    let Some(dkim) = &account.dkim else { return Ok(mail) };
+    // The last thing: whatever changes after it breaks it.
+    Ok(Mail { bytes: signer.sign(dkim, mail.bytes, now).await?, ..mail })
+}
+
+/// Makes the mail, without a signature.
 pub(super) fn build(account: &SmtpAccount, email: &OutgoingEmail, now: DateTime<Utc>) -> Result<Mail, SendError> {
     let from = sender(&account.from_address, &account.from_name)?;
     let to = recipient(email)?;
     let mut builder = Message::builder()
         .date(SystemTime::from(now))
-        .from(from)
-        .to(to)
+        .from(from.clone())
+        .to(to.clone())
         .subject(header(email.subject.expose())?)
         .message_id(Some(format!("<{}>", identifier(&email.message_id)?)))
         // No machine shall answer a machine (RFC 3834; the other is what Exchange heeds).
         .raw_header(raw(AUTO_SUBMITTED, "auto-generated"))
         .raw_header(raw(AUTO_RESPONSE_SUPPRESS, "All"))
         .raw_header(raw(FEEDBACK_ID, &feedback_id(&email.stream, account.from_address.domain())?));
+    for (name, mailbox) in [(FROM, from), (TO, to)] {
+        if let Some(header) = quoted(name, &mailbox) {
+            builder = builder.raw_header(header);
+        }
+    }
     if let Some(list) = list_id(account.from_address.domain()) {
         builder = builder.raw_header(raw(LIST_ID, &list));
     }
@@ -81,15 +103,10 @@ pub(super) fn build(account: &SmtpAccount, email: &OutgoingEmail, now: DateTime<
         builder = builder.envelope(envelope(bounces, email)?);
     }
     let message = builder.multipart(parts).map_err(|_| SendError::internal("mail"))?;
-    let bytes = message.formatted();
     Ok(Mail {
         envelope: message.envelope().clone(),
         envelope_id: account.bounces_to.as_ref().map(|_| email.bounce_token.clone()),
-        bytes: match &account.dkim {
-            // The last thing: whatever changes after it breaks it.
-            Some(dkim) => dkim::sign(dkim, &bytes, now)?,
-            None => bytes,
-        },
+        bytes: message.formatted(),
     })
 }
 
@@ -150,12 +167,12 @@ fn mailbox(address: &EmailAddress, name: &str, unusable: impl Fn() -> SendError)
 }
 
 /// Text of a header. Control characters are refused rather than encoded: they have no business there, and on some of them
-/// lettre panics. What looks like an encoded word (RFC 2047) is kept from being read as one.
+/// lettre panics. What is not seen is left out. What looks like an encoded word (RFC 2047) is kept from being read as one.
 pub(super) fn header(text: &str) -> Result<String, SendError> {
     if text.len() > HEADER_LIMIT || text.chars().any(char::is_control) {
         return Err(SendError::internal("header"));
     }
-    Ok(text.replace("=?", "= ?"))
+    Ok(legible(text).replace("=?", "= ?"))
 }
 
 /// Text that stands between angle brackets.
@@ -166,6 +183,17 @@ pub(super) fn identifier(text: &str) -> Result<&str, SendError> {
     } else {
         Err(SendError::internal("header"))
     }
+}
+
+/// A mailbox whose name is one word with a dot in it: lettre writes that as an atom, and an atom holds no dot (RFC 5322, section
+/// 3.2.3). Unset: lettre does right by it.
+fn quoted(header: HeaderName, mailbox: &Mailbox) -> Option<HeaderValue> {
+    let name = mailbox.name.as_deref().filter(|name| name.contains('.'))?;
+    let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    // Folded before the address: the two together may be longer than a line.
+    let (line, folded) = (format!("\"{name}\" <{}>", mailbox.email), format!("\"{name}\"\r\n <{}>", mailbox.email));
+    let written = if line.len() > 70 { folded } else { line.clone() };
+    word.then(|| HeaderValue::dangerous_new_pre_encoded(header, line, written))
 }
 
 fn raw(name: HeaderName, value: &str) -> HeaderValue {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::blank::is_blank;
-use crate::domain::{Channel, Kind};
+use crate::domain::{Channel, Kind, is_hidden};
 
 /// How much a token gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +343,8 @@ fn clean(value: &str, long: bool) -> String {
     let lines = value.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}'], "\n");
     let lines = lines.split('\n').map(|line| {
         let spaced = line.replace('\t', " ");
-        spaced.trim().chars().filter(|c| !c.is_control()).collect::<String>()
+        // A longer text may need marks of direction; a name is put between words of others.
+        spaced.trim().chars().filter(|c| !c.is_control() && (long || !is_hidden(*c))).collect::<String>()
     });
     lines.collect::<Vec<_>>().join(if long { "\n" } else { " " }).trim().to_owned()
 }

@@ -7,7 +7,10 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use prost_types::{Duration, Timestamp};
 use url::Url;
 
-use crate::service::{Error, Violation};
+use crate::{
+    domain::is_hidden,
+    service::{Error, Violation},
+};
 
 /// Most violations that one answer reports: they travel in trailers, which clients keep small.
 pub(crate) const MOST_VIOLATIONS: usize = 20;
@@ -131,6 +134,23 @@ impl Check {
         self.line(field, text, longest)
     }
 
+    /// As [`Self::line`], for what something is called wherever it is shown: nothing in it may hide or turn the rest around.
+    pub(crate) fn name(&mut self, field: &str, text: String, longest: usize) -> String {
+        let hidden = text.chars().any(is_hidden);
+        self.expect(
+            field,
+            !hidden,
+            "must not have characters that are not seen, such as marks of direction or spaces without width",
+        );
+        self.line(field, text, longest)
+    }
+
+    /// As [`Self::name`], and not blank.
+    pub(crate) fn required_name(&mut self, field: &str, text: String, longest: usize) -> String {
+        self.expect(field, !text.trim().is_empty(), "is required");
+        self.name(field, text, longest)
+    }
+
     /// Lines of at most `longest` characters in all; may be empty.
     pub(crate) fn lines(&mut self, field: &str, text: String, longest: usize) -> String {
         let odd = text.chars().any(|char| char.is_control() && char != '\n');
@@ -240,13 +260,15 @@ impl Check {
 
 fn https(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "must be an https address of at most 2000 characters, with a host and without a user";
+    const LONGEST: usize = 2_000;
     // The parser would drop line breaks and tabs silently.
-    if text.chars().count() > 2_000 || text.chars().any(|char| char.is_control() || char == ' ') {
+    if text.chars().count() > LONGEST || text.chars().any(|char| char.is_control() || char == ' ') {
         return Err(WRONG);
     }
     let url = Url::parse(text).map_err(|_| WRONG)?;
     let plain = url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none();
-    if plain { Ok(url.into()) } else { Err(WRONG) }
+    // What is not ASCII is written with three to twelve characters for one, and it is that form which is kept and sent.
+    if plain && url.as_str().len() <= LONGEST { Ok(url.into()) } else { Err(WRONG) }
 }
 
 /// The key of a request that shall be done once: 1 to 64 printable ASCII characters.

@@ -9,7 +9,7 @@ use super::{
     etag, timestamp,
 };
 use crate::{
-    domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored},
+    domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored, legible},
     grpc::proto,
     service::{
         Error, PatientQuery,
@@ -32,8 +32,8 @@ pub(crate) fn practice(practice: Option<proto::Practice>) -> Result<Practice, Er
 }
 
 fn read_practice(check: &mut Check, practice: proto::Practice) -> Option<Practice> {
-    let legal_name = check.required_line("legal_name", practice.legal_name, 200);
-    let display_name = check.required_line("display_name", practice.display_name, 30);
+    let legal_name = check.required_name("legal_name", practice.legal_name, 200);
+    let display_name = check.required_name("display_name", practice.display_name, 30);
     let phone = check.parsed_if_set("phone", &practice.phone, |text| PhoneNumber::parse(text, REGION));
     let time_zone = check.parsed("time_zone", &practice.time_zone, time_zone);
     let locale = check.parsed_if_set("locale", &practice.locale, locale).unwrap_or_else(|| "en-US".to_owned());
@@ -76,8 +76,10 @@ pub(crate) fn patients(patients: Vec<proto::Patient>) -> Result<Vec<Patient>, Er
 
 fn read_patient(check: &mut Check, patient: proto::Patient) -> Option<Patient> {
     let id = check.parsed("patient_id", &patient.patient_id, str::parse::<PatientId>);
-    let first_name = Phi::new(check.required_line("first_name", patient.first_name, 100));
-    let last_name = Phi::new(check.line("last_name", patient.last_name, 100));
+    // Records of patients are full of what was pasted into them: it is left out, and no reason to refuse five hundred others.
+    let [first_name, last_name] = [patient.first_name, patient.last_name].map(|name| legible(&name));
+    let first_name = Phi::new(check.required_line("first_name", first_name, 100));
+    let last_name = Phi::new(check.line("last_name", last_name, 100));
     let email = check.parsed_if_set("email", &patient.email, EmailAddress::parse);
     let mobile_phone =
         check.parsed_if_set("mobile_phone", &patient.mobile_phone, |text| PhoneNumber::parse(text, REGION));

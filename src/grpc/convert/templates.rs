@@ -148,7 +148,7 @@ fn read_ref(check: &mut Check, at: proto::TemplateRef) -> Option<AskedRef> {
 
 fn read_wording(check: &mut Check, content: proto::TemplateContent) -> Option<Wording> {
     let proto::TemplateContent { subject, text, html } = content;
-    let subject = check.line("subject", subject, LONGEST_SUBJECT);
+    let subject = check.name("subject", subject, LONGEST_SUBJECT);
     check.expect("text", !text.trim().is_empty(), "is required");
     let [text, html] = [("text", text), ("html", html)].map(|(field, source)| {
         let short = source.len() <= LONGEST_SOURCE;

@@ -141,6 +141,38 @@ fn control_characters_never_reach_a_header() {
     }
 }
 
+/// RFC 5322, section 3.2.3: an atom holds no dot, so that a name with one stands in quotes.
+#[test]
+fn a_name_of_one_word_with_a_dot_is_quoted() {
+    for (name, written) in [
+        ("Acme.Care", "\"Acme.Care\" "),
+        ("J.", "\"J.\" "),
+        ("a.b-c_d", "\"a.b-c_d\" "),
+        ("Dr. Ray", "\"Dr. Ray\" "),
+        ("Acme", "Acme "),
+    ] {
+        let account = SmtpAccount { from_name: name.into(), ..account() };
+        let email = OutgoingEmail { to_name: name.to_owned().into(), ..email() };
+        let mail = text(&account, &email);
+        assert!(mail.contains(&format!("\r\nFrom: {written}<no-reply@mail.acme.test>\r\n")), "{mail}");
+        assert!(mail.contains(&format!("\r\nTo: {written}<pat@example.test>\r\n")), "{mail}");
+    }
+    let long = "x.".repeat(100);
+    let mail = text(&SmtpAccount { from_name: long.clone(), ..account() }, &email());
+    assert!(mail.contains(&format!("\r\nFrom: \"{long}\"\r\n <no-reply@mail.acme.test>\r\n")), "{mail}");
+}
+
+#[test]
+fn what_is_not_seen_stands_in_no_header() {
+    let evil = "Pat\u{202e}\u{2066}\u{feff}\u{200b}\u{ad}\u{e0041}";
+    let account = SmtpAccount { from_name: evil.into(), ..account() };
+    let email = OutgoingEmail { subject: evil.to_owned().into(), to_name: evil.to_owned().into(), ..email() };
+    let mail = text(&account, &email);
+    for line in ["From: Pat <no-reply@mail.acme.test>", "To: Pat <pat@example.test>", "Subject: Pat"] {
+        assert!(mail.contains(&format!("\r\n{line}\r\n")), "{mail}");
+    }
+}
+
 #[test]
 fn an_address_that_no_relay_could_use_is_refused() {
     for to in ["pat", "pat@example.test\r\nRCPT TO:<eve@example.test>", "pät@example.test", "a b@example.test"] {
@@ -211,8 +243,8 @@ fn read<'a>(mail: &'a mail_parser::Message<'_>, name: &'static str) -> Option<&'
 
 /// White space in a name or a subject may be folded; what is at its ends is no part of it.
 fn spaced(text: &str) -> String {
-    // What looks like an encoded word is to be read as it was typed.
-    text.replace("=?", "= ?").split_whitespace().collect::<Vec<_>>().join(" ")
+    // What looks like an encoded word is to be read as it was typed, and what is not seen is left out.
+    legible(text).replace("=?", "= ?").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Names and subjects as people type them, and as nobody would.
@@ -223,6 +255,7 @@ fn header_text() -> impl Strategy<Value = String> {
         "[\\p{Latin}\\p{Cyrillic}\\p{Han}\\p{Emoji}]{0,20}",
         Just("=?utf-8?b?QmNjOiBldmVAZXhhbXBsZS50ZXN0?=".to_owned()),
         Just("\"quoted\" \\ <eve@example.test>, (comment)".to_owned()),
+        "[a-z]{1,9}\\.[a-z.]{0,9}",
         Just("Bcc: eve@example.test; \u{202e}\u{feff}".to_owned()),
         Just("word ".repeat(20)),
         Just("x".repeat(120)),
@@ -256,7 +289,8 @@ proptest! {
         let dkim = dkim.then(|| crate::domain::Dkim { domain: "acme.test".into(), selector: "s1".into(), pem: key });
         let signed = dkim.is_some();
         let account = SmtpAccount { from_name: from_name.clone(), dkim, ..account() };
-        let bytes = build(&account, &email, now()).unwrap().bytes;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(super::signed(&Arc::default(), &account, &email, now())).unwrap().bytes;
         let mail = mail_parser::MessageParser::default().parse(&bytes).unwrap();
 
         let mut names: Vec<_> = mail.headers().iter().map(|header| header.name.as_str().to_ascii_lowercase()).collect();

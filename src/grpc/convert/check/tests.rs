@@ -64,6 +64,18 @@ fn what_is_required_is_not_blank() {
 }
 
 #[test]
+fn a_name_is_seen_whole() {
+    for good in ["", "Acme", "Jos\u{e9}", "\u{639}\u{644}\u{6cc}\u{200c}\u{631}\u{636}\u{627}", "\u{5d0}\u{5d1}"] {
+        assert_eq!(faults(|check| drop(check.name("f", good.into(), 30))), 0, "{good}");
+    }
+    for bad in ["a\u{202e}b", "a\u{200b}", "\u{2066}a", "a\u{ad}", "\u{feff}a", "a\u{2028}b", "a\u{e0041}"] {
+        assert_eq!(faults(|check| drop(check.name("f", bad.into(), 30))), 1, "{bad:?}");
+        assert_eq!(faults(|check| drop(check.required_name("f", bad.into(), 30))), 1, "{bad:?}");
+    }
+    assert_eq!(faults(|check| drop(check.required_name("f", " ".into(), 30))), 1);
+}
+
+#[test]
 fn times_are_of_the_years_1_to_9999_and_cut_to_microseconds() {
     let time = |seconds, nanos| Check::default().time("f", Some(Timestamp { seconds, nanos }));
     assert_eq!(time(0, 1_999).map(|time| time.timestamp_subsec_nanos()), Some(1_000));
@@ -102,6 +114,10 @@ fn only_plain_https_addresses_lead_out() {
         assert_eq!(faults(|check| drop(check.https("f", good))), 0, "{good}");
     }
     let long = format!("https://example.com/{}", "x".repeat(2_000));
+    // Each letter takes six bytes in the form that is kept.
+    let grows = format!("https://example.com/{}", "\u{fc}".repeat(400));
+    assert_eq!(faults(|check| drop(check.https("f", &grows))), 1);
+    assert_eq!(faults(|check| drop(check.https("f", &format!("https://example.com/{}", "x".repeat(1_980))))), 0);
     let bad = ["", "http://example.com", "javascript:alert(1)", "https://", "https://pat@example.com", "example.com"];
     for bad in bad.into_iter().chain(["https://:p@example.com", "https://exa\nmple.com", "https://a b.com", &long]) {
         assert_eq!(faults(|check| drop(check.https("f", bad))), 1, "{bad:?}");

@@ -25,12 +25,14 @@ fn faults<T>(result: Result<T, Error>) -> Vec<String> {
 #[test]
 fn practices_are_checked() {
     type Change = fn(&mut proto::Practice);
-    let rows: [(&str, Change); 12] = [
+    let rows: [(&str, Change); 14] = [
         ("legal_name", |it| it.legal_name.clear()),
         ("legal_name", |it| it.legal_name = "x".repeat(201)),
+        ("legal_name", |it| it.legal_name = "a\u{2067}b".into()),
         ("display_name", |it| it.display_name.clear()),
         ("display_name", |it| it.display_name = "x".repeat(31)),
         ("display_name", |it| it.display_name = "a\nb".into()),
+        ("display_name", |it| it.display_name = "a\u{202e}b".into()),
         ("phone", |it| it.phone = "12".into()),
         ("time_zone", |it| it.time_zone.clear()),
         ("time_zone", |it| it.time_zone = "Chicago".into()),
@@ -67,11 +69,12 @@ fn a_practice_comes_back_as_it_was_stored() {
 #[test]
 fn patients_are_checked() {
     type Change = fn(&mut proto::Patient);
-    let rows: [(&str, Change); 12] = [
+    let rows: [(&str, Change); 13] = [
         ("patient_id", |it| it.patient_id.clear()),
         ("patient_id", |it| it.patient_id = "a b".into()),
         ("first_name", |it| it.first_name.clear()),
         ("first_name", |it| it.first_name = "x".repeat(101)),
+        ("first_name", |it| it.first_name = "\u{202e}\u{200b}".into()),
         ("last_name", |it| it.last_name = "a\r\nBcc: b".into()),
         ("email", |it| it.email = "pat@".into()),
         ("mobile_phone", |it| it.mobile_phone = "555".into()),
@@ -86,6 +89,14 @@ fn patients_are_checked() {
         change(&mut patient);
         assert_eq!(faults(patients(vec![good_patient("p0"), patient])), [format!("patients[1].{field}")]);
     }
+}
+
+#[test]
+fn what_is_not_seen_is_no_part_of_what_a_patient_is_called() {
+    let input =
+        proto::Patient { first_name: "\u{feff}Pat\u{202e}".into(), last_name: "Do\u{ad}e".into(), ..good_patient("p") };
+    let stored = patients(vec![input]).unwrap().remove(0);
+    assert_eq!((stored.first_name.expose().as_str(), stored.last_name.expose().as_str()), ("Pat", "Doe"));
 }
 
 #[test]

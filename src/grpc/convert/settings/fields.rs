@@ -84,7 +84,7 @@ pub(super) const SMS: &Fields<proto::SmsSettings, SmsSettings> = &[
     ("api_key_secret_set", Field::OutputOnly),
     ("from_number", Field::Plain(from_number)),
     ("messaging_service_sid", Field::Plain(messaging_service)),
-    ("prefix", Field::Plain(|check, new, sms| sms.prefix = check.line("prefix", new.prefix.clone(), 30))),
+    ("prefix", Field::Plain(|check, new, sms| sms.prefix = check.name("prefix", new.prefix.clone(), 30))),
     ("inbound_webhook_url", Field::OutputOnly),
 ];
 
@@ -137,7 +137,7 @@ pub(super) const EMAIL: &Fields<proto::EmailSettings, EmailSettings> = &[
     ),
     (
         "from_name",
-        Field::Plain(|check, new, email| email.from_name = check.line("from_name", new.from_name.clone(), 100)),
+        Field::Plain(|check, new, email| email.from_name = check.name("from_name", new.from_name.clone(), 100)),
     ),
     (
         "reply_to_address",
@@ -285,14 +285,23 @@ const fn security(number: i16) -> Option<SmtpSecurity> {
     }
 }
 
-/// The name of a machine, in lower-case ASCII: no scheme, port, path or space.
+/// The name of a machine, in lower-case ASCII: no scheme, port, path or space, and none that stands for many. A dot at its end
+/// says that nothing is to be put behind it (RFC 1034, section 3.1), which is meant here anyway.
 pub(super) fn host(text: &str) -> Result<String, &'static str> {
-    const WRONG: &str = "must be the name of a host, such as mail.example.com";
+    const WRONG: &str = "must be the name of one host, such as mail.example.com";
     // The parser would decode %41 and the like.
-    if text.len() > 253 || text.contains('%') {
+    if text.len() > 254 || text.contains('%') {
         return Err(WRONG);
     }
-    url::Host::parse(text).map(|host| host.to_string()).map_err(|_| WRONG)
+    let label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        plain && (1..=63).contains(&label.len())
+    };
+    match url::Host::parse(text.strip_suffix('.').unwrap_or(text)).map_err(|_| WRONG)? {
+        url::Host::Domain(name) if name.len() <= 253 && name.split('.').all(label) => Ok(name),
+        url::Host::Domain(_) => Err(WRONG),
+        address => Ok(address.to_string()),
+    }
 }
 
 /// `SendGridSettings`.

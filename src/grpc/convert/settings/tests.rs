@@ -286,6 +286,9 @@ fn malformed_values_are_refused_under_their_paths() {
         ("email.dkim_selector", email(NewEmail { dkim_selector: "x".repeat(64), ..Default::default() })),
         ("email.dkim_private_key", email(NewEmail { dkim_private_key: "key".into(), ..Default::default() })),
         ("email.dkim_private_key", email(NewEmail { dkim_private_key: SHORT_KEY.into(), ..Default::default() })),
+        ("email.dkim_private_key", email(NewEmail { dkim_private_key: ODD_KEY.into(), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "Acme\u{202e}".into(), ..Default::default() })),
+        ("email.from_name", email(NewEmail { from_name: "Ac\u{200b}me".into(), ..Default::default() })),
         (
             "email.bounce_address",
             email(NewEmail { bounce_address: "bounces.example.com".into(), ..Default::default() }),
@@ -319,15 +322,36 @@ fn malformed_values_are_refused_under_their_paths() {
         }
     }
     let hosts = |hosts: Vec<String>| proto::PracticeSettings { link_hosts: hosts, ..Default::default() };
-    for bad in ["https://example.com", "example.com/x", "example.com:443", "", "a b"] {
+    let long = format!("{}.example.com", "x".repeat(64));
+    for bad in [
+        "https://example.com",
+        "example.com/x",
+        "example.com:443",
+        "",
+        "a b",
+        "*.example.com",
+        "*",
+        "example.*",
+        ".",
+        "example.com..",
+        ".example.com",
+        "a..b",
+        "a,b.example",
+        &long,
+    ] {
         assert_eq!(faults(hosts(vec![bad.into()]), &["link_hosts"])[0].0, "settings.link_hosts[0]", "{bad}");
     }
+    // With a dot at its end it is the same host, and one is kept of the two.
+    let same = hosts(vec!["Portal.example.com.".into(), "portal.example.com".into(), "b\u{fc}cher.example".into()]);
+    let stored = apply(PracticeSettings::default(), same, &["link_hosts"]).link_hosts;
+    assert_eq!(stored.into_iter().collect::<Vec<_>>(), ["portal.example.com", "xn--bcher-kva.example"]);
     assert_eq!(faults(hosts(vec!["example.com".into(); 51]), &["link_hosts"])[0].0, "settings.link_hosts");
 }
 
 const RSA_KEY: &str = include_str!("../../../../tests/vectors/keys/rsa-2048.pem");
 const ED25519_KEY: &str = include_str!("../../../../tests/vectors/keys/ed25519.pem");
 const SHORT_KEY: &str = include_str!("../../../../tests/vectors/keys/rsa-1024.pem");
+const ODD_KEY: &str = include_str!("../../../../tests/vectors/keys/rsa-2560.pem");
 
 fn signed(pem: &str) -> proto::PracticeSettings {
     email(NewEmail {
@@ -374,6 +398,29 @@ fn a_key_that_signs_mail_is_kept_and_never_shown_but_what_to_publish_is() {
         let email = show(&cleared).email.unwrap();
         assert!(!email.dkim_key_set && !email.bounce_secret_set);
         assert!(email.dkim_record.is_empty() && email.dkim_record_name.is_empty());
+    }
+}
+
+#[test]
+fn another_key_that_signs_is_put_under_another_selector() {
+    let stored = || apply(PracticeSettings::default(), signed(ED25519_KEY), &["email"]);
+    let new = |pem: &str, selector: &str| {
+        email(NewEmail { dkim_private_key: pem.into(), dkim_selector: selector.into(), ..Default::default() })
+    };
+    let both = ["email.dkim_private_key", "email.dkim_selector"];
+    for (settings, paths) in [(new(RSA_KEY, ""), &both[..1]), (new(RSA_KEY, "s1"), &both)] {
+        let refused = Update::read(request(settings, paths)).unwrap().apply(stored());
+        let Err(Error::FieldInvalid(found)) = refused else { panic!("taken") };
+        assert_eq!(found.iter().map(|it| it.field.as_str()).collect::<Vec<_>>(), ["settings.email.dkim_selector"]);
+        assert!(found[0].description.contains("another one for another key"));
+    }
+    for (settings, paths) in [
+        (new(RSA_KEY, "s2"), &both[..]),
+        (new(ED25519_KEY, ""), &both[..1]),
+        (new("", ""), &both[..1]),
+        (new("", "s2"), &both[1..]),
+    ] {
+        apply(stored(), settings, paths);
     }
 }
 
