@@ -5,14 +5,19 @@
 //! colours and narrow screens, may be lost without harm. All pairs of colours have a contrast of at least 4.5 to 1
 //! (WCAG 2.2, AA).
 
+mod run;
+
+use self::run::Run;
 use super::{filled::Filled, source::escape_html};
 
 /// What stands around the text.
 pub(super) struct Frame<'a> {
     /// The language of the whole (BCP 47).
     pub(super) language: &'a str,
-    /// The practice's short name, at the head.
-    pub(super) practice_name: &'a str,
+    /// The practice's short name, at the head, and its legal one.
+    pub(super) names: [&'a str; 2],
+    /// The practice's number, as people write it; may be empty.
+    pub(super) phone: &'a str,
     /// The title of the page.
     pub(super) subject: &'a str,
     /// What a mailbox shows beside the subject.
@@ -40,11 +45,12 @@ pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String
         Some(at) => (lines.get(..at).unwrap_or_default(), lines.get(at + 1..).unwrap_or_default()),
         None => (lines, &[][..]),
     };
+    let run = Run { names: frame.names, phone: frame.phone };
     let body = match own {
         Some(own) => format!("<div class=\"own\">{own}</div>\n"),
-        None => body.split(|line| *line == Filled::Blank).map(paragraph).collect(),
+        None => body.split(|line| *line == Filled::Blank).map(|lines| paragraph(lines, &run)).collect(),
     };
-    let footer: Vec<_> = footer.iter().map(small).collect();
+    let footer: Vec<_> = footer.iter().map(|line| small(line, &run)).collect();
     // The colours of a practice's own HTML are made for a light ground.
     let (schemes, dark) = if own.is_some() { ("light", "") } else { ("light dark", DARK) };
     page(frame, (schemes, dark), &body, &footer.join("<br>"))
@@ -53,7 +59,7 @@ pub(super) fn html(frame: &Frame, lines: &[Filled], own: Option<&str>) -> String
 /// The page, for these colour schemes, with what is said of the second of them.
 fn page(frame: &Frame, (schemes, dark): (&str, &str), body: &str, footer: &str) -> String {
     let [language, name, subject, preview] =
-        [frame.language, frame.practice_name, frame.subject, frame.preview].map(escape_html);
+        [frame.language, frame.names[0], frame.subject, frame.preview].map(escape_html);
     let right_to_left =
         ["ar", "fa", "he", "ps", "ur", "yi"].contains(&frame.language.split('-').next().unwrap_or_default());
     let direction = if right_to_left { "rtl" } else { "ltr" };
@@ -78,7 +84,7 @@ fn page(frame: &Frame, (schemes, dark): (&str, &str), body: &str, footer: &str) 
 <table role="presentation" class="page" width="100%" cellpadding="0" cellspacing="0" border="0" style="background:#f3f5f7">
 <tr><td class="outer" align="center" style="padding:32px 16px">
 <table role="presentation" class="card" width="100%" cellpadding="0" cellspacing="0" border="0" style="max-width:600px;table-layout:fixed;background:#ffffff;border:1px solid #dde3e9;border-radius:12px;border-collapse:separate">
-<tr><td class="inner line ink" style="padding:24px 32px;border-bottom:1px solid #e6eaee;{FONT};font-size:18px;line-height:1.35;font-weight:600;color:#1f2a37">{name}</td></tr>
+<tr><td class="inner line ink" style="padding:24px 32px;border-bottom:1px solid #e6eaee;{FONT};font-size:18px;line-height:1.35;font-weight:600;color:#1f2a37"><bdi>{name}</bdi></td></tr>
 <tr><td class="inner ink" style="padding:28px 32px 12px;{FONT};font-size:16px;line-height:1.55;color:#1f2a37;word-break:break-word">
 {body}</td></tr>
 <tr><td class="inner line soft" style="padding:20px 32px 24px;border-top:1px solid #e6eaee;{FONT};font-size:13px;line-height:1.6;color:#566573;word-break:break-word">{footer}</td></tr>
@@ -92,9 +98,9 @@ fn page(frame: &Frame, (schemes, dark): (&str, &str), body: &str, footer: &str) 
 }
 
 /// One paragraph: words, then details, then the link, whichever it has.
-fn paragraph(lines: &[Filled]) -> String {
-    let words: Vec<_> = lines.iter().filter_map(words).collect();
-    let rows: String = lines.iter().filter_map(row).collect();
+fn paragraph(lines: &[Filled], run: &Run) -> String {
+    let words: Vec<_> = lines.iter().filter_map(|line| words(line, run)).collect();
+    let rows: String = lines.iter().filter_map(|line| row(line, run)).collect();
     let mut html = String::new();
     if !words.is_empty() {
         html.push_str(&format!("<p style=\"margin:0 0 16px\">{}</p>\n", words.join("<br>")));
@@ -109,29 +115,30 @@ fn paragraph(lines: &[Filled]) -> String {
     html
 }
 
-fn words(line: &Filled) -> Option<String> {
+fn words(line: &Filled, run: &Run) -> Option<String> {
     let Filled::Words(words) = line else { return None };
-    Some(escape_html(words))
+    Some(run.html(words))
 }
 
-fn row(line: &Filled) -> Option<String> {
+fn row(line: &Filled, run: &Run) -> Option<String> {
     let Filled::Detail(label, value) = line else { return None };
-    let (label, value) = (escape_html(label), escape_html(value));
+    let (label, value) = (escape_html(label), run.html(value));
     let cell = format!("border-bottom:1px solid #e6eaee;{FONT};line-height:1.45;vertical-align:top");
     Some(format!(
         "<tr><td class=\"line soft\" width=\"28%\" style=\"padding:11px 12px 9px 0;word-break:normal;{cell};font-size:14px;color:#566573\">{label}</td>\
-         <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\">{value}</td></tr>\n"
+         <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\"><bdi>{value}</bdi></td></tr>\n"
     ))
 }
 
-/// A line of small print, in which a link is its label.
-fn small(line: &Filled) -> String {
+/// A line of small print, in which a link is its label. Each is read in its own direction: the number of a practice whose name is
+/// Hebrew is not.
+fn small(line: &Filled, run: &Run) -> String {
     match line {
         Filled::Link(label, address) => {
             let (label, address) = (escape_html(label), escape_html(address));
             format!("<a class=\"soft\" href=\"{address}\" style=\"color:#566573\">{label}</a>")
         }
-        line => escape_html(&line.to_string()),
+        line => format!("<bdi>{}</bdi>", run.html(&line.to_string())),
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) fn parts(
     }
     let frame = layout::Frame {
         language: choice.locale.as_str(),
-        practice_name: values.get(Token::PracticeName),
+        names: [values.get(Token::PracticeName), values.get(Token::LegalName)],
+        phone: values.get(Token::PracticePhone),
         subject,
         preview: &choice.compiled.preview.render(values, Escape::None)?,
     };

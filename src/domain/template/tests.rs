@@ -213,6 +213,40 @@ fn the_layout_is_as_it_was_agreed() {
     check_golden("document_shared.html", &html(&documents));
     let spanish = Scene::read_in(Language::Spanish).render(&documents, (Channel::Email, true));
     check_golden("document_shared.es.html", spanish.html.expose());
+    let minimal = rendered(&Payload::AppointmentReminder(visit()), (Channel::Email, false));
+    check_golden("appointment_reminder.minimal.html", minimal.html.expose());
+    check_golden("appointment_reminder.own.html", own::in_html().html.expose());
+    check_golden(
+        "appointment_reminder.hebrew.html",
+        &turned_around().render(&Payload::AppointmentReminder(visit()), (Channel::Email, true)).html.into_inner(),
+    );
+}
+
+/// A practice whose name is read from right to left, before somebody who reads from left to right.
+fn turned_around() -> Scene {
+    let practice = Practice {
+        display_name: "\u{5de}\u{5e8}\u{5e4}\u{5d0}\u{5d4} \u{5e9}\u{5dc}\u{5d5}\u{5dd} 24/7".into(),
+        legal_name: "\u{5de}\u{5e8}\u{5e4}\u{5d0}\u{5d4} \u{5e9}\u{5dc}\u{5d5}\u{5dd}, PLLC".into(),
+        ..practice()
+    };
+    Scene { practice, ..Scene::new() }
+}
+
+#[test]
+fn a_name_that_is_read_from_right_to_left_turns_nothing_else_around() {
+    let scene = turned_around();
+    let all = payloads().into_iter().flat_map(|payload| [true, false].map(|permitted| (payload.clone(), permitted)));
+    for (payload, phi_permitted) in all {
+        let html = scene.render(&payload, (Channel::Email, phi_permitted)).html.into_inner();
+        let body = html.split("opacity:0\">").nth(1).unwrap().split("</div>").nth(1).unwrap().to_owned();
+        for name in [&scene.practice.display_name, &scene.practice.legal_name] {
+            let apart = format!("<bdi>{name}</bdi>");
+            assert!(body.contains(&apart), "{body}");
+            assert_eq!(body.matches(name.as_str()).count(), body.matches(&apart).count(), "{body}");
+        }
+        let number = "<bdi>(202)&nbsp;555-0142</bdi>";
+        assert!(body.contains(number) && !body.contains("(202) 555"), "{body}");
+    }
 }
 
 #[test]
@@ -341,7 +375,9 @@ fn both_parts_of_a_mail_hold_the_same_facts() {
                 let value = value.to_owned();
                 let found = |text: &str, value: &str| text.to_lowercase().contains(&value.to_lowercase());
                 assert!(found(content.text.expose(), &value), "{value} in text");
-                assert!(found(content.html.expose(), &escape_html(&value)), "{value} in html");
+                let html =
+                    ["<bdi>", "</bdi>"].iter().fold(content.html.expose().clone(), |html, mark| html.replace(mark, ""));
+                assert!(found(&html.replace("&nbsp;", " "), &escape_html(&value)), "{value} in html");
             }
         }
     }
@@ -477,7 +513,10 @@ fn check_absent(scene: &Scene) {
             {
                 assert!(!text.contains(gone), "{text}");
             }
-            assert!(!content.html.expose().contains("></td>") && !content.html.expose().contains("href"));
+            assert!(
+                ["\"></td>", "<bdi></bdi>"].iter().all(|empty| !content.html.expose().contains(empty))
+                    && !content.html.expose().contains("href")
+            );
         }
     }
 }

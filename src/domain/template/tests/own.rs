@@ -373,3 +373,23 @@ fn words_about_health_are_warned_of_where_others_may_see_them() {
     let ask = scene.ask(&payload, (Channel::Sms, true));
     assert_eq!(warnings(&ask, &render(&ask).unwrap()).len(), 1);
 }
+
+/// A reminder in HTML of the practice's own: headings, a list, a table, a link and its own colours.
+pub(super) fn in_html() -> Content {
+    let wording = Wording {
+        html: "<h2>Hello {{first_name}}</h2>\n<p>We look forward to seeing you <b>{{visit_time}}</b>.</p>\n\
+               <table width=\"900\"><tr><th>With</th><td>{{provider_name}}</td></tr>\n\
+               <tr><th>Where</th><td>{{location_name}}, {{location_address}}</td></tr></table>\n\
+               <ul><li>Bring your card.</li><li style=\"color:#a02020\">Come ten minutes early.</li></ul>\n\
+               <p><a href=\"{{link}}\">Open your visit</a></p>"
+            .into(),
+        ..text(
+            "Hello {{first_name}}\n\nWe look forward to seeing you {{visit_time}}.\n\nWith: {{provider_name}}\n\
+             Where: {{location_name}}, {{location_address}}\n\nBring your card. Come ten minutes early.\n\nOpen your visit: {{link}}",
+        )
+    };
+    let scene = reads(None, own([(reminder(Channel::Email, "en-US"), wording)]));
+    let content = scene.render(&Payload::AppointmentReminder(visit()), (Channel::Email, true));
+    assert!(content.html.expose().contains("class=\"own\"") && content.template_version == 7);
+    content
+}
