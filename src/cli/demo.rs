@@ -1,5 +1,5 @@
-//! `heedwell demo`: a whole server in this process, stand-ins for its providers, one practice with patients, and one
-//! notification of each kind. It is a client like any other: it calls gRPC over TCP, and the server calls the stand-ins over
+//! `heedwell demo`: a whole server in this process, stand-ins for its providers, two practices with patients, one notification of
+//! each kind, and mail that comes back. It is a client like any other: it calls gRPC over TCP, and the server calls the stand-ins over
 //! TCP.
 
 mod client;
@@ -19,7 +19,7 @@ use crate::{
     store::Time,
     telemetry,
 };
-use client::Client;
+use client::{ACME, Client};
 
 /// How long everything may take until each delivery has reached its final state.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,8 +39,8 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
     let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
     say(&format!("gRPC      http://{}", app.grpc_addr));
     say(&format!("sidecar   http://{}", app.http_addr));
-    let stand_ins = (sandbox.twilio_url(), sandbox.fcm_url(), sandbox.smtp_addr());
-    say(&format!("stand-ins {}, {} and smtp://{}\n", stand_ins.0, stand_ins.1, stand_ins.2));
+    let web = [sandbox.twilio_url(), sandbox.sendgrid_url(), sandbox.fcm_url()];
+    say(&format!("stand-ins {} and smtp://{}\n", web.join(", "), sandbox.smtp_addr()));
 
     let mut client = Client::connect(app.grpc_addr, folder).await?;
     world::furnish(&mut client, &sandbox).await.context("setting the practice up")?;
@@ -55,9 +55,9 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
         }
     };
     client::table(&client.list().await?, &expected);
-    client::inbox(&client.inbox("pat").await?);
+    client::inbox(&client.inbox(ACME, "pat").await?);
     if !once {
-        say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for this practice:");
+        say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for both practices:");
         say(&format!("{}\n", client.token()));
         told_to_stop().await?;
     }
@@ -74,6 +74,7 @@ fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_TWILIO_URL", sandbox.twilio_url());
+    env.set("HEEDWELL_SENDGRID_URL", sandbox.sendgrid_url());
     env.set("HEEDWELL_FCM_URL", sandbox.fcm_url());
     env.set("HEEDWELL_GOOGLE_TOKEN_URL", sandbox.google_token_url());
     env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");

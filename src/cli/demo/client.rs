@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use futures::{Stream, StreamExt, stream};
 use tonic::{
-    Request, Streaming,
+    Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
@@ -27,8 +28,10 @@ use crate::{
     },
 };
 
-/// The practice of the demo.
-pub(super) const PRACTICE: &str = "acme";
+/// The practice that sends over everything, mail by a relay.
+pub(super) const ACME: &str = "acme";
+/// The one that sends mail by SendGrid.
+pub(super) const NORTH: &str = "north";
 
 /// Calls the server.
 pub(super) struct Client {
@@ -47,7 +50,7 @@ impl Client {
         let token = NewToken {
             subject: "demo".into(),
             name: "Demo".into(),
-            practices: Practices::Named([PRACTICE.parse()?].into()),
+            practices: Practices::Named([ACME.parse()?, NORTH.parse()?].into()),
             roles: Role::ALL.into_iter().filter(|role| *role != Role::Patient).collect::<BTreeSet<_>>(),
             patient: None,
             ttl: Duration::from_secs(24 * 3_600),
@@ -73,23 +76,32 @@ impl Client {
         request
     }
 
-    pub(super) async fn watch(&mut self) -> anyhow::Result<Streaming<WatchDeliveriesResponse>> {
-        let request = proto::WatchDeliveriesRequest { practice_id: PRACTICE.into(), ..Default::default() };
-        Ok(self.notify.watch_deliveries(self.request(request)).await?.into_inner())
+    /// What happens to the deliveries of both practices, as it happens.
+    pub(super) async fn watch(&mut self) -> anyhow::Result<impl Stream<Item = Change> + use<>> {
+        let mut watches = Vec::new();
+        for practice in [ACME, NORTH] {
+            let request = proto::WatchDeliveriesRequest { practice_id: practice.into(), ..Default::default() };
+            watches.push(self.notify.watch_deliveries(self.request(request)).await?.into_inner());
+        }
+        Ok(stream::select_all(watches))
     }
 
+    /// The deliveries of both practices, the oldest of each first.
     pub(super) async fn list(&mut self) -> anyhow::Result<Vec<Delivery>> {
-        let request =
-            proto::ListDeliveriesRequest { practice_id: PRACTICE.into(), page_size: 500, ..Default::default() };
-        Ok(self.notify.list_deliveries(self.request(request)).await?.into_inner().deliveries)
+        let mut all = Vec::new();
+        for practice in [ACME, NORTH] {
+            let request =
+                proto::ListDeliveriesRequest { practice_id: practice.into(), page_size: 500, ..Default::default() };
+            let page = self.notify.list_deliveries(self.request(request)).await?.into_inner();
+            all.extend(page.deliveries.into_iter().rev());
+        }
+        Ok(all)
     }
-}
 
-impl Client {
     /// What the portal shows a patient, security first.
-    pub(super) async fn inbox(&mut self, patient: &str) -> anyhow::Result<Vec<InboxItem>> {
+    pub(super) async fn inbox(&mut self, practice: &str, patient: &str) -> anyhow::Result<Vec<InboxItem>> {
         let request = proto::ListInboxItemsRequest {
-            practice_id: PRACTICE.into(),
+            practice_id: practice.into(),
             patient_id: patient.into(),
             page_size: 100,
             ..Default::default()
@@ -98,16 +110,20 @@ impl Client {
     }
 }
 
+/// What a watch sends.
+type Change = Result<WatchDeliveriesResponse, Status>;
+
 /// What each delivery must end as, by its id.
 pub(super) type Expected = BTreeMap<String, DeliveryState>;
 
 /// Shows each change until every delivery has reached the state expected of it. False when one ends otherwise.
-pub(super) async fn follow(mut watch: Streaming<WatchDeliveriesResponse>, expected: &Expected) -> anyhow::Result<bool> {
+pub(super) async fn follow(watch: impl Stream<Item = Change>, expected: &Expected) -> anyhow::Result<bool> {
+    let mut watch = std::pin::pin!(watch);
     let mut open: BTreeSet<&str> = expected.keys().map(String::as_str).collect();
     let mut well = true;
     header();
     while !open.is_empty() {
-        let Some(step) = watch.message().await? else { bail!("the watch ended") };
+        let Some(step) = watch.next().await.transpose()? else { bail!("the watch ended") };
         for change in step.changes {
             let Some(delivery) = change.delivery else { bail!("a change without a delivery") };
             row(&delivery);
@@ -130,7 +146,10 @@ fn is_final(delivery: &Delivery) -> bool {
 }
 
 fn header() {
-    say(&format!("{:<10} {:<22} {:<7} {:<12} {:<22} detail", "patient", "kind", "channel", "state", "address"));
+    say(&format!(
+        "{:<8} {:<22} {:<7} {:<9} {:<12} {:<22} detail",
+        "patient", "kind", "channel", "provider", "state", "address"
+    ));
 }
 
 fn row(delivery: &Delivery) {
@@ -143,10 +162,11 @@ fn row(delivery: &Delivery) {
         None => delivery.provider_message_id.clone(),
     };
     say(&format!(
-        "{:<10} {:<22} {:<7} {:<12} {:<22} {detail}",
+        "{:<8} {:<22} {:<7} {:<9} {:<12} {:<22} {detail}",
         delivery.patient_id,
         word(delivery.kind().as_str_name(), "NOTIFICATION_KIND_"),
         word(delivery.channel().as_str_name(), "CHANNEL_"),
+        delivery.provider,
         word(delivery.state().as_str_name(), "DELIVERY_STATE_"),
         delivery.address_hint,
     ));
@@ -166,7 +186,7 @@ pub(super) fn inbox(items: &[InboxItem]) {
 pub(super) fn table(deliveries: &[Delivery], expected: &Expected) {
     say("\nIn the end:");
     header();
-    for delivery in deliveries.iter().rev() {
+    for delivery in deliveries {
         row(delivery);
     }
     let as_expected = deliveries.iter().filter(|it| expected.get(&it.delivery_id) == Some(&it.state())).count();

@@ -1,10 +1,10 @@
-//! The practice of the demo, its patients, and what is sent to them.
+//! The practices of the demo, their patients, and what is sent to them.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::client::{Client, Expected, PRACTICE};
+use super::client::{ACME, Client, Expected, NORTH};
 use crate::{
     grpc::proto::{
         self, AppointmentDetails, Channel, DeliveryState, DocumentDetails, MessageReceivedDetails, Money,
@@ -14,43 +14,26 @@ use crate::{
     sandbox::{SERVICE_ACCOUNT, Sandbox},
 };
 
-/// Makes the practice, its patients and its settings.
-pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::Result<()> {
-    let practice = proto::Practice {
-        legal_name: "Acme Primary Care, PLLC".into(),
-        display_name: "Acme Primary Care".into(),
-        phone: "+12025550100".into(),
-        time_zone: "America/New_York".into(),
-        portal_url: "https://portal.acme.example".into(),
-        postal_address: "1 Main Street, Springfield".into(),
-        ..Default::default()
-    };
-    let request = client.request(proto::PutPracticeRequest { practice_id: PRACTICE.into(), practice: Some(practice) });
-    client.directory.put_practice(request).await?;
+/// Shown by whoever hands mail over that came back to Acme, at an address below this domain.
+const BOUNCE_SECRET: &str = "a-made-up-secret-for-the-demo";
+const BOUNCES: &str = "bounces.acme.example";
+/// What North sends by.
+const API_KEY: &str = "SG.made-up-for-the-demo";
 
-    // The stand-ins do as the number or mailbox says; see `heedwell sandbox`.
-    let patients = [
+/// Makes the practices, their patients and their settings. The stand-ins do as the number or mailbox says; see `heedwell sandbox`.
+pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let acme = [
         ("pat", "Pat", "pat@example.com", "+12025550142"),
         ("sam", "Sam", "nouser@example.com", "+12025550110"),
         ("lee", "Lee", "lee@example.com", "+12025550116"),
+        ("kim", "Kim", "bounces@example.com", ""),
     ];
-    let patients = patients.map(|(id, name, email, phone)| proto::Patient {
-        patient_id: id.into(),
-        first_name: name.into(),
-        email: email.into(),
-        mobile_phone: phone.into(),
-        portal_enabled: true,
-        ..Default::default()
-    });
-    let request = proto::BatchPutPatientsRequest { practice_id: PRACTICE.into(), patients: patients.into() };
-    let request = client.request(request);
-    client.directory.batch_put_patients(request).await?;
-
+    found(client, ACME, "Acme Primary Care", &acme).await?;
     for (patient, token) in
         [("pat", "phone-of-pat:made-up"), ("pat", "gone:tablet-of-pat"), ("sam", "gone:phone-of-sam")]
     {
         let request = proto::RegisterPushDeviceRequest {
-            practice_id: PRACTICE.into(),
+            practice_id: ACME.into(),
             patient_id: patient.into(),
             fcm_token: token.into(),
             device_name: "Phone".into(),
@@ -58,16 +41,68 @@ pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::R
         let request = client.request(request);
         client.inbox.register_push_device(request).await?;
     }
+    let paths = ["sms", "email", "push", "kind_channels", "link_hosts"];
+    let shown = set(client, ACME, settings(sandbox), &paths).await?;
+    sandbox.bounce_pipe(BOUNCES, &shown.bounce_webhook_url, BOUNCE_SECRET);
 
-    let paths = ["sms", "email", "push", "kind_channels", "link_hosts"].map(str::to_owned).to_vec();
+    let north = [("ann", "Ann", "ann@example.com", ""), ("ben", "Ben", "nouser@example.com", "")];
+    found(client, NORTH, "North Family Practice", &north).await?;
+    // SendGrid shows the key that verifies its events once it knows where to send them, and that is shown here.
+    let shown = set(client, NORTH, by_sendgrid(String::new()), &["email"]).await?;
+    let Some(email_settings::Provider::Sendgrid(sendgrid)) = shown.provider else { bail!("no SendGrid") };
+    let key = sandbox.sendgrid_webhook(API_KEY, &sendgrid.event_webhook_url);
+    set(client, NORTH, by_sendgrid(key), &["email"]).await?;
+    Ok(())
+}
+
+/// Makes a practice and its patients: id, name, mailbox and number.
+async fn found(
+    client: &mut Client,
+    practice_id: &str,
+    name: &str,
+    patients: &[(&str, &str, &str, &str)],
+) -> anyhow::Result<()> {
+    let practice = proto::Practice {
+        legal_name: format!("{name}, PLLC"),
+        display_name: name.into(),
+        phone: "+12025550100".into(),
+        time_zone: "America/New_York".into(),
+        portal_url: format!("https://portal.{practice_id}.example"),
+        postal_address: "1 Main Street, Springfield".into(),
+        ..Default::default()
+    };
+    let request =
+        client.request(proto::PutPracticeRequest { practice_id: practice_id.into(), practice: Some(practice) });
+    client.directory.put_practice(request).await?;
+    let patients = patients.iter().map(|(id, name, email, phone)| proto::Patient {
+        patient_id: (*id).into(),
+        first_name: (*name).into(),
+        email: (*email).into(),
+        mobile_phone: (*phone).into(),
+        portal_enabled: true,
+        ..Default::default()
+    });
+    let request = proto::BatchPutPatientsRequest { practice_id: practice_id.into(), patients: patients.collect() };
+    let request = client.request(request);
+    client.directory.batch_put_patients(request).await?;
+    Ok(())
+}
+
+/// Changes settings of a practice. Yields those of its mail.
+async fn set(
+    client: &mut Client,
+    practice_id: &str,
+    settings: proto::PracticeSettings,
+    paths: &[&str],
+) -> anyhow::Result<proto::EmailSettings> {
     let request = proto::UpdatePracticeSettingsRequest {
-        practice_id: PRACTICE.into(),
-        settings: Some(settings(sandbox)),
-        update_mask: Some(prost_types::FieldMask { paths }),
+        practice_id: practice_id.into(),
+        settings: Some(settings),
+        update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() }),
     };
     let request = client.request(request);
-    client.preferences.update_practice_settings(request).await?;
-    Ok(())
+    let shown = client.preferences.update_practice_settings(request).await?.into_inner().settings;
+    shown.and_then(|shown| shown.email).context("no settings")
 }
 
 fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
@@ -90,6 +125,8 @@ fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
         email: Some(proto::EmailSettings {
             provider: Some(email_settings::Provider::Smtp(smtp)),
             from_address: "no-reply@mail.acme.example".into(),
+            bounce_address: format!("bounce@{BOUNCES}"),
+            bounce_secret: BOUNCE_SECRET.into(),
             ..Default::default()
         }),
         push: Some(proto::PushSettings { fcm_service_account_json: SERVICE_ACCOUNT.into(), ..Default::default() }),
@@ -98,35 +135,62 @@ fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
     }
 }
 
+fn by_sendgrid(webhook_public_key: String) -> proto::PracticeSettings {
+    let sendgrid = proto::SendGridSettings { api_key: API_KEY.into(), webhook_public_key, ..Default::default() };
+    proto::PracticeSettings {
+        email: Some(proto::EmailSettings {
+            provider: Some(email_settings::Provider::Sendgrid(sendgrid)),
+            from_address: "no-reply@mail.north.example".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+const EVERY: [Channel; 4] = [Channel::InApp, Channel::Email, Channel::Sms, Channel::Push];
+
 /// Sends one of each kind to Pat, and what goes wrong to the others. Says what each delivery must end as.
 pub(super) async fn send(client: &mut Client) -> anyhow::Result<Expected> {
+    use DeliveryState::{Delivered, Failed, Sent, Skipped};
     let mut expected = BTreeMap::new();
     for (number, payload) in payloads().into_iter().enumerate() {
         // What goes by push or mail without reports ends as sent.
-        let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered, DeliveryState::Sent];
-        expected.extend(notify(client, &format!("demo-{number}"), "pat", payload, well).await?);
+        let well = [Delivered, Sent, Delivered, Sent];
+        let key = format!("demo-{number}");
+        expected.extend(notify(client, (ACME, "pat", &key), payload, EVERY.into_iter().zip(well)).await?);
     }
     // Sam's mailbox does not exist, the phone is off and its app is gone; Lee has no app, and the answer to the text is lost on
-    // the way.
-    let reminder = || Payload::AppointmentReminder(visit());
-    let failing = [DeliveryState::Delivered, DeliveryState::Failed, DeliveryState::Failed, DeliveryState::Skipped];
-    expected.extend(notify(client, "demo-sam", "sam", reminder(), failing).await?);
-    let well = [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Delivered, DeliveryState::Skipped];
-    expected.extend(notify(client, "demo-lee", "lee", reminder(), well).await?);
+    // the way; the relay takes Kim's mail, and it comes back. North's mail goes by SendGrid, which tells that it arrived, or not.
+    let everything = |wanted: [DeliveryState; 4]| EVERY.into_iter().zip(wanted).collect::<Vec<_>>();
+    for (practice, patient, wanted) in [
+        (ACME, "sam", everything([Delivered, Failed, Failed, Skipped])),
+        (ACME, "lee", everything([Delivered, Sent, Delivered, Skipped])),
+        (ACME, "kim", vec![(Channel::Email, Failed)]),
+        (NORTH, "ann", vec![(Channel::Email, Delivered)]),
+        (NORTH, "ben", vec![(Channel::Email, Failed)]),
+    ] {
+        let reminder = Payload::AppointmentReminder(visit(practice));
+        expected.extend(notify(client, (practice, patient, &format!("demo-{patient}")), reminder, wanted).await?);
+    }
     Ok(expected)
 }
 
-/// Sends over in-app, email, SMS and push, which must end as `wanted`, in that order.
+/// Sends over the channels of `wanted`, which must end as it says.
 async fn notify(
     client: &mut Client,
-    request_id: &str,
-    patient: &str,
+    (practice, patient, request_id): (&str, &str, &str),
     payload: Payload,
-    wanted: [DeliveryState; 4],
+    wanted: impl IntoIterator<Item = (Channel, DeliveryState)>,
 ) -> anyhow::Result<Expected> {
-    let input = NotificationInput { patient_id: patient.into(), payload: Some(payload), ..Default::default() };
+    let (channels, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let input = NotificationInput {
+        patient_id: patient.into(),
+        payload: Some(payload),
+        channels: channels.into_iter().map(i32::from).collect(),
+        ..Default::default()
+    };
     let request = proto::SendNotificationRequest {
-        practice_id: PRACTICE.into(),
+        practice_id: practice.into(),
         request_id: request_id.into(),
         notification: Some(input),
     };
@@ -153,9 +217,9 @@ fn payloads() -> Vec<Payload> {
         security: true,
     };
     let payloads = vec![
-        Payload::AppointmentReminder(visit()),
-        Payload::AppointmentConfirmed(visit()),
-        Payload::AppointmentCancelled(visit()),
+        Payload::AppointmentReminder(visit(ACME)),
+        Payload::AppointmentConfirmed(visit(ACME)),
+        Payload::AppointmentCancelled(visit(ACME)),
         Payload::PaymentDue(payment()),
         Payload::PaymentReceived(payment()),
         Payload::PaymentFailed(payment()),
@@ -175,13 +239,14 @@ fn in_days(days: u64) -> prost_types::Timestamp {
     (SystemTime::now() + std::time::Duration::from_secs(days * 86_400)).into()
 }
 
-fn visit() -> AppointmentDetails {
+fn visit(practice: &str) -> AppointmentDetails {
     AppointmentDetails {
         start_time: Some(in_days(2)),
         provider_name: "Dr. Ray".into(),
         location_name: "Main office".into(),
         location_address: "1 Main Street, Springfield".into(),
-        link: Some(link("/visits/8842")),
+        // North has no host of its own to lead to: its links are those of its portal.
+        link: (practice == ACME).then(|| link("/visits/8842")),
         ..Default::default()
     }
 }
