@@ -122,11 +122,11 @@ fn words(line: &Filled, run: &Run) -> Option<String> {
 
 fn row(line: &Filled, run: &Run) -> Option<String> {
     let Filled::Detail(label, value) = line else { return None };
-    let (label, value) = (escape_html(label), run.html(value));
+    let (label, value) = (escape_html(label), run.apart(value));
     let cell = format!("border-bottom:1px solid #e6eaee;{FONT};line-height:1.45;vertical-align:top");
     Some(format!(
         "<tr><td class=\"line soft\" width=\"28%\" style=\"padding:11px 12px 9px 0;word-break:normal;{cell};font-size:14px;color:#566573\">{label}</td>\
-         <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\"><bdi>{value}</bdi></td></tr>\n"
+         <td class=\"line ink\" style=\"padding:10px 0;{cell};font-size:16px;color:#1f2a37\">{value}</td></tr>\n"
     ))
 }
 
@@ -138,7 +138,7 @@ fn small(line: &Filled, run: &Run) -> String {
             let (label, address) = (escape_html(label), escape_html(address));
             format!("<a class=\"soft\" href=\"{address}\" style=\"color:#566573\">{label}</a>")
         }
-        line => format!("<bdi>{}</bdi>", run.html(&line.to_string())),
+        line => run.apart(&line.to_string()),
     }
 }
 

@@ -144,7 +144,8 @@ pub fn parse(mail: &[u8]) -> Result<Option<Reports>, Malformed> {
     let Some(status) = parts(mail, boundary).into_iter().find_map(delivery_status) else { return Ok(None) };
     let groups = groups(&status);
     let mut tokens = addressed(&head);
-    tokens.extend(groups.first().and_then(envelope));
+    let named = groups.first().and_then(envelope).filter(|token| !tokens.contains(token));
+    tokens.extend(named);
     let each: Vec<_> = groups.iter().filter_map(|group| Some((recipient(group), told(group)?))).collect();
     Ok((!tokens.is_empty() && !each.is_empty()).then_some(Reports { tokens, each }))
 }

@@ -26,6 +26,12 @@ impl Run<'_> {
         html
     }
 
+    /// Words that stand by themselves, and are read in their own direction.
+    pub(super) fn apart(&self, text: &str) -> String {
+        let html = self.html(text);
+        if self.names.contains(&text) { html } else { format!("<bdi>{html}</bdi>") }
+    }
+
     /// Where the practice is named by words of their own, from the first; of two names that begin alike the longer one counts.
     fn named(&self, text: &str) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
