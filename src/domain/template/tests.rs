@@ -415,6 +415,19 @@ fn every_mail_names_the_patient_and_the_practice_and_holds_one_address_and_the_w
     }
 }
 
+/// What was stored before such characters were left out, and what senders put in a name.
+#[test]
+fn what_is_not_seen_turns_nothing_around() {
+    let hidden = "\u{202e}\u{2066}\u{feff}";
+    let visit = Appointment { provider_name: phi(&format!("Dr.{hidden} Ray")), ..visit() };
+    let scene = Scene { patient: patient(&format!("Ma{hidden}ria")), ..Scene::new() };
+    for place in PLACES {
+        let content = scene.render(&Payload::AppointmentReminder(visit.clone()), place);
+        let all = [content.subject.expose(), content.text.expose(), content.html.expose()].map(String::as_str).concat();
+        assert!(!all.contains(['\u{202e}', '\u{2066}', '\u{feff}']), "{all}");
+    }
+}
+
 #[test]
 fn two_patients_get_two_texts() {
     for payload in payloads() {
