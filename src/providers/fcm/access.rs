@@ -31,10 +31,12 @@ use crate::{
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-/// Google refuses an assertion for longer, and its tokens last as long.
+/// Google refuses an assertion for longer, and its tokens last an hour at most.
 const LIFE_SECONDS: i64 = 3_600;
 /// A token that ends sooner is not used any more: the call that has it may take a while.
 const MARGIN: Duration = Duration::from_secs(120);
+/// A token counts for no less, or each message would ask for one. One that ends sooner is refused, and renewed then.
+const SHORTEST_LIFE: Duration = Duration::from_secs(180);
 
 /// Fetches tokens and keeps them.
 pub(in crate::providers) struct Access {
@@ -109,7 +111,12 @@ impl Access {
         context.update(account.private_key.expose_secret().as_bytes());
         let mut key = [0; digest::SHA256_OUTPUT_LEN];
         key.copy_from_slice(context.finish().as_ref());
-        Arc::clone(self.accounts.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !accounts.contains_key(&key) {
+            // Settings have changed, or the server is young. What is kept are the accounts of the last hour.
+            accounts.retain(|_, known| is_of_use(known));
+        }
+        Arc::clone(accounts.entry(key).or_default())
     }
 
     /// A new token, and how long it holds.
@@ -138,10 +145,27 @@ impl Access {
         // What is no word of printable ASCII could not be sent back.
         let usable = |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         match answer.access_token.filter(usable) {
-            Some(token) if status == StatusCode::OK => Ok((token.into(), Duration::from_secs(answer.expires_in))),
+            Some(token) if status == StatusCode::OK => {
+                let life = life(answer.expires_in).ok_or(SendError::not_taken("token expires_in"))?;
+                Ok((token.into(), life))
+            }
             _ => Err(SendError::from_google(status.as_u16(), answer.error.as_deref(), wait)),
         }
     }
+}
+
+/// Whether somebody waits for an account's token, or has one that is good.
+fn is_of_use(known: &Arc<tokio::sync::Mutex<Known>>) -> bool {
+    let is_good = |known: &Known| known.token.as_ref().is_some_and(|(_, until)| Instant::now() < *until);
+    Arc::strong_count(known) > 1 || known.try_lock().is_ok_and(|known| is_good(&known))
+}
+
+/// For how long a token counts that is said to last so many seconds; nothing where it cannot be so. What is not said (RFC 6749,
+/// section 5.1, only recommends it) is the least.
+fn life(seconds: Option<i64>) -> Option<Duration> {
+    let Some(seconds) = seconds else { return Some(SHORTEST_LIFE) };
+    let seconds = u64::try_from(seconds.min(LIFE_SECONDS)).ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds).max(SHORTEST_LIFE))
 }
 
 /// The claims, signed with RS256 (RFC 7515, RFC 7518 section 3.3); unset when the key cannot sign.
@@ -160,6 +184,53 @@ fn assertion(claims: &serde_json::Value, private_key: &SecretString) -> Option<S
 #[serde(default)]
 struct Answer {
     access_token: Option<String>,
-    expires_in: u64,
+    expires_in: Option<i64>,
     error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_that_are_of_no_use_any_more_are_not_kept() {
+        let clock = ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap());
+        // Nobody is called.
+        let url = "https://oauth2.googleapis.com/token".parse().unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let access = Access::new(Client::new(), url, Arc::new(clock));
+        let known = |name: &str| {
+            access.known(&ServiceAccount {
+                project_id: "acme".into(),
+                client_email: name.into(),
+                private_key: "key".to_owned().into(),
+            })
+        };
+        let count = || access.accounts.lock().unwrap().len();
+        let good_for = async |name: &str, seconds| {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            known(name).lock().await.token = Some(("token".to_owned().into(), until));
+        };
+        good_for("short", 600).await;
+        good_for("long", 3_000).await;
+        known("failed").lock().await.failed = Some((SendError::misconfigured("token invalid_grant"), Instant::now()));
+        let awaited = known("awaited");
+        assert_eq!(count(), 3, "the one that failed has gone");
+        tokio::time::advance(Duration::from_secs(600)).await;
+        for name in ["long", "awaited"] {
+            known(name);
+        }
+        assert_eq!(count(), 3, "whoever comes back disturbs nobody");
+        known("new");
+        assert_eq!(count(), 3, "the one whose token has ended made room");
+        drop(awaited);
+        for round in 0..100 {
+            known(&format!("new-{round}"));
+        }
+        assert_eq!(count(), 2);
+        assert!(known("long").lock().await.token.is_some());
+    }
 }
