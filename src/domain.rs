@@ -43,7 +43,7 @@ pub use delivery::{
     Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, NO_SUCH_USER, SkipReason,
     Source,
 };
-pub use device::{Device, MOST_DEVICES, PushToken};
+pub use device::{Device, MOST_DEVICES, PushToken, Registration};
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};
 pub use id::{DeliveryId, DeviceId, InvalidId, NotificationId, PatientId, PracticeId};

@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use crate::{
     clock::SharedClock,
-    domain::{Account, Device, DeviceId, EmailAddress, Phi, PhoneNumber, TwilioAccount},
+    domain::{Account, Device, EmailAddress, Phi, PhoneNumber, Registration, TwilioAccount},
 };
 
 mod error;
@@ -171,7 +171,7 @@ pub struct Handed {
     /// Whether the provider took it.
     pub outcome: Result<Accepted, SendError>,
     /// Devices that the provider does not know any more, whatever became of the others.
-    pub gone: Vec<DeviceId>,
+    pub gone: Vec<Registration>,
 }
 
 /// The provider took the message.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Dispatch, limits::Health, stopwatch::Stopwatch};
 use crate::{
-    domain::{Account, DeviceId, FailureReason, Verdict},
+    domain::{Account, FailureReason, Registration, Verdict},
     providers::{Handed, Outgoing, OutgoingEmail, OutgoingPush, OutgoingSms, Reach, SendError},
     store::{Claimed, Destination, Failing, Settlement},
 };
@@ -22,7 +22,7 @@ const SHORTEST_VALIDITY: TimeDelta = TimeDelta::zero();
 struct Answer {
     verdict: Verdict,
     health: Health,
-    gone: Vec<DeviceId>,
+    gone: Vec<Registration>,
 }
 
 impl Answer {
@@ -155,7 +155,9 @@ fn answer(handed: Handed) -> Answer {
         Err(SendError::Unreachable { code }) => Verdict::Unreachable { code },
         Err(SendError::Unknown { code }) if mutant!("unknown is no") => Verdict::NotTaken { retry_after: None, code },
         Err(SendError::Unknown { code }) => Verdict::Unknown { code },
-        Err(SendError::Misconfigured { code, .. }) => Verdict::Misconfigured { code },
+        Err(SendError::Misconfigured { code, reach }) => {
+            Verdict::Misconfigured { code, account: reach != Reach::Message }
+        }
     };
     Answer { verdict, health, gone }
 }
@@ -165,7 +167,7 @@ fn health(error: &SendError) -> Health {
         // The mail could not be made, or there was nobody to ask.
         (_, SendError::Refused { reason: FailureReason::Internal, .. }) => Health::Unsaid,
         (Reach::Message, SendError::NotTaken { .. } | SendError::Unreachable { .. }) => Health::Deferred,
-        (Reach::Message, _) => Health::Well,
+        (Reach::Message | Reach::Sort, _) => Health::Well,
         (Reach::Account, error) => {
             let wait = match error {
                 SendError::NotTaken { retry_after, .. } => *retry_after,
@@ -220,6 +222,8 @@ mod tests {
                 ill(FailureReason::ProviderConfig, "http 302", None),
             ),
             (SendError::Refused { reason: FailureReason::InvalidAddress, code: "21211".into() }, Health::Well),
+            (SendError::Misconfigured { code: "THIRD_PARTY_AUTH_ERROR".into(), reach: Reach::Sort }, Health::Well),
+            (SendError::Misconfigured { code: "SENDER_ID_MISMATCH".into(), reach: Reach::Message }, Health::Well),
             (SendError::Refused { reason: FailureReason::Internal, code: "message".into() }, Health::Unsaid),
         ] {
             assert_eq!(health(&error), expected, "{error:?}");

@@ -85,10 +85,12 @@ pub enum Verdict {
         /// The provider's code.
         code: String,
     },
-    /// Certainly not taken, and no message of this account will be until somebody mends it.
+    /// Certainly not taken, and not until somebody mends something.
     Misconfigured {
         /// The provider's code.
         code: String,
+        /// Whether it is the account that is wrong, and not just this recipient for it.
+        account: bool,
     },
     /// The call was never begun: the claim had grown old, or the server is stopping.
     NotStarted,
@@ -210,7 +212,7 @@ impl Verdict {
             Self::Unreachable { code } => {
                 standing.again(Some(LONGEST_WAIT), FailureReason::Unreachable, code, now, random)
             }
-            Self::Misconfigured { code } => standing.again(None, FailureReason::ProviderConfig, code, now, random),
+            Self::Misconfigured { code, .. } => standing.again(None, FailureReason::ProviderConfig, code, now, random),
             Self::NotStarted => Next::GiveBack,
             Self::Unknown { .. } => Next::LookAt(first_look(now, random)),
         }

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
+
 use super::DeviceId;
 
 /// A patient has at most this many; whoever registers one more gives up the one that was heard of longest ago.
@@ -62,6 +64,25 @@ pub struct Device {
     pub id: DeviceId,
     /// Its name at the provider.
     pub token: PushToken,
+    /// When it was registered last.
+    pub register_time: DateTime<Utc>,
+}
+
+impl Device {
+    /// The registration that it has now.
+    #[must_use]
+    pub const fn registration(&self) -> Registration {
+        Registration { device: self.id, time: self.register_time }
+    }
+}
+
+/// One registration of a device. Whoever registers it again makes another one, of a later time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registration {
+    /// The device.
+    pub device: DeviceId,
+    /// When.
+    pub time: DateTime<Utc>,
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub enum SendError {
         /// What happened.
         code: String,
     },
-    /// The provider has not taken the message, and takes none of this account until somebody puts the account right.
+    /// The provider has not taken the message, and does not until somebody puts something right.
     #[error("the provider does not accept the account or the sender: {code}")]
     Misconfigured {
         /// What the provider said.
@@ -60,6 +60,8 @@ pub enum SendError {
 pub enum Reach {
     /// This message or its recipient: another one may fare better.
     Message,
+    /// All messages of one sort, such as those to Apple's devices: something is wrong with the account, and yet others fare well.
+    Sort,
     /// The account, or the way to its provider: another message would have fared no better.
     Account,
 }

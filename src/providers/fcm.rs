@@ -71,7 +71,7 @@ impl Fcm {
         for (device, fate) in push.devices.iter().zip(&fates) {
             // One of another project may be right, and the account wrong.
             if matches!(fate, Fate::Not(DeviceError::Gone { foreign: false, .. })) {
-                gone.push(device.id);
+                gone.push(device.registration());
             }
         }
         Handed { outcome, gone }

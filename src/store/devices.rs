@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use chrono::TimeDelta;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, TryInsertResult, sea_query::Expr,
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, TryInsertResult, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,10 +23,12 @@ use super::{
 };
 use crate::{
     crypto,
-    domain::{Device, DeviceId, MOST_DEVICES, PatientId, PracticeId, PushToken, Scope},
+    domain::{Device, DeviceId, MOST_DEVICES, PatientId, PracticeId, PushToken, Registration, Scope},
 };
 
 const BODY: Sealed = Sealed { table: "push_device", column: "body_ct" };
+/// The least that two times differ by, as the databases keep them.
+const TICK: TimeDelta = TimeDelta::microseconds(1);
 
 /// What is sealed of a device.
 #[derive(Serialize, Deserialize)]
@@ -120,7 +123,8 @@ async fn register_on(tx: &Tx, new: &New) -> Result<Option<Uuid>, StoreError> {
         token_bi: token_bi.clone(),
         body_ct: keys.seal(BODY, id.as_bytes(), body)?,
         create_time: known.as_ref().map_or(tx.now, |device| device.create_time),
-        seen_time: tx.now,
+        // By it one registration is told from the next, whatever the clock says.
+        seen_time: known.as_ref().map_or(tx.now, |device| tx.now.max(device.seen_time + TICK)),
     };
     let row = row.into_active_model();
     if known.is_some() {
@@ -212,7 +216,8 @@ pub(super) async fn of_on(
     for row in rows {
         match keys.open::<Body>(BODY, row.id.as_bytes(), &row.body_ct) {
             Ok(body) => {
-                let device = Device { id: DeviceId(row.id), token: PushToken::from_trusted(body.token) };
+                let token = PushToken::from_trusted(body.token);
+                let device = Device { id: DeviceId(row.id), token, register_time: row.seen_time };
                 devices.entry(row.patient_id).or_default().push(device);
             }
             Err(error) => tracing::error!(device.id = %row.id, error = %error, "a device cannot be read"),
@@ -221,20 +226,23 @@ pub(super) async fn of_on(
     Ok(devices)
 }
 
-/// Forgets devices that the provider does not know any more, in the order in which rows are locked.
-pub(super) async fn forget_on(tx: &Tx, gone: &BTreeSet<(PracticeId, DeviceId)>) -> Result<(), StoreError> {
+/// Forgets devices that the provider does not know any more, in the order in which rows are locked. One that was registered
+/// again while the provider was asked has a token that is good by now, as far as anybody knows, and stays.
+pub(super) async fn forget_on(tx: &Tx, gone: &BTreeSet<(PracticeId, Registration)>) -> Result<(), StoreError> {
     for practice in gone.iter().map(|(practice, _)| practice).collect::<BTreeSet<_>>() {
-        let ids: Vec<Uuid> = gone.iter().filter(|(of, _)| of == practice).map(|(_, id)| id.0).collect();
+        let registrations: Vec<Registration> =
+            gone.iter().filter(|(of, _)| of == practice).map(|(_, registration)| *registration).collect();
+        let ids = registrations.iter().map(|registration| registration.device.0);
         let theirs = push_device::Entity::find()
             .filter(push_device::Column::PracticeId.eq(practice.as_str()))
-            .filter(push_device::Column::Id.is_in(ids.clone()));
+            .filter(push_device::Column::Id.is_in(ids));
         let owners: BTreeSet<String> = theirs.all(&tx.db).await?.into_iter().map(|device| device.patient_id).collect();
         patients_lock_on(tx, practice.as_str(), owners.iter().map(String::as_str)).await?;
         // One that passes to somebody else at this moment is left alone: the next push to it tells the same.
         push_device::Entity::delete_many()
             .filter(push_device::Column::PracticeId.eq(practice.as_str()))
             .filter(push_device::Column::PatientId.is_in(owners.iter().map(String::as_str)))
-            .filter(push_device::Column::Id.is_in(ids))
+            .filter(registrations.iter().map(is_still).fold(Condition::any(), |any, one| any.add(one)))
             .exec(&tx.db)
             .await?;
         for owner in &owners {
@@ -242,4 +250,11 @@ pub(super) async fn forget_on(tx: &Tx, gone: &BTreeSet<(PracticeId, DeviceId)>) 
         }
     }
     Ok(())
+}
+
+/// The device, unless it was registered again.
+fn is_still(registration: &Registration) -> Condition {
+    Condition::all()
+        .add(push_device::Column::Id.eq(registration.device.0))
+        .add(push_device::Column::SeenTime.eq(registration.time))
 }

@@ -26,7 +26,8 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    Author, Channel, ConsentSource, DeliveryId, DeviceId, Facts, Failure, FailureReason, Known, PracticeId, Provider,
+    Author, Channel, ConsentSource, DeliveryId, Facts, Failure, FailureReason, Known, PracticeId, Provider,
+    Registration,
 };
 
 /// What came in about one attempt.
@@ -99,7 +100,7 @@ struct Beyond {
     /// Addresses that the provider knows to have opted out, each with the delivery and the code that told so.
     opted_out: BTreeMap<(PracticeId, Channel, Vec<u8>), (Uuid, String)>,
     signs: BTreeMap<(PracticeId, Channel), Sign>,
-    gone: BTreeSet<(PracticeId, DeviceId)>,
+    gone: BTreeSet<(PracticeId, Registration)>,
 }
 
 impl Hearing {
@@ -129,7 +130,7 @@ impl Hearing {
     }
 
     /// Notes devices that the provider does not know any more.
-    pub(super) fn gone(&mut self, practice: &PracticeId, devices: &[DeviceId]) {
+    pub(super) fn gone(&mut self, practice: &PracticeId, devices: &[Registration]) {
         self.beyond.gone.extend(devices.iter().map(|device| (practice.clone(), *device)));
     }
 

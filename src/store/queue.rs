@@ -22,8 +22,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Channel, Content, DeliveryId, Device, DeviceId, EmailAddress, Facts, NotificationId, Phi, PhoneNumber,
-        PracticeId, Provider, Tries, Verdict, next_poll,
+        Account, Channel, Content, DeliveryId, Device, EmailAddress, Facts, NotificationId, Phi, PhoneNumber,
+        PracticeId, Provider, Registration, Tries, Verdict, next_poll,
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
@@ -111,7 +111,7 @@ pub struct Settlement {
     /// How it ended.
     pub verdict: Verdict,
     /// Devices that the provider does not know any more, whatever became of the rest.
-    pub gone: Vec<DeviceId>,
+    pub gone: Vec<Registration>,
     /// Uniform in 0..1, for jitter.
     pub random: f64,
 }

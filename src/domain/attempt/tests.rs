@@ -95,7 +95,7 @@ fn waits_grow_respect_the_provider_and_end_at_expiry() {
 fn retries_end_at_the_limit_with_the_last_reason() {
     let (standing, now) = standing();
     let over = Standing { give_up_at: now, ..standing };
-    let verdict = Verdict::Misconfigured { code: "20003".into() };
+    let verdict = Verdict::Misconfigured { code: "20003".into(), account: true };
     let Next::Close { facts, failure: Some(failure) } = verdict.next(over, now, 0.5) else { panic!("closes") };
     assert_eq!((facts, failure.reason), (Facts::GAVE_UP, FailureReason::ProviderConfig));
 }
@@ -156,7 +156,7 @@ proptest! {
         let far = now + TimeDelta::days(1);
         let standing = Standing { attempts, expires_at: far, give_up_at: far, undecided: false };
         let seconds = f64::from(2_u32.pow(attempts.clamp(0, 15).unsigned_abs()).min(900));
-        for verdict in [busy(None), Verdict::Misconfigured { code: "20003".into() }] {
+        for verdict in [busy(None), Verdict::Misconfigured { code: "20003".into(), account: true }] {
             let Next::TryAt(at) = verdict.next(standing, now, random) else {
                 return Err(TestCaseError::fail("it is tried again"));
             };

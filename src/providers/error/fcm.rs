@@ -13,7 +13,7 @@ pub(in crate::providers) enum DeviceError {
     Gone {
         /// What it said.
         code: &'static str,
-        /// It may know it as one of another project: then the account is not that of the practice's app.
+        /// It may know it as one of another project: then the device, or the account, is not that of the practice's app.
         foreign: bool,
     },
     /// Anything else.
@@ -84,7 +84,7 @@ impl DeviceError {
             (403, Some(code @ "SENDER_ID_MISMATCH")) => return gone(code, true),
             (429, _) => (Class::Later(Reach::Account), Some(retry_after.unwrap_or(QUOTA_WAIT))),
             // What the app's owner entered at Firebase for Apple's devices or browsers: other devices may fare better.
-            (401, Some("THIRD_PARTY_AUTH_ERROR")) => (Class::Ours(Reach::Message), None),
+            (401, Some("THIRD_PARTY_AUTH_ERROR")) => (Class::Ours(Reach::Sort), None),
             (401 | 403 | 407, _) => (Class::Ours(Reach::Account), None),
             // The API lives elsewhere than configured, or knows no such project: redirects are not followed.
             (300..400 | 404..=406, _) => (Class::Final(FailureReason::ProviderConfig), None),
@@ -120,12 +120,13 @@ impl SendError {
     }
 
     /// Of what happened at several devices, none of which took it, this is what decides: doubt before another try, another try
-    /// before a mistake of ours, that before a no.
+    /// before a mistake of ours, one that concerns others too before one that does not, that before a no.
     pub(in crate::providers) fn weightier(self, other: Self) -> Self {
         let weight = |error: &Self| match error {
-            Self::Unknown { .. } => 3,
-            Self::NotTaken { .. } | Self::Unreachable { .. } => 2,
-            Self::Misconfigured { .. } => 1,
+            Self::Unknown { .. } => 4,
+            Self::NotTaken { .. } | Self::Unreachable { .. } => 3,
+            Self::Misconfigured { reach: Reach::Account | Reach::Sort, .. } => 2,
+            Self::Misconfigured { reach: Reach::Message, .. } => 1,
             Self::Refused { .. } => 0,
         };
         if weight(&other) > weight(&self) { other } else { self }
@@ -167,7 +168,7 @@ mod tests {
             (403, fault("PERMISSION_DENIED", &[]), ours("PERMISSION_DENIED", Reach::Account)),
             (429, fault("QUOTA_EXCEEDED", &[]), later(60, "QUOTA_EXCEEDED")),
             (429, fault("", &[]), later(60, "http 429")),
-            (401, fault("THIRD_PARTY_AUTH_ERROR", &[]), ours("THIRD_PARTY_AUTH_ERROR", Reach::Message)),
+            (401, fault("THIRD_PARTY_AUTH_ERROR", &[]), ours("THIRD_PARTY_AUTH_ERROR", Reach::Sort)),
             (401, fault("UNAUTHENTICATED", &[]), ours("UNAUTHENTICATED", Reach::Account)),
             (401, fault("", &[]), ours("http 401", Reach::Account)),
             // Only FCM's own word forgets a device: what is not there may be the project.
@@ -213,6 +214,7 @@ mod tests {
     fn of_several_devices_the_one_in_doubt_decides() {
         let all = [
             SendError::internal("x"),
+            SendError::Misconfigured { code: "x".into(), reach: Reach::Message },
             SendError::misconfigured("x"),
             SendError::not_taken("x"),
             SendError::unknown("x"),

@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, Uri},
     response::IntoResponse,
 };
+use chrono::{DateTime, TimeDelta};
 use tokio::net::TcpListener;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Account, DeviceId, FailureReason},
+    domain::{Account, DeviceId, FailureReason, Registration},
     providers::{Outgoing, Providers, Settings, Urls, real_urls},
     sandbox::SERVICE_ACCOUNT,
 };
@@ -41,7 +42,10 @@ fn account() -> ServiceAccount {
 }
 
 fn push(tokens: &[&str]) -> OutgoingPush {
-    let device = |(place, token): (usize, &&str)| Device { id: id(place), token: token.parse().unwrap() };
+    let device = |(place, token): (usize, &&str)| {
+        let Registration { device: id, time: register_time } = registration(place);
+        Device { id, token: token.parse().unwrap(), register_time }
+    };
     OutgoingPush {
         devices: tokens.iter().enumerate().map(device).collect(),
         title: "Acme Primary Care".to_owned().into(),
@@ -51,9 +55,10 @@ fn push(tokens: &[&str]) -> OutgoingPush {
     }
 }
 
-/// The id of the device in that place.
-fn id(place: usize) -> DeviceId {
-    DeviceId(Uuid::from_u128(place as u128 + 1))
+/// The registration of the device in that place.
+fn registration(place: usize) -> Registration {
+    let time = DateTime::UNIX_EPOCH + TimeDelta::hours(place as i64);
+    Registration { device: DeviceId(Uuid::from_u128(place as u128 + 1)), time }
 }
 
 /// Status and body; unset: no answer at all.
@@ -250,6 +255,29 @@ async fn a_token_is_renewed_before_it_ends() {
     assert_eq!(after(100).await, 2, "too little of it is left");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_lasts_an_hour_at_most_and_a_minute_at_least_whatever_is_said() {
+    // What is said, and after how many seconds it is used for the last time.
+    for (said, used) in [
+        (r#""expires_in":9223372036854775807"#, 3_470),
+        (r#""expires_in":86400"#, 3_470),
+        (r#""expires_in":1"#, 50),
+        (r#""token_type":"Bearer""#, 50),
+    ] {
+        let (google, providers) = Google::start().await;
+        google.tokens.lock().unwrap().push_back((200, format!(r#"{{"access_token":"t",{said}}}"#)));
+        let mut grants = Vec::new();
+        for seconds in [0, used, 20] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            tokio::time::resume();
+            send(&providers, push(&[TOKEN])).await.outcome.unwrap();
+            tokio::time::pause();
+            grants.push(google.grants());
+        }
+        assert_eq!(grants, [1, 1, 2], "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_is_refused_is_renewed_once() {
     let (google, providers) = Google::start().await;
@@ -268,7 +296,7 @@ async fn a_token_that_is_refused_is_renewed_once() {
     // What Apple refuses is no matter of our token.
     let (google, providers) = Google::start().await;
     google.answers(TOKEN, &[error(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR")]);
-    let refused = SendError::Misconfigured { code: "THIRD_PARTY_AUTH_ERROR".into(), reach: Reach::Message };
+    let refused = SendError::Misconfigured { code: "THIRD_PARTY_AUTH_ERROR".into(), reach: Reach::Sort };
     assert_eq!(send(&providers, push(&[TOKEN])).await.outcome, Err(refused));
     assert_eq!((google.grants(), google.sends()), (1, 1));
 }
@@ -281,6 +309,10 @@ async fn without_a_token_nothing_has_left() {
         ((200, "<html>"), SendError::not_taken("token http 200")),
         ((200, r#"{"access_token":"","expires_in":3599}"#), SendError::not_taken("token http 200")),
         ((200, r#"{"access_token":"a b\n","expires_in":3599}"#), SendError::not_taken("token http 200")),
+        ((200, r#"{"access_token":"t","expires_in":0}"#), SendError::not_taken("token expires_in")),
+        ((200, r#"{"access_token":"t","expires_in":-3599}"#), SendError::not_taken("token expires_in")),
+        ((200, r#"{"access_token":"t","expires_in":18446744073709551615}"#), SendError::not_taken("token http 200")),
+        ((200, r#"{"access_token":"t","expires_in":"canary"}"#), SendError::not_taken("token http 200")),
         ((302, ""), SendError::misconfigured("token http 302")),
         ((401, r#"{"error":"invalid_client"}"#), SendError::misconfigured("token invalid_client")),
     ] {
@@ -344,22 +376,30 @@ async fn silence_is_doubt_once_the_message_has_left() {
 async fn one_device_that_takes_it_is_enough_and_those_that_are_gone_are_named() {
     let gone = || error(404, "NOT_FOUND", "UNREGISTERED");
     let mismatched = || error(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH");
+    let apple = || error(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR");
     let tokens = ["registration-token:1", "registration-token:2", "registration-token:3"];
     let taken = || Some((TAKEN.0, TAKEN.1.to_owned()));
     let not_taken =
         |code: &str| Err(SendError::NotTaken { retry_after: None, code: code.into(), reach: Reach::Message });
-    let ours = |code: &str| Err(SendError::Misconfigured { code: code.into(), reach: Reach::Message });
+    let ours = |code: &str, reach| Err(SendError::Misconfigured { code: code.into(), reach });
     for (answers, expected, forgotten) in [
-        ([gone(), taken(), error(500, "INTERNAL", "")], Ok("projects/acme/messages/1"), vec![id(0)]),
-        ([gone(), gone(), gone()], not_taken("UNREGISTERED"), vec![id(0), id(1), id(2)]),
-        ([gone(), mismatched(), gone()], not_taken("UNREGISTERED"), vec![id(0), id(2)]),
-        ([mismatched(), mismatched(), mismatched()], ours("SENDER_ID_MISMATCH"), vec![]),
+        ([gone(), taken(), error(500, "INTERNAL", "")], Ok("projects/acme/messages/1"), vec![registration(0)]),
+        ([gone(), gone(), gone()], not_taken("UNREGISTERED"), vec![registration(0), registration(1), registration(2)]),
+        ([gone(), mismatched(), gone()], not_taken("UNREGISTERED"), vec![registration(0), registration(2)]),
+        ([mismatched(), mismatched(), mismatched()], ours("SENDER_ID_MISMATCH", Reach::Message), vec![]),
+        // What concerns others too is told, whichever device it was found at.
+        ([mismatched(), apple(), gone()], not_taken("UNREGISTERED"), vec![registration(2)]),
+        ([mismatched(), apple(), mismatched()], ours("THIRD_PARTY_AUTH_ERROR", Reach::Sort), vec![]),
         (
             [gone(), error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), taken()],
             Ok("projects/acme/messages/1"),
-            vec![id(0), id(1)],
+            vec![registration(0), registration(1)],
         ),
-        ([gone(), error(503, "UNAVAILABLE", ""), gone()], Err(SendError::unknown("http 503")), vec![id(0), id(2)]),
+        (
+            [gone(), error(503, "UNAVAILABLE", ""), gone()],
+            Err(SendError::unknown("http 503")),
+            vec![registration(0), registration(2)],
+        ),
     ] {
         let (google, providers) = Google::start().await;
         for (token, answer) in tokens.iter().zip(&answers) {

@@ -25,7 +25,7 @@ use crate::{
 fn sign(verdict: &Verdict) -> Option<Sign> {
     match verdict {
         Verdict::Accepted { .. } => Some(Sign::Well),
-        Verdict::Misconfigured { code } => Some(Sign::Refused(code.clone())),
+        Verdict::Misconfigured { code, account: true } => Some(Sign::Refused(code.clone())),
         _ => None,
     }
 }
@@ -129,8 +129,11 @@ fn outcome(verdict: &Verdict) -> (Known, &str, &'static str) {
         Verdict::Refused { code, .. } => (Known::No, code, "The provider refused it."),
         Verdict::NotTaken { code, .. } => (Known::No, code, "The provider could not take it; it is tried again."),
         Verdict::Unreachable { code } => (Known::No, code, "The mailbox is full; it is tried again."),
-        Verdict::Misconfigured { code } => {
+        Verdict::Misconfigured { code, account: true } => {
             (Known::No, code, "The provider refused the practice's account or sender; it is tried again.")
+        }
+        Verdict::Misconfigured { code, account: false } => {
+            (Known::No, code, "The practice's account may not write to this recipient; it is tried again.")
         }
         Verdict::Unknown { code } => {
             (Known::Unknown, code, "It was handed over, and no answer came: the provider is asked.")

@@ -5,7 +5,7 @@ use heedwell::{
     domain::Role,
     grpc::proto::{
         Channel, ChannelStatus, ConsentSource, ConsentState, DeletePushDeviceRequest, Delivery,
-        GetPracticeSettingsRequest, KindChannels, NotificationInput, PracticeSettings, PushSettings,
+        GetPracticeSettingsRequest, KindChannels, NotificationInput, NotificationView, PracticeSettings, PushSettings,
         RecordConsentRequest, RegisterPushDeviceRequest, RetryDeliveryRequest, UpdatePracticeSettingsRequest,
         channel_status::State,
     },
@@ -18,7 +18,9 @@ use super::{
     cancels::cancel,
     given::{mask, new_key, patient, practice, put_patient, reminder, send, send_over},
     mails::second_look,
-    seen::{delivery, failed, fields, notification_id, refused, skipped, state, states, time, until, until_state},
+    seen::{
+        delivery, failed, fields, notification_id, read, refused, skipped, state, states, time, until, until_state,
+    },
 };
 use crate::support::app::{ACME, Pass, TestApp, on_a_server};
 
@@ -307,15 +309,18 @@ on_a_server! {
         }
     }
 
-    async fn a_device_of_another_project_is_kept_and_staff_are_told(t: &mut TestApp) {
+    async fn a_device_of_another_project_is_kept_and_says_nothing_of_the_channel(t: &mut TestApp) {
         const TOKEN: &str = "mismatch:made-up-device";
         by_push(t).await;
         let device = register(t, "pat", TOKEN).await;
         let id = send_over(t, "pat", Channel::Push).await;
         again(t, &id).await;
         let shown = settings(t).await;
-        assert!(push_status(&shown).state() == State::Failing);
-        assert!(push_status(&shown).findings[0].message.contains("SENDER_ID_MISMATCH"));
+        assert!(push_status(&shown).state() == State::Ready && push_status(&shown).findings.is_empty());
+        let now = delivery(t, &id).await;
+        let lines = read(t, notification_id(&now), NotificationView::Basic).await.details.remove(0).events;
+        let refusal = lines.last().unwrap();
+        assert!(refusal.provider_code == "SENDER_ID_MISMATCH" && refusal.detail.contains("this recipient"), "{}", refusal.detail);
         assert_eq!(register(t, "pat", TOKEN).await, device, "it may be the account that is wrong");
         t.sandbox.rules().set(TOKEN, "push_accepted").unwrap();
         again(t, &id).await;

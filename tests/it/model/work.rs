@@ -138,7 +138,7 @@ impl World {
             Fate::Busy => (false, Verdict::NotTaken { retry_after: None, code: "20429".into() }),
             Fate::Refused => (false, refused(FailureReason::Blocked, "30004")),
             Fate::NoSuchAddress => (false, refused(FailureReason::InvalidAddress, "21211")),
-            Fate::Misconfigured => (false, Verdict::Misconfigured { code: "20003".into() }),
+            Fate::Misconfigured => (false, Verdict::Misconfigured { code: "20003".into(), account: true }),
             Fate::GivenBack => (false, Verdict::NotStarted),
         };
         (call.called_at, call.taken, call.arrives, call.heard) = (now, taken, arrives, Some(verdict));

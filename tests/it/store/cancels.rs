@@ -109,7 +109,7 @@ on_both! {
     async fn what_is_being_handed_over_goes_its_way_and_is_not_tried_again(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let refused = Verdict::Refused { reason: FailureReason::Blocked, code: "30004".into() };
-        let misconfigured = Verdict::Misconfigured { code: "20003".into() };
+        let misconfigured = Verdict::Misconfigured { code: "20003".into(), account: true };
         let cases = [
             (busy(), DeliveryState::Cancelled, 1),
             (misconfigured, DeliveryState::Cancelled, 1),

@@ -2,7 +2,10 @@
 
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, DeliveryState, Device, DeviceId, PracticeSettings, Scope, ServiceAccount, SkipReason, Verdict},
+    domain::{
+        Channel, DeliveryState, Device, DeviceId, PracticeSettings, Registration, Scope, ServiceAccount, SkipReason,
+        Verdict,
+    },
     store::{Claimed, Destination, Settlement},
 };
 
@@ -45,6 +48,11 @@ fn devices(claimed: &Claimed) -> Vec<&Device> {
     }
 }
 
+/// The registrations that it was claimed for.
+fn registrations(claimed: &Claimed) -> Vec<Registration> {
+    devices(claimed).into_iter().map(Device::registration).collect()
+}
+
 fn not_taken() -> Verdict {
     Verdict::NotTaken { retry_after: None, code: "UNREGISTERED".into() }
 }
@@ -71,12 +79,12 @@ on_both! {
     async fn devices_that_are_gone_are_forgotten_with_the_settlement(t: &TestStore) {
         let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1", "token-of-maria:2"]).await;
         let push = claimed(t, &scope, "r1", Channel::Push).await;
-        let gone = |id| Settlement { gone: vec![id], ..settlement(&push, not_taken()) };
-        t.store.settle(&t.engine, gone(ids[0])).await.unwrap();
+        let gone = Settlement { gone: vec![registrations(&push)[0]], ..settlement(&push, not_taken()) };
+        t.store.settle(&t.engine, gone).await.unwrap();
         t.advance(30);
         let again = claim_one(t, &scope).await;
         assert_eq!(devices(&again).iter().map(|device| device.id).collect::<Vec<_>>(), [ids[1]]);
-        let gone = Settlement { gone: vec![ids[1]], ..settlement(&again, not_taken()) };
+        let gone = Settlement { gone: registrations(&again), ..settlement(&again, not_taken()) };
         t.store.settle(&t.engine, gone.clone()).await.unwrap();
         t.advance(60);
         assert!(given::claim(t, &scope, 10).await.is_empty());
@@ -88,12 +96,33 @@ on_both! {
         assert_eq!(t.number("SELECT count(*) FROM push_device").await, 0);
     }
 
+    async fn a_device_that_was_registered_again_meanwhile_is_not_forgotten(t: &TestStore) {
+        let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1", "token-of-maria:2", "token-of-maria:3"]).await;
+        t.store.patients_put(&scope, vec![patient("ann")]).await.unwrap();
+        let push = claimed(t, &scope, "r1", Channel::Push).await;
+        // Twice at the moment of the claim, by its owner and by somebody else.
+        assert_eq!(register(t, &scope, "maria", "token-of-maria:1").await, ids[0]);
+        assert_eq!(register(t, &scope, "ann", "token-of-maria:2").await, ids[1]);
+        let gone = Settlement { gone: registrations(&push), ..settlement(&push, not_taken()) };
+        t.store.settle(&t.engine, gone.clone()).await.unwrap();
+        t.advance(30);
+        let again = claim_one(t, &scope).await;
+        assert_eq!(devices(&again).iter().map(|device| device.id).collect::<Vec<_>>(), [ids[0]]);
+        assert_eq!(t.number("SELECT push_devices FROM patient WHERE patient_id = 'ann'").await, 1);
+        // What was told of the first registration says nothing of the second, and the second has its own end.
+        t.store.settle(&t.engine, gone).await.unwrap();
+        let gone = Settlement { gone: registrations(&again), ..settlement(&again, not_taken()) };
+        t.store.settle(&t.engine, gone).await.unwrap();
+        assert_eq!(t.number("SELECT count(*) FROM push_device").await, 1);
+        assert_eq!(t.number("SELECT sum(push_devices) FROM patient").await, 1);
+    }
+
     async fn what_a_lost_claim_learnt_of_a_device_counts(t: &TestStore) {
-        let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1", "token-of-maria:2"]).await;
+        let (scope, _) = pushing(t, NORTH, &["token-of-maria:1", "token-of-maria:2"]).await;
         let lost = claimed(t, &scope, "r1", Channel::Push).await;
         t.advance(61);
         assert_eq!(t.store.rescue(&t.engine, false).await.unwrap(), 1);
-        let late = Settlement { gone: vec![ids[0]], ..settlement(&lost, not_taken()) };
+        let late = Settlement { gone: vec![registrations(&lost)[0]], ..settlement(&lost, not_taken()) };
         t.store.settle(&t.engine, late).await.unwrap();
         assert_eq!(t.number("SELECT count(*) FROM push_device").await, 1);
         let doubt = delivery(t, &scope, lost.id).await;
@@ -129,11 +158,12 @@ on_both! {
     }
 
     async fn a_device_that_moves_while_it_is_found_gone_leaves_the_counts_right(t: &TestStore) {
-        let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1"]).await;
+        let (scope, _) = pushing(t, NORTH, &["token-of-maria:1"]).await;
         t.store.patients_put(&scope, vec![patient("ann")]).await.unwrap();
         for round in 0..5 {
             let push = claimed(t, &scope, &format!("r{round}"), Channel::Push).await;
-            let gone = Settlement { gone: ids.clone(), ..settlement(&push, accepted(&format!("projects/north/messages/{round}"))) };
+            let taken = accepted(&format!("projects/north/messages/{round}"));
+            let gone = Settlement { gone: registrations(&push), ..settlement(&push, taken) };
             let (settled, _) = tokio::join!(
                 t.store.settle(&t.engine, gone),
                 register(t, &scope, "ann", "token-of-maria:1"),

@@ -112,7 +112,7 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         Order { lasts: TimeDelta::hours(72), ..Order::new("r1", &[Channel::Sms]) }.accept(t, &scope).await;
         let first = claim_one(t, &scope).await;
-        settle(t, &first, Verdict::Misconfigured { code: "20003".into() }).await;
+        settle(t, &first, Verdict::Misconfigured { code: "20003".into(), account: true }).await;
         Order { lasts: TimeDelta::hours(72), ..Order::new("r2", &[Channel::Sms]) }.accept(t, &scope).await;
         t.advance(60);
         park(t, &scope, t.now() + TimeDelta::hours(100), refused()).await;

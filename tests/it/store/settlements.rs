@@ -110,16 +110,24 @@ on_both! {
         let order = Order { lasts: TimeDelta::hours(48), ..Order::new("r1", &[Channel::Sms]) };
         order.accept(t, &scope).await;
         let first = claim_one(t, &scope).await;
-        settle(t, &first, Verdict::Misconfigured { code: "20003".into() }).await;
+        settle(t, &first, Verdict::Misconfigured { code: "20003".into(), account: true }).await;
         let health = t.store.channel_health(&scope).await.unwrap();
         assert_eq!((health[0].channel, health[0].failing.as_deref()), (Channel::Sms, Some("20003")));
         assert_eq!(delivery(t, &scope, first.id).await.state, DeliveryState::Pending);
         t.advance(24 * 3600);
         let second = claim_one(t, &scope).await;
-        settle(t, &second, Verdict::Misconfigured { code: "20003".into() }).await;
+        settle(t, &second, Verdict::Misconfigured { code: "20003".into(), account: true }).await;
         let failed = delivery(t, &scope, first.id).await;
         let failure = failed.failure.unwrap();
         assert_eq!((failed.state, failure.reason), (DeliveryState::Failed, FailureReason::ProviderConfig));
+    }
+
+    async fn a_recipient_whom_the_account_may_not_write_to_says_nothing_of_the_channel(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let first = claimed(t, &scope, "r1", Channel::Sms).await;
+        settle(t, &first, Verdict::Misconfigured { code: "21408".into(), account: false }).await;
+        assert!(t.store.channel_health(&scope).await.unwrap().is_empty());
+        assert_eq!(delivery(t, &scope, first.id).await.state, DeliveryState::Pending);
     }
 
     async fn not_started_is_given_back_uncounted(t: &TestStore) {

@@ -85,7 +85,7 @@ on_both! {
         let config = FailureReason::ProviderConfig;
         for (n, verdict, expected) in [
             (1, later, (FailureReason::ProviderUnavailable, "20429")),
-            (2, Verdict::Misconfigured { code: "20003".into() }, (config, "20003")),
+            (2, Verdict::Misconfigured { code: "20003".into(), account: true }, (config, "20003")),
             (3, Verdict::Refused { reason: config, code: "21606".into() }, (config, "21606")),
             (4, Verdict::Unreachable { code: "452 4.2.2".into() }, (FailureReason::Unreachable, "452 4.2.2")),
         ] {
