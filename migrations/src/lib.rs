@@ -19,6 +19,7 @@ mod m20261129_000017_seal_consent_heads;
 mod m20261129_000018_create_templates;
 mod m20261129_000019_keep_push_devices;
 mod m20261129_000021_index_tests;
+mod m20261129_000022_index_marks;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000018_create_templates::Migration),
             Box::new(m20261129_000019_keep_push_devices::Migration),
             Box::new(m20261129_000021_index_tests::Migration),
+            Box::new(m20261129_000022_index_marks::Migration),
         ]
     }
 }

@@ -10,6 +10,7 @@ use super::{
     given::{NORTH, Order, ready_practice},
     *,
 };
+use crate::support::Backend;
 
 /// A notice of the system, which goes to the inbox unless a practice says otherwise.
 fn notice(n: usize) -> Order {
@@ -55,6 +56,41 @@ on_both! {
         assert_eq!(mark(ReadState::Unread, None).await, Some(ids[199]));
         assert_eq!(mark(ReadState::Read, next).await, None);
         assert_eq!(t.store.inbox_unread(&scope, &maria).await.unwrap(), 200);
+    }
+
+    async fn marking_reads_what_it_marks_and_no_more(t: &TestStore) {
+        for (patient, read) in [("maria", "NULL"), ("ann", "NULL"), ("ben", "'2026-01-02 00:00:00+00:00'")] {
+            let items = (0..1_000).map(|_| {
+                let id = uuid::Uuid::now_v7();
+                let id = match t.home.backend {
+                    Backend::Sqlite => format!("X'{}'", id.simple()),
+                    Backend::Postgres => format!("'{id}'"),
+                };
+                format!("({id}, 'north', '{patient}', 9, false, '2026-01-01 00:00:00+00:00', {read})")
+            });
+            let columns = "delivery_id, practice_id, patient_id, kind, security, create_time, read_time";
+            let items = items.collect::<Vec<_>>().join(", ");
+            t.execute(&format!("INSERT INTO inbox_item ({columns}) VALUES {items}")).await;
+        }
+        t.execute("ANALYZE inbox_item").await;
+        // As marks ask.
+        let explain = if t.home.backend == Backend::Sqlite { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
+        for (patient, condition, index) in
+            [("maria", "IS NULL", "inbox_item_unread"), ("ben", "IS NOT NULL", "inbox_item_read")]
+        {
+            let rows = t
+                .rows(&format!(
+                    "{explain} SELECT delivery_id FROM inbox_item WHERE practice_id = 'north' AND patient_id = '{patient}' \
+                     AND read_time {condition} AND create_time <= '2026-02-01 00:00:00+00:00' \
+                     ORDER BY delivery_id ASC LIMIT 200"
+                ))
+                .await;
+            let place = if t.home.backend == Backend::Sqlite { 3 } else { 0 };
+            let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(place).unwrap()).collect();
+            let plan = plan.join("\n");
+            assert!(plan.contains(index) && !plan.contains("Sort") && !plan.contains("B-TREE"), "{plan}");
+        }
+        t.execute("DELETE FROM inbox_item").await;
     }
 
     async fn a_page_of_long_texts_ends_before_an_answer_would_be_too_long(t: &TestStore) {
