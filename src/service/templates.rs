@@ -238,20 +238,21 @@ fn builtin_places() -> impl Iterator<Item = TemplateRef> {
 fn view(home: &WordingHome, template: StoredTemplate) -> TemplateView {
     let ours = builtin_view(home, template.at);
     let (update_time, revision) = (Some(template.update_time), template.revision);
-    match template.active {
-        None => TemplateView { update_time, revision, ..ours },
-        Some(active) => TemplateView {
-            active_version: active.version(),
-            variables: match &ours.at.purpose {
-                Purpose::Kind(_) => ours.variables,
-                Purpose::Custom(_) => active.variables().to_vec(),
-            },
-            content: Some(active.wording().clone()),
-            at: ours.at,
-            update_time,
-            revision,
-        },
-    }
+    let Some(active) = template.active else {
+        // A template of the practice's own that is switched off says nothing, not even in our words.
+        let content = ours.content.filter(|_| matches!(ours.at.purpose, Purpose::Kind(_)));
+        return TemplateView { update_time, revision, content, ..ours };
+    };
+    let variables = match &ours.at.purpose {
+        Purpose::Kind(_) => ours.variables,
+        Purpose::Custom(_) => active.variables().to_vec(),
+    };
+    let (active_version, content) = match form(home, ours.at.channel) {
+        // What was chosen is kept, and is not what goes out.
+        Form::MinimalEmail => (0, ours.content),
+        _ => (active.version(), Some(active.wording().clone())),
+    };
+    TemplateView { active_version, variables, content, update_time, revision, ..ours }
 }
 
 /// What is in use where the practice has nothing.
@@ -259,18 +260,21 @@ fn builtin_view(home: &WordingHome, at: TemplateRef) -> TemplateView {
     let kind = at.purpose.kind();
     let (content, variables) = match &at.purpose {
         Purpose::Kind(_) => (builtin(home, &at), tokens(at.form(), kind)),
-        Purpose::Custom(_) => (None, Vec::new()),
+        Purpose::Custom(_) => (builtin(home, &at), Vec::new()),
     };
     TemplateView { at, active_version: 0, variables, content, update_time: None, revision: 0 }
 }
 
 /// Our wording, in the language asked for, in the practice's, or in English.
 fn builtin(home: &WordingHome, at: &TemplateRef) -> Option<Wording> {
-    let WordingHome { practice, settings, .. } = home;
-    let form = Form::of(at.channel, settings.email.phi_permitted());
-    let locales = [at.locale.clone(), Locale::new(&practice.locale)];
+    let locales = [at.locale.clone(), Locale::new(&home.practice.locale)];
     let language = locales.iter().find_map(Language::of).unwrap_or(Language::English);
-    template::wording(at.purpose.kind(), form, language)
+    template::wording(at.purpose.kind(), form(home, at.channel), language)
+}
+
+/// The form that messages of the practice have there.
+fn form(home: &WordingHome, channel: Channel) -> Form {
+    Form::of(channel, home.settings.email.phi_permitted())
 }
 
 /// The names of the tokens that wording of `kind` in `form` may hold.

@@ -328,6 +328,57 @@ on_a_server! {
         assert_eq!(everything(t).await.len(), 1);
     }
 
+    async fn while_mail_may_give_nothing_away_the_minimal_wording_is_shown_as_what_is_in_use(t: &mut TestApp) {
+        practice(t).await;
+        for (channel, at) in [(Channel::Email, reminders(Channel::Email)), (Channel::Sms, reminders(Channel::Sms))] {
+            let content = if channel == Channel::Email { "With {{provider_name}}. {{link}}" } else { "See you. {{link}}" };
+            create(t, at, text(content), &[]).await;
+        }
+        create(t, custom(Channel::Email), text("Come {{when}}."), &["when"]).await;
+        let permit = async |permitted| {
+            let email = EmailSettings { phi_permitted: Some(permitted), ..Default::default() };
+            set(t, PracticeSettings { email: Some(email), ..Default::default() }, &["email.phi_permitted"]).await;
+        };
+        permit(false).await;
+        let variables = &[("when", "at noon")][..];
+        for (at, variables, input) in [
+            (reminders(Channel::Email), &[][..], reminder(t, "pat", &[Channel::Email])),
+            (custom(Channel::Email), variables, flu(t, variables, &[Channel::Email])),
+        ] {
+            let shown = get(t, at.clone()).await;
+            let wording = shown.active_content.clone().unwrap();
+            assert_eq!(shown.active_version, 0);
+            assert!(!wording.text.contains("provider_name") && !wording.text.contains("when"), "{}", wording.text);
+            assert!(wording.text.contains("{{first_name}}") && wording.text.contains("{{link}}"), "{}", wording.text);
+            // The preview and what goes out are made from it.
+            let tried = try_out(t, at.clone(), None, variables).await.unwrap();
+            let sent = send(t, input).await;
+            let kept = contents(t, &sent.notification_id).await.remove(0);
+            let said = wording.text.lines().find(|line| line.len() > 20 && !line.contains("{{")).unwrap();
+            for content in [tried.content.unwrap(), kept] {
+                assert!(content.text.contains(said) && content.template_version == 0, "{said} in {}", content.text);
+            }
+            assert!(tried.warnings[0].contains("minimal"));
+            settled(t, &sent.deliveries, ["SENT"]).await;
+            // So say the list, the history and the answer to a choice, which is kept.
+            assert!(list(t, 0, "").await.0.contains(&shown));
+            assert_eq!(try_get(t, at.clone()).await.unwrap().versions.len(), 1);
+            assert!(activate(t, at.clone(), 1, "").await.unwrap().active_content.unwrap() == wording);
+            if matches!(at.target, Some(Target::Key(_))) {
+                assert_eq!(shown.variables, ["when"], "which must be given all the same");
+            }
+        }
+        assert_eq!(get(t, reminders(Channel::Sms)).await.active_version, 1, "texts are as they were");
+        permit(true).await;
+        for at in [reminders(Channel::Email), custom(Channel::Email)] {
+            assert_eq!(get(t, at).await.active_version, 1);
+        }
+        // Switched off there is none, whatever mail may say.
+        permit(false).await;
+        let off = activate(t, custom(Channel::Email), 0, "").await.unwrap();
+        assert!(off.active_version == 0 && off.active_content.is_none());
+    }
+
     async fn a_preview_of_a_notification_shows_the_practice_s_wording_and_warns_of_its_words(t: &mut TestApp) {
         practice(t).await;
         create(t, reminders(Channel::Push), text("{{custom_content}}"), &[]).await;
