@@ -7,7 +7,7 @@ use heedwell::{
     domain::Role,
     grpc::proto::{
         Channel, ConsentSource, ConsentState, InboxItem, ListInboxItemsRequest, ListInboxItemsResponse,
-        MarkInboxItemsRequest, NotificationInput, RecordConsentRequest, WatchInboxRequest, WatchInboxResponse,
+        MarkInboxItemsRequest, NotificationInput, Patient, RecordConsentRequest, WatchInboxRequest, WatchInboxResponse,
         mark_inbox_items_request::{ItemIds, ReadState, Selection},
         notification_input::Payload,
     },
@@ -308,6 +308,29 @@ on_a_server! {
         assert_eq!(skipped(&until_state(t, &waiting.deliveries[0].delivery_id, "SKIPPED").await), "OPTED_OUT");
         assert_eq!(skipped(&delivery(t, &filed(t).await).await), "OPTED_OUT");
         assert_eq!(ids(&inbox(t).await.items), [item.item_id.as_str()], "what was there before can be read");
+    }
+
+    async fn somebody_inactive_reads_what_was_filed_before_and_gets_nothing_more(t: &mut TestApp) {
+        practice(t).await;
+        let before = filed(t).await;
+        let later = NotificationInput {
+            schedule_time: Some(t.after(TimeDelta::hours(1))),
+            ..reminder(t, "pat", &[Channel::InApp])
+        };
+        let waiting = send(t, later).await.deliveries.remove(0).delivery_id;
+        put_patient(t, ACME, Patient { inactive: true, ..patient("pat", "", "") }).await;
+        let pat = own(t, "pat");
+        let mut watcher = Watcher::open(&pat, "pat", "").await.unwrap();
+        assert_eq!(skipped(&delivery(t, &filed(t).await).await), "PATIENT_INACTIVE");
+        t.advance(TimeDelta::hours(1));
+        assert_eq!(skipped(&until_state(t, &waiting, "SKIPPED").await), "PATIENT_INACTIVE");
+        for caller in [&pat, &t.caller(Role::Portal)] {
+            let page = try_list(caller, of("pat")).await.unwrap();
+            assert_eq!((ids(&page.items), page.unread_count), (vec![before.as_str()], 1));
+            assert!(!page.items[0].body.is_empty());
+        }
+        assert_eq!(mark_as(&pat, "pat", these(&[&before]), ReadState::Read).await.unwrap(), 0);
+        assert_eq!(ids(&watcher.items().await), [before.as_str()], "and nothing else was told");
     }
 
     async fn a_watch_shows_what_comes_and_what_is_marked_elsewhere(t: &mut TestApp) {
