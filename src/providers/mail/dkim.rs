@@ -53,7 +53,10 @@ impl Signer {
         now: DateTime<Utc>,
     ) -> Result<Vec<u8>, SendError> {
         let (signer, dkim) = (Arc::clone(self), dkim.clone());
-        let signed = tokio::task::spawn_blocking(move || sign(&dkim, &signer.key(&dkim)?, &mail, now));
+        let signed = tokio::task::spawn_blocking(move || {
+            let key = signer.key(&dkim)?;
+            sign(&dkim, &key, &mail, now)
+        });
         signed.await.map_err(|_| SendError::internal("dkim"))?
     }
 
