@@ -162,7 +162,8 @@ fn every_mail_names_who_wrote_it_below_the_signature_in_both_parts() {
     ] {
         let content = mail(source, html, &Payload::AppointmentReminder(visit()));
         let below = content.text.expose().split("\n-- \n").nth(1).unwrap();
-        let footer = content.html.expose().rsplit("border-top:1px solid #e6eaee").next().unwrap();
+        let footer =
+            content.html.expose().rsplit("border-top:1px solid #e6eaee").next().unwrap().replace("&nbsp;", " ");
         for value in [legal, address, phone] {
             assert_eq!((below.matches(value).count(), footer.matches(value).count()), (1, 1), "{source}: {value}");
         }
