@@ -7,7 +7,7 @@ mod lines;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{Condition, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use self::lines::is_second;

@@ -321,6 +321,10 @@ fn malformed_values_are_refused_under_their_paths() {
             assert_eq!(found.len(), 1, "{found:?}");
         }
     }
+}
+
+#[test]
+fn a_host_is_a_name_and_nothing_more() {
     let hosts = |hosts: Vec<String>| proto::PracticeSettings { link_hosts: hosts, ..Default::default() };
     let long = format!("{}.example.com", "x".repeat(64));
     for bad in [
