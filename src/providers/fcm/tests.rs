@@ -325,6 +325,8 @@ async fn without_a_token_nothing_has_left() {
     let (_google, providers) = Google::start_at("https", Duration::from_secs(10)).await;
     assert_eq!(send(&providers, push(&[TOKEN])).await.outcome, Err(SendError::not_taken("tls")));
     let (_google, providers) = Google::start().await;
+    // Who knows the name of an account has not its token.
+    send(&providers, push(&[TOKEN])).await.outcome.unwrap();
     let broken = ServiceAccount { private_key: "canary".to_owned().into(), ..account() };
     let handed = providers.send(&Account::Fcm(broken), &Outgoing::Push(push(&[TOKEN]))).await;
     assert_eq!(handed.outcome, Err(SendError::misconfigured("private key")));
@@ -351,6 +353,9 @@ async fn each_answer_has_its_consequence() {
         (Some((502, html.clone())), SendError::unknown("http 502")),
         (Some((200, html.clone())), SendError::unknown("http 200")),
         (Some((200, r#"{"name":7}"#.to_owned())), SendError::unknown("http 200")),
+        (Some((200, r#"{"name":"canary"}"#.to_owned())), SendError::unknown("http 200")),
+        (Some((200, format!(r#"{{"name":"projects/{}"}}"#, "x".repeat(300)))), SendError::unknown("http 200")),
+        (Some((201, TAKEN.1.to_owned())), SendError::unknown("http 201")),
         (Some((404, html)), refused(FailureReason::ProviderConfig, "http 404")),
         (Some((400, bad_field.to_string())), refused(FailureReason::Internal, "INVALID_ARGUMENT")),
         (error(403, "PERMISSION_DENIED", ""), SendError::misconfigured("PERMISSION_DENIED")),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use super::{
+    batch::{item, send_all},
     callbacks::browser,
     cancels::cancel,
     given::{TARGET, new_key, notice, patient, payloads, practice, put_patient, reminder, send, send_over},
@@ -426,6 +427,16 @@ on_a_server! {
         assert_eq!(ids(&try_list(&own(t, "kim"), of("kim")).await.unwrap().items), [theirs.as_str()]);
         // To the portal's backend, which may see all, somebody unknown has nothing.
         assert!(try_list(&t.caller(Role::Portal), of("nobody")).await.unwrap().items.is_empty());
+    }
+
+    async fn one_call_marks_more_than_one_transaction_takes(t: &mut TestApp) {
+        practice(t).await;
+        let items = (0..230).map(|_| item(&new_key(), reminder(t, "pat", &[Channel::InApp]))).collect();
+        let sent = send_all(t, items).await.unwrap();
+        assert_eq!((sent.len(), inbox(t).await.unread_count), (230, 230));
+        let through = || Selection::ThroughTime(t.after(TimeDelta::zero()));
+        assert_eq!(mark(t, through(), ReadState::Read).await, 0);
+        assert_eq!(mark(t, through(), ReadState::Unread).await, 230);
     }
 
     async fn each_fault_of_a_mark_is_named(t: &mut TestApp) {

@@ -319,8 +319,8 @@ on_a_server! {
         assert!(push_status(&shown).state() == State::Ready && push_status(&shown).findings.is_empty());
         let now = delivery(t, &id).await;
         let lines = read(t, notification_id(&now), NotificationView::Basic).await.details.remove(0).events;
-        let refusal = lines.last().unwrap();
-        assert!(refusal.provider_code == "SENDER_ID_MISMATCH" && refusal.detail.contains("this recipient"), "{}", refusal.detail);
+        let refusal = lines.iter().find(|line| line.provider_code == "SENDER_ID_MISMATCH").unwrap();
+        assert!(refusal.detail.contains("this recipient"), "{}", refusal.detail);
         assert_eq!(register(t, "pat", TOKEN).await, device, "it may be the account that is wrong");
         t.sandbox.rules().set(TOKEN, "push_accepted").unwrap();
         again(t, &id).await;

@@ -108,7 +108,7 @@ on_both! {
         t.advance(30);
         let again = claim_one(t, &scope).await;
         assert_eq!(devices(&again).iter().map(|device| device.id).collect::<Vec<_>>(), [ids[0]]);
-        assert_eq!(t.number("SELECT push_devices FROM patient WHERE patient_id = 'ann'").await, 1);
+        assert_eq!(t.number("SELECT sum(push_devices) FROM patient WHERE patient_id = 'ann'").await, 1);
         // What was told of the first registration says nothing of the second, and the second has its own end.
         t.store.settle(&t.engine, gone).await.unwrap();
         let gone = Settlement { gone: registrations(&again), ..settlement(&again, not_taken()) };
@@ -172,6 +172,24 @@ on_both! {
             register(t, &scope, "maria", "token-of-maria:1").await;
         }
         assert!(t.number("SELECT sum(push_devices) FROM patient").await == 1);
+    }
+
+    async fn a_device_is_given_up_by_its_owner_in_their_practice_alone(t: &TestStore) {
+        let (scope, ids) = pushing(t, NORTH, &["token-of-maria:1"]).await;
+        let (south, _) = pushing(t, SOUTH, &[]).await;
+        let (maria, ann) = ("maria".parse().unwrap(), "ann".parse().unwrap());
+        t.store.patients_put(&scope, vec![patient("ann")]).await.unwrap();
+        t.store.device_delete(&south, &maria, ids[0]).await.unwrap();
+        t.store.device_delete(&scope, &ann, ids[0]).await.unwrap();
+        // The directory knows nothing of devices, and takes none away.
+        t.store.patients_put(&scope, vec![patient("maria")]).await.unwrap();
+        let push = claimed(t, &scope, "r1", Channel::Push).await;
+        assert_eq!(devices(&push).iter().map(|device| device.id).collect::<Vec<_>>(), ids);
+        settle(t, &push, accepted("projects/north/messages/1")).await;
+        t.store.device_delete(&scope, &maria, ids[0]).await.unwrap();
+        assert_eq!(t.number("SELECT count(*) FROM push_device").await, 0);
+        let order = Order::new("r2", &[Channel::Push]).accept(t, &scope).await;
+        assert_eq!(order.deliveries[0].skip_reason, Some(SkipReason::NoAddress));
     }
 
     async fn nobody_unknown_has_a_device(t: &TestStore) {

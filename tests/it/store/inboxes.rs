@@ -7,7 +7,7 @@ use heedwell::{
 };
 
 use super::{
-    given::{NORTH, Order, ready_practice},
+    given::{NORTH, Order, SOUTH, ready_practice},
     *,
 };
 use crate::support::Backend;
@@ -56,6 +56,26 @@ on_both! {
         assert_eq!(mark(ReadState::Unread, None).await, Some(ids[199]));
         assert_eq!(mark(ReadState::Read, next).await, None);
         assert_eq!(t.store.inbox_unread(&scope, &maria).await.unwrap(), 200);
+    }
+
+    async fn an_inbox_is_its_patients_in_their_practice_alone(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let there = ready_practice(t, SOUTH).await;
+        let maria = "maria".parse().unwrap();
+        let [own, foreign] = [filed(t, &scope, 2).await, filed(t, &there, 3).await];
+        for (scope, ids) in [(&scope, &own), (&there, &foreign)] {
+            let page = t.store.inbox_list(scope, &maria, false, None, 10).await.unwrap();
+            let listed: std::collections::BTreeSet<_> = page.items.iter().map(|item| item.id).collect();
+            assert_eq!(listed, ids.iter().copied().collect());
+        }
+        // Not even by its id is another practice's item found or marked.
+        let all = [own.clone(), foreign.clone()].concat();
+        assert_eq!(t.store.inbox_items(&scope, &maria, &all).await.unwrap().len(), 2);
+        for selection in [Selection::Items(all), Selection::Through(t.now())] {
+            t.store.inbox_mark(&scope, &maria, &selection, ReadState::Read, None).await.unwrap();
+        }
+        assert_eq!(t.store.inbox_unread(&scope, &maria).await.unwrap(), 0);
+        assert_eq!(t.store.inbox_unread(&there, &maria).await.unwrap(), 3);
     }
 
     async fn marking_reads_what_it_marks_and_no_more(t: &TestStore) {
