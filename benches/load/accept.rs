@@ -2,15 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use heedwell::grpc::proto::Channel;
-
 use crate::{
     Arguments,
     bare::Server,
     database::{Kind, postmaster},
     figures::{Figures, Pairs},
     machine::Meter,
-    product::{Callers, PRACTICES, Product},
+    product::{Callers, PRACTICES, Product, Way},
     sinks::Sinks,
 };
 
@@ -32,12 +30,12 @@ impl Servers {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let url = kind.create(folders[0].path()).await;
         let product = Product::start(folders[0].path(), &url, sinks.addrs).await;
-        product.furnish(Channel::Sms, sinks.addrs).await;
+        product.furnish(Way::Http, sinks.addrs).await;
         let bare_url = kind.create(folders[1].path()).await;
         {
             // It leaves the schema, and the rows that are copied.
             let model = Product::start(folders[1].path(), &bare_url, sinks.addrs).await;
-            model.furnish(Channel::Sms, sinks.addrs).await;
+            model.furnish(Way::Http, sinks.addrs).await;
             model.callers(1).await.send_all(PRACTICES, Some(SystemTime::now() + DAY)).await;
         }
         let bare = Server::start(&bare_url, road.then_some(sinks.addrs.http)).await;

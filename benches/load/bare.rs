@@ -1,5 +1,5 @@
 //! What the same work costs at least: servers and clients that do nothing but the one thing. Each runs in a process of its
-//! own, as the product does, and is started by the programs: `bare accept`, `bare http`, `bare smtp`.
+//! own, as the product does, and is started by the programs: `bare accept`, `bare http`, `bare sendgrid`, `bare smtp`.
 
 mod accept;
 mod copies;
@@ -67,7 +67,8 @@ pub(crate) async fn run(arguments: &Arguments) {
             let provider = arguments.text("--to").map(|to| to.parse().unwrap());
             accept::serve(arguments.text("--url").unwrap(), addr("--addr"), provider).await;
         }
-        Some("http") => http::send(addr("--to"), batch(), sample()).await,
+        Some("http") => http::texts(addr("--to"), batch(), sample()).await,
+        Some("sendgrid") => http::mails(addr("--to"), batch(), sample()).await,
         Some("smtp") => smtp::send(addr("--to"), batch(), sample()).await,
         other => panic!("{other:?}"),
     }

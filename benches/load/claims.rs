@@ -3,7 +3,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use heedwell::grpc::proto::Channel;
 use tokio::time::Instant;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     drain,
     figures::{Figures, Pairs},
     machine::Meter,
-    product::{Callers, PRACTICES, Product},
+    product::{Callers, PRACTICES, Product, Way},
     sinks::Sinks,
 };
 
@@ -38,7 +37,7 @@ impl Side {
         {
             // It leaves the schema, and one finished delivery a practice.
             let model = Product::start(folder.path(), &url, sinks.addrs).await;
-            model.furnish(Channel::Sms, sinks.addrs).await;
+            model.furnish(Way::Http, sinks.addrs).await;
             sinks.reset();
             model.callers(1).await.send_all(PRACTICES, None).await;
             sinks.wait_for(PRACTICES).await;

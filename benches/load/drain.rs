@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use heedwell::grpc::proto::Channel;
 use tokio::time::Instant;
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     database::postmaster,
     figures::{Figures, Pairs},
     machine::{Meter, Process},
-    product::Product,
+    product::{Product, Way},
     sinks::Sinks,
 };
 
@@ -20,30 +19,27 @@ const CALLERS: usize = 64;
 
 pub(crate) async fn run(arguments: &Arguments) {
     let (count, pairs) = (arguments.number("--count", 4_000), arguments.number("--pairs", 5));
-    let ways: &[(&str, Channel)] = match arguments.text("--over") {
-        Some("http") => &[("http", Channel::Sms)],
-        Some("smtp") => &[("smtp", Channel::Email)],
-        _ => &[("http", Channel::Sms), ("smtp", Channel::Email)],
-    };
+    let over = arguments.text("--over");
+    let ways = || Way::ALL.into_iter().filter(move |way| over.is_none_or(|over| over == way.name()));
     for kind in arguments.kinds() {
-        for (over, channel) in ways {
+        for way in ways() {
             let sinks = Sinks::start().await;
             let folder = tempfile::tempdir().unwrap();
             let url = kind.create(folder.path()).await;
             let product = Product::start(folder.path(), &url, sinks.addrs).await;
-            product.furnish(*channel, sinks.addrs).await;
+            product.furnish(way, sinks.addrs).await;
             let postmaster = postmaster(&url).await;
             // The pool of connections is filled, and the bare client has something to go by.
             accept(&product, count / 10).await;
             sinks.wait_for(count / 10).await;
             let sample = folder.path().join("sample");
             std::fs::write(&sample, sinks.sample()).unwrap();
-            let to = if *channel == Channel::Sms { sinks.addrs.http } else { sinks.addrs.smtp };
 
+            let over = way.name();
             let mut figures = Pairs::begin(&format!("drain over {over} on {kind:?}, {count} each"));
             for _ in 0..pairs {
                 sinks.reset();
-                let client = bare::client(over, to, count, WIDTH, &sample);
+                let client = bare::client(over, way.addr(sinks.addrs), count, WIDTH, &sample);
                 figures.ceiling(bare_run(client, &sinks, product.id(), count).await);
                 sinks.reset();
                 let due = accept(&product, count).await;

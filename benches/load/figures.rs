@@ -90,6 +90,20 @@ impl Pairs {
         );
     }
 
+    /// What one takes, beside its goal.
+    pub(crate) fn each(&self, goal: Duration) {
+        let (ceiling, product) = (median(&self.ceilings, Figures::rate), median(&self.products, Figures::rate));
+        println!(
+            "  => {} {:.1} us each, {} {:.1} us (goal {}){}",
+            self.names[0],
+            1e6 / ceiling,
+            self.names[1],
+            1e6 / product,
+            goal.as_micros(),
+            self.reservation()
+        );
+    }
+
     /// The product's spread, beside its goals in milliseconds.
     pub(crate) fn waits(&self, middle: f64, slowest: f64) {
         let all: Vec<Duration> = self.products.iter().flat_map(|figures| figures.waits.iter().copied()).collect();

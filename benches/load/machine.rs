@@ -69,7 +69,8 @@ impl Meter {
     pub(crate) fn start(server: u32, others: &[u32], postmaster: Option<u32>) -> Self {
         // Lets the peak begin anew.
         let _ = fs::write(format!("/proc/{server}/clear_refs"), "5");
-        let others = others.iter().copied().chain([std::process::id()]).collect();
+        // Nobody is counted twice: a program may watch itself.
+        let others = others.iter().copied().chain([std::process::id()]).filter(|id| *id != server).collect();
         let mut meter = Self { server, others, postmaster, since: Instant::now(), before: Ticks::NONE };
         meter.before = meter.ticks();
         meter
@@ -138,7 +139,7 @@ fn of_machine() -> u64 {
 }
 
 /// Most resident memory, in MiB.
-fn peak(id: u32) -> f64 {
+pub(crate) fn peak(id: u32) -> f64 {
     memory(id, "VmHWM:")
 }
 

@@ -5,12 +5,14 @@
 //! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
-//! * `drain [--over http|smtp] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
+//! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
 //! * `claims [--rows 10000000]`: beside so many finished deliveries, and without any.
 //! * `memory`: a server that does nothing.
 //! * `reads [--count 100]`: how long reachability of 500 patients and a preview take, one call at a time.
+//! * `renders [--count 20000]`: our wording for each channel, on one thread, beside liquid alone on the same source; and what wording
+//!   takes that was made to cost time and memory.
 //! * `streams [--watchers 1000] [--events 500]`: changes to all watchers of a practice, beside bare tonic doing that; and how
 //!   soon a change is seen.
 //!
@@ -35,6 +37,7 @@ mod machine;
 mod memory;
 mod product;
 mod reads;
+mod renders;
 mod sinks;
 mod streams;
 
@@ -75,10 +78,11 @@ async fn main() {
         Some("latency") => latency::run(&arguments).await,
         Some("memory") => memory::run(&arguments).await,
         Some("reads") => reads::run(&arguments).await,
+        Some("renders") => renders::run(&arguments),
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, claims, drain, e2e, latency, memory, reads or streams? See the head of benches/load/main.rs."
+            "accept, claims, drain, e2e, latency, memory, reads, renders or streams? See the head of benches/load/main.rs."
         ),
     }
 }

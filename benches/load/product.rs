@@ -34,6 +34,46 @@ const CALLS: usize = 32;
 const WATCHES: usize = 100;
 const SYSTEM: i32 = 9;
 
+/// How messages leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Texts by Twilio.
+    Http,
+    /// Mail by a relay.
+    Smtp,
+    /// Mail by SendGrid.
+    SendGrid,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Smtp, Self::SendGrid];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Smtp => "smtp",
+            Self::SendGrid => "sendgrid",
+        }
+    }
+
+    pub(crate) const fn addr(self, providers: Providers) -> SocketAddr {
+        match self {
+            Self::Http | Self::SendGrid => providers.http,
+            Self::Smtp => providers.smtp,
+        }
+    }
+
+    const fn channel(self) -> proto::Channel {
+        match self {
+            Self::Http => proto::Channel::Sms,
+            Self::Smtp | Self::SendGrid => proto::Channel::Email,
+        }
+    }
+}
+
+/// The key of a public test of SendGrid's own library (sendgrid/sendgrid-python, test_eventwebhook.py).
+const EVENTS_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+
 /// Where mail and texts go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Providers {
@@ -60,6 +100,7 @@ impl Product {
             .env("HEEDWELL_GRPC_ADDR", addr.to_string())
             .env("HEEDWELL_HTTP_ADDR", http.to_string())
             .env("HEEDWELL_TWILIO_URL", format!("http://{}", providers.http))
+            .env("HEEDWELL_SENDGRID_URL", format!("http://{}", providers.http))
             .env("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on")
             .env("HEEDWELL_SMS_RATE", "unlimited")
             .env("RUST_LOG", "warn");
@@ -76,8 +117,8 @@ impl Product {
         Callers::connect(self.addr, &self.token, count).await
     }
 
-    /// Practices with patients, whose notices go over `channel`.
-    pub(crate) async fn furnish(&self, channel: proto::Channel, providers: Providers) {
+    /// Practices with patients, whose notices go this way.
+    pub(crate) async fn furnish(&self, way: Way, providers: Providers) {
         let connection = connect(self.addr).await;
         for number in 0..PRACTICES {
             let put = proto::PutPracticeRequest { practice_id: practice(number), practice: Some(a_practice()) };
@@ -88,7 +129,7 @@ impl Product {
             directory.batch_put_patients(self.request(put)).await.unwrap();
             let update = proto::UpdatePracticeSettingsRequest {
                 practice_id: practice(number),
-                settings: Some(settings(channel, providers)),
+                settings: Some(settings(way, providers)),
                 update_mask: Some(prost_types::FieldMask {
                     paths: ["sms", "email", "kind_channels"].map(str::to_owned).into(),
                 }),
@@ -154,25 +195,33 @@ fn a_patient(number: usize) -> proto::Patient {
     }
 }
 
-fn settings(channel: proto::Channel, providers: Providers) -> proto::PracticeSettings {
+fn settings(way: Way, providers: Providers) -> proto::PracticeSettings {
     let sms = proto::SmsSettings {
         account_sid: "AC00000000000000000000000000000001".into(),
         auth_token: "bench".into(),
         sender: Some(sms_settings::Sender::FromNumber("+12025550199".into())),
         ..Default::default()
     };
-    let smtp = proto::SmtpSettings {
-        host: providers.smtp.ip().to_string(),
-        port: providers.smtp.port().into(),
-        security: proto::smtp_settings::Security::Starttls.into(),
-        ..Default::default()
+    let provider = if way == Way::SendGrid {
+        email_settings::Provider::Sendgrid(proto::SendGridSettings {
+            api_key: "bench".into(),
+            webhook_public_key: EVENTS_KEY.into(),
+            ..Default::default()
+        })
+    } else {
+        email_settings::Provider::Smtp(proto::SmtpSettings {
+            host: providers.smtp.ip().to_string(),
+            port: providers.smtp.port().into(),
+            security: proto::smtp_settings::Security::Starttls.into(),
+            ..Default::default()
+        })
     };
     let email = proto::EmailSettings {
-        provider: Some(email_settings::Provider::Smtp(smtp)),
+        provider: Some(provider),
         from_address: "bench@example.test".into(),
         ..Default::default()
     };
-    let kind = proto::KindChannels { kind: SYSTEM, channels: vec![channel.into()], offered_channels: Vec::new() };
+    let kind = proto::KindChannels { kind: SYSTEM, channels: vec![way.channel().into()], offered_channels: Vec::new() };
     proto::PracticeSettings { sms: Some(sms), email: Some(email), kind_channels: vec![kind], ..Default::default() }
 }
 

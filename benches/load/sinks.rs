@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::post};
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::post};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -21,7 +21,11 @@ use crate::product::Providers;
 pub(crate) const PATH: &str = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages.json";
 /// What differs from text to text, as it begins: each attempt has a callback of its own.
 pub(crate) const CALLBACK: &str = "StatusCallback=";
-/// What differs from mail to mail.
+/// Where mails are sent to SendGrid.
+pub(crate) const MAIL_PATH: &str = "/v3/mail/send";
+/// What differs from mail to mail there, as it begins: the attempt's token.
+pub(crate) const ATTEMPT: &str = r#""custom_args":{"n":""#;
+/// What differs from mail to mail at a relay.
 pub(crate) const MESSAGE_ID: &str = "Message-ID: ";
 
 /// What the sinks have seen.
@@ -47,8 +51,10 @@ impl Sinks {
         let addrs = Providers { http: http.local_addr().unwrap(), smtp: smtp.local_addr().unwrap() };
         let (tell, newest) = watch::channel(0);
         let sinks = Self { addrs, seen: Arc::default(), newest, tell };
-        let router = Router::new().route("/2010-04-01/Accounts/{account}/Messages.json", post(create));
-        let router = router.with_state(sinks.clone());
+        let router = Router::new()
+            .route("/2010-04-01/Accounts/{account}/Messages.json", post(create))
+            .route(MAIL_PATH, post(take))
+            .with_state(sinks.clone());
         tokio::spawn(async move { axum::serve(http, router).await.unwrap() });
         let relay = sinks.clone();
         tokio::spawn(async move {
@@ -98,6 +104,13 @@ async fn create(State(sinks): State<Sinks>, body: String) -> (StatusCode, String
     sinks.came(callback.split('&').next().unwrap_or_default(), &body);
     let sid = format!("SM{}", Uuid::new_v4().simple());
     (StatusCode::CREATED, format!(r#"{{"sid":"{sid}","status":"queued","num_segments":"1"}}"#))
+}
+
+/// Answers like SendGrid's send.
+async fn take(State(sinks): State<Sinks>, body: String) -> impl IntoResponse {
+    let (_, attempt) = body.split_once(ATTEMPT).unwrap();
+    sinks.came(attempt.split('"').next().unwrap_or_default(), &body);
+    (StatusCode::ACCEPTED, [("x-message-id", Uuid::new_v4().simple().to_string())])
 }
 
 /// Takes mails until the client leaves.
