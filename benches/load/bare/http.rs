@@ -42,7 +42,7 @@ pub(super) async fn mails(to: SocketAddr, batch: (usize, usize), sample: String)
 async fn send(
     (count, width): (usize, usize),
     request: impl Fn(&Client, &str) -> RequestBuilder,
-    taken: impl Fn(StatusCode, &[u8]) -> bool + Copy + Send + 'static,
+    taken: impl Fn(StatusCode, &[u8]) -> bool + Copy + Send + Sync + 'static,
 ) {
     let client = Client::builder().tcp_nodelay(true).build().unwrap();
     let room = Arc::new(Semaphore::new(width));
