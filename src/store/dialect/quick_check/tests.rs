@@ -24,5 +24,4 @@ async fn a_large_file_is_looked_at_for_as_long_as_it_may() {
     std::fs::write(&path, pages).unwrap();
     let db = Database::connect(format!("sqlite:{}", path.display())).await.unwrap();
     assert_eq!(look(&db, Duration::from_secs(600)).await.unwrap(), State::Damaged);
-    assert_eq!(look(&db, Duration::ZERO).await.unwrap(), State::Unknown, "nothing was seen of it");
 }
