@@ -8,7 +8,7 @@
 //! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
-//! * `claims [--rows 10000000]`: beside so many finished deliveries, and without any.
+//! * `claims [--rows 10000000]`: beside so many finished deliveries, of 25,000 patients a practice, and without any.
 //! * `memory`: a server that does nothing.
 //! * `reads [--count 100]`: how long reachability of 500 patients and a preview take, one call at a time.
 //! * `renders [--count 20000]`: our wording for each channel, on one thread, beside liquid alone on the same source; and what wording

@@ -42,6 +42,11 @@ const ATTEMPT: Table = (
     &[("delivery_id", Delivery), ("token", Token), ("provider_ref", ProviderRef), ("practice_id", Practice)],
 );
 
+/// What a patient has who was written to.
+const GATE: Table = ("recipient_gate", &[("subject", Token), ("practice_id", Practice)]);
+/// So many patients in each practice, if there are as many deliveries.
+const PATIENTS: usize = 25_000;
+
 const HEAD: &str = "UPDATE feed_head SET seq = seq + $1, open1 = open1 + $1 WHERE practice_id = $2 RETURNING seq - $1";
 
 /// A connection with every safeguard on.
@@ -290,6 +295,10 @@ impl Finished {
         self.database.run("BEGIN".into()).await;
         for table in ACCEPT.into_iter().chain([ATTEMPT]) {
             let copy = self.database.copy(table, of_row, &from, &model_of(table.0, &model)).await;
+            self.database.run(copy).await;
+        }
+        if range.start < PATIENTS * PRACTICES {
+            let copy = self.database.copy(GATE, of_row, &from, "LIMIT 1").await;
             self.database.run(copy).await;
         }
         self.database.run("COMMIT".into()).await;
