@@ -18,9 +18,9 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::Admission, callbacks::Callbacks, consent::Consents, directory::Directory, inbox::Inbox,
-        links::Links, notify::Notify, pages::Pages, preferences::Preferences, templates::Templates,
-        unsubscribe::Unsubscribe, watch::Watch,
+        admission::Admission, callbacks::Callbacks, consent::Consents, conversations::Conversations,
+        directory::Directory, inbox::Inbox, links::Links, notify::Notify, pages::Pages, preferences::Preferences,
+        templates::Templates, unsubscribe::Unsubscribe, watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     wake::Wake,
@@ -120,16 +120,24 @@ impl App {
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let admission = Admission::new(store.clone(), config.admission);
         let pages = Pages::new(fingerprints.clone(), tokens.clone());
+        let notify = Notify::new(
+            store.clone(),
+            admission.clone(),
+            clock.clone(),
+            fingerprints.clone(),
+            tokens.clone(),
+            &public_url,
+        );
         let services = grpc::Services {
             verifier: Arc::new(verifier),
-            notify: Notify::new(
+            conversations: Conversations::new(
                 store.clone(),
-                admission.clone(),
-                clock.clone(),
-                fingerprints.clone(),
-                tokens.clone(),
-                &public_url,
+                (admission.clone(), fingerprints.clone()),
+                pages.clone(),
+                notify.clone(),
+                watch.clone(),
             ),
+            notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
             preferences: Preferences::new(store.clone(), public_url.clone()),

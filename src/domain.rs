@@ -8,6 +8,7 @@ mod attempt;
 mod consent;
 mod contact;
 mod content;
+mod conversation;
 mod decide;
 mod delivery;
 mod device;
@@ -38,6 +39,10 @@ pub use consent::{
 };
 pub use contact::TestContact;
 pub use content::Content;
+pub use conversation::{
+    Conversation, ConversationFilter, ConversationMessage, ConversationNews, ConversationState, Direction, Home, Media,
+    MessageDelivery, MessageRoute, Newness, Said, Side, Subset, Tally,
+};
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};
 pub use delivery::{
     Class, Delivery, DeliveryChange, DeliveryEvent, DeliveryFilter, Failure, FailureReason, NO_SUCH_USER, SkipReason,
@@ -46,7 +51,9 @@ pub use delivery::{
 pub use device::{Device, MOST_DEVICES, PushToken, Registration};
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};
-pub use id::{DeliveryId, DeviceId, InvalidId, NotificationId, PatientId, PracticeId};
+pub use id::{
+    AttachmentId, ConversationId, DeliveryId, DeviceId, InvalidId, MessageId, NotificationId, PatientId, PracticeId,
+};
 pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
@@ -64,5 +71,5 @@ pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
 pub use settings::{
     Account, BounceSettings, Dkim, DkimKey, DkimSettings, EmailProvider, EmailSettings, Finding, KindChannels,
     PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount, SmsSender,
-    SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey,
+    SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey, in_pool,
 };

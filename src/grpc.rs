@@ -3,6 +3,7 @@
 
 mod auth;
 mod call;
+mod conversations;
 mod convert;
 mod deadline;
 mod directory;
@@ -32,8 +33,8 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        consent::Consents, directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences,
-        templates::Templates, watch::Watch,
+        consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox, notify::Notify,
+        preferences::Preferences, templates::Templates, watch::Watch,
     },
 };
 
@@ -49,7 +50,7 @@ const SERVICES: [&str; 9] = [
     BroadcastServiceServer::<later::Broadcasts>::NAME,
     TemplateServiceServer::<templates::Handlers>::NAME,
     InboxServiceServer::<inbox::Handlers>::NAME,
-    ConversationsServiceServer::<later::Conversations>::NAME,
+    ConversationsServiceServer::<conversations::Handlers>::NAME,
     AuditServiceServer::<later::Audit>::NAME,
 ];
 
@@ -72,6 +73,8 @@ pub struct Services {
     pub inbox: Inbox,
     /// Keeps wording.
     pub templates: Templates,
+    /// Talks with patients.
+    pub conversations: Conversations,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -83,15 +86,17 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates } = services;
+    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates, conversations } =
+        services;
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
+    let conversations = conversations::Handlers { conversations, watch: watch.clone() };
     let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
         .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
         .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
         .add_service(bounded!(TemplateServiceServer(templates::Handlers { templates })))
         .add_service(bounded!(InboxServiceServer(inbox)))
-        .add_service(bounded!(ConversationsServiceServer(later::Conversations)))
+        .add_service(bounded!(ConversationsServiceServer(conversations)))
         .add_service(bounded!(AuditServiceServer(later::Audit)));
     guarded(routes, verifier)
 }

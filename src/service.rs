@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod callbacks;
 pub mod consent;
+pub mod conversations;
 pub mod directory;
 mod error;
 pub mod inbox;
@@ -18,5 +19,6 @@ pub mod watch;
 pub use error::{Error, Violation};
 
 pub use crate::store::{
-    ConsentChange, ConsentQuery, NotificationDetail, NotificationRecord, PatientQuery, StoredVersion, Subscription,
+    ConsentChange, ConsentQuery, Labels, NotificationDetail, NotificationRecord, PatientQuery, StoredVersion,
+    Subscription, Target,
 };

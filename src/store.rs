@@ -6,6 +6,7 @@
 mod attempts;
 mod choices;
 mod consent;
+mod conversations;
 mod counts;
 mod deliveries;
 mod devices;
@@ -39,6 +40,7 @@ mod receipts;
 mod reconcile;
 mod retry;
 mod rows;
+mod stand_ins;
 mod stop;
 mod templates;
 mod test_messages;
@@ -52,7 +54,10 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
-pub use consent::{ConsentChange, Heard, InboundText, NewConsent, Recorded, Subscription};
+pub use consent::{ConsentChange, NewConsent, Recorded, Subscription};
+pub use conversations::{
+    ConversationPage, Correspondent, Heard, InboundText, Labels, MessagePage, NewMessage, NewText, Sent, Target,
+};
 pub use counts::Counts;
 pub use deliveries::DeliveryPage;
 pub use dialect::{OpenError, Time};

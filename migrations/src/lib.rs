@@ -20,6 +20,7 @@ mod m20261129_000018_create_templates;
 mod m20261129_000019_keep_push_devices;
 mod m20261129_000021_index_tests;
 mod m20261129_000022_index_marks;
+mod m20261129_000023_create_conversations;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000019_keep_push_devices::Migration),
             Box::new(m20261129_000021_index_tests::Migration),
             Box::new(m20261129_000022_index_marks::Migration),
+            Box::new(m20261129_000023_create_conversations::Migration),
         ]
     }
 }

@@ -47,11 +47,13 @@ const STEADY: f64 = 100.0;
 impl SmsRate {
     fn of(self, account: &Account) -> Option<f64> {
         let Account::Twilio(account) = account else { return None };
-        match (self, &account.sender) {
-            (Self::Unlimited, _) => None,
-            (Self::Segments(rate), _) => Some(rate),
-            (Self::Auto, SmsSender::MessagingService(_)) => Some(FAST),
-            (Self::Auto, SmsSender::Number(number)) => Some(of_number(number.e164())),
+        match (self, &account.sender, &account.pool_number) {
+            (Self::Unlimited, ..) => None,
+            (Self::Segments(rate), ..) => Some(rate),
+            (Self::Auto, SmsSender::MessagingService(_), None) => Some(FAST),
+            (Self::Auto, SmsSender::MessagingService(_), Some(number)) | (Self::Auto, SmsSender::Number(number), _) => {
+                Some(of_number(number.e164()))
+            }
         }
     }
 }

@@ -55,8 +55,9 @@ pub struct Grounds<'a> {
     pub settings: &'a PracticeSettings,
     /// Whether the patient registered a device for push.
     pub has_device: bool,
-    /// The kind of message.
-    pub kind: Kind,
+    /// The kind of message; unset: what staff write in a conversation, for which neither the practice nor the patient chose
+    /// channels: whoever writes chooses, and names it.
+    pub kind: Option<Kind>,
     /// The channels asked for; unset: those effective.
     pub requested: Option<ChannelSet>,
     /// It is not held while hours are quiet.
@@ -127,10 +128,10 @@ impl Grounds<'_> {
     /// channels that its broadcast names take that place.
     #[must_use]
     pub fn effective(&self) -> Effective {
-        match self.settings.effective(self.kind, self.choices) {
-            Effective::ByPractice(_) if self.kind == Kind::Announcement => {
-                Effective::ByPractice(self.requested.unwrap_or_default())
-            }
+        let named = Effective::ByPractice(self.requested.unwrap_or_default());
+        let Some(kind) = self.kind else { return named };
+        match self.settings.effective(kind, self.choices) {
+            Effective::ByPractice(_) if kind == Kind::Announcement => named,
             effective => effective,
         }
     }
@@ -189,6 +190,7 @@ impl Grounds<'_> {
             {
                 None
             }
+            SkipReason::ChannelOffForKind | SkipReason::NotPreferred if self.kind.is_none() => None,
             SkipReason::PatientInactive => Some(self.active()),
             SkipReason::ChannelOffForKind => self.on_for_kind(channel),
             SkipReason::NotPreferred => self.preferred(channel),
@@ -221,7 +223,7 @@ impl Grounds<'_> {
     /// Where the practice's word counts.
     fn on_for_kind(&self, channel: Channel) -> Option<(Outcome, String)> {
         let Effective::ByPractice(channels) = self.effective() else { return None };
-        let whose = if self.kind == Kind::Announcement {
+        let whose = if self.kind == Some(Kind::Announcement) {
             "The broadcast's channels"
         } else {
             "The practice's channels for this kind"

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Author, Channel, DeliveryId, DeliveryState, Kind, NotificationId, PatientId, Provider};
+use super::{Author, Channel, DeliveryId, DeliveryState, Kind, MessageId, NotificationId, PatientId, Provider};
 
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal),+ $(,)? }) => {
@@ -31,6 +31,8 @@ macro_rules! numbered {
         }
     };
 }
+
+pub(super) use numbered;
 
 numbered! {
     /// Why a channel was not used; also the rules of the decision, tried in this order.
@@ -156,8 +158,8 @@ pub struct Failure {
 pub enum Source {
     /// A notification.
     Notification(NotificationId),
-    /// A staff reply that went out by SMS.
-    ConversationMessage(Uuid),
+    /// A message of staff that went out by SMS.
+    ConversationMessage(MessageId),
     /// A test of wording or of an account, which went to a contact of the practice itself and is shown in no list.
     Test,
 }

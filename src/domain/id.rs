@@ -87,6 +87,18 @@ server_id!(
     /// A device that was registered for push.
     DeviceId
 );
+server_id!(
+    /// A conversation.
+    ConversationId
+);
+server_id!(
+    /// A message of a conversation.
+    MessageId
+);
+server_id!(
+    /// A file that belongs to a message.
+    AttachmentId
+);
 
 #[cfg(test)]
 mod tests {

@@ -57,6 +57,17 @@ impl Meaning {
             Self::Other
         }
     }
+
+    /// Whether nobody need read it: Twilio answers keywords. A START that opts nobody in is read like any other text, since
+    /// "yes" is one, and patients answer questions with it.
+    #[must_use]
+    pub const fn is_quiet(self, changed_consent: bool) -> bool {
+        match self {
+            Self::Stop | Self::Help => true,
+            Self::Start => changed_consent,
+            Self::StopRequest | Self::Other => false,
+        }
+    }
 }
 
 /// Whether a clause asks to stop and nothing after it takes that back, or the whole text asks to.

@@ -179,14 +179,47 @@ impl Account {
     #[must_use]
     pub fn sender(&self) -> String {
         match self {
-            Self::Twilio(account) => match &account.sender {
-                SmsSender::Number(number) => format!("{}/{}", account.account_sid, number.e164()),
-                SmsSender::MessagingService(sid) => format!("{}/{sid}", account.account_sid),
+            Self::Twilio(account) => match (&account.sender, &account.pool_number) {
+                (SmsSender::Number(number), _) => format!("{}/{}", account.account_sid, number.e164()),
+                (SmsSender::MessagingService(sid), None) => format!("{}/{sid}", account.account_sid),
+                (SmsSender::MessagingService(sid), Some(number)) => {
+                    format!("{}/{}", account.account_sid, in_pool(sid, number))
+                }
             },
             Self::Smtp(account) => format!("{}:{}/{}", account.host, account.port, account.from_address.as_str()),
             Self::SendGrid(account) => format!("sendgrid/{}", account.from_address.as_str()),
             Self::Fcm(account) => format!("fcm/{}", account.project_id),
         }
+    }
+}
+
+/// A number of a Messaging Service, as one word.
+#[must_use]
+pub fn in_pool(service_sid: &str, number: &PhoneNumber) -> String {
+    format!("{service_sid}/{}", number.e164())
+}
+
+impl Account {
+    /// The account as it answers somebody who wrote to `reached_at`, which [`in_pool`] made: from the same number, as long as the
+    /// practice texts by that service.
+    #[must_use]
+    pub fn answering(mut self, reached_at: &str) -> Self {
+        if let (Self::Twilio(account), Some((service, number))) = (&mut self, reached_at.split_once('/'))
+            && account.sender == SmsSender::MessagingService(service.to_owned())
+        {
+            account.pool_number = Some(PhoneNumber::from_trusted(number.to_owned()));
+        }
+        self
+    }
+
+    /// The account as it was when [`Self::sender`] said `sender`; unset when it is another one, or has another sender, by now.
+    #[must_use]
+    pub fn as_sender(self, sender: &str) -> Option<Self> {
+        let account = match sender.split_once('/') {
+            Some((_, reached_at)) => self.answering(reached_at),
+            None => self,
+        };
+        (account.sender() == sender).then_some(account)
     }
 }
 
@@ -243,6 +276,8 @@ pub struct TwilioAccount {
     pub password: SecretString,
     /// Where messages come from.
     pub sender: SmsSender,
+    /// From which number of the service; unset: from whichever it picks.
+    pub pool_number: Option<PhoneNumber>,
 }
 
 /// A relay and the sender to use with it, ready to send.
@@ -381,7 +416,8 @@ impl SmsSettings {
             Some(secret) if !self.api_key_sid.is_empty() => (self.api_key_sid.clone(), secret.clone()),
             _ => (self.account_sid.clone(), self.auth_token.clone()?),
         };
-        Some(TwilioAccount { account_sid: self.account_sid.clone(), username, password, sender: self.sender.clone()? })
+        let (account_sid, sender) = (self.account_sid.clone(), self.sender.clone()?);
+        Some(TwilioAccount { account_sid, username, password, sender, pool_number: None })
     }
 
     /// The secrets that may have signed a callback, the current one first.

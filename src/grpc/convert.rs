@@ -3,6 +3,7 @@
 
 pub(super) mod check;
 pub(super) mod consent;
+pub(super) mod conversations;
 pub(super) mod delivery;
 pub(super) mod directory;
 pub(super) mod inbox;

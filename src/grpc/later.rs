@@ -4,16 +4,13 @@
 use futures::stream::Empty;
 use tonic::{Request, Response, Status};
 
-#[allow(clippy::wildcard_imports, reason = "every message of four services, each named once below")]
+#[allow(clippy::wildcard_imports, reason = "every message of two services, each named once below")]
 use super::proto::*;
 use super::{
     auth,
-    proto::{
-        audit_service_server::AuditService, broadcast_service_server::BroadcastService,
-        conversations_service_server::ConversationsService,
-    },
+    proto::{audit_service_server::AuditService, broadcast_service_server::BroadcastService},
 };
-use crate::domain::Role::{Auditor, Patient, Portal, PracticeAdmin, Staff};
+use crate::domain::Role::{Auditor, PracticeAdmin, Staff};
 
 /// A service as a table: each call with its messages and the roles that may make it.
 macro_rules! not_offered {
@@ -57,26 +54,6 @@ not_offered! {
     }
     streams {
         WatchBroadcastStream = watch_broadcast(WatchBroadcastRequest) -> WatchBroadcastResponse: [Staff, Auditor];
-    }
-}
-
-not_offered! {
-    /// Conversations.
-    Conversations for ConversationsService {
-        list_conversations(ListConversationsRequest) -> ListConversationsResponse: [Staff, Patient, Portal];
-        get_conversation(GetConversationRequest) -> GetConversationResponse: [Staff, Patient, Portal];
-        list_messages(ListMessagesRequest) -> ListMessagesResponse: [Staff, Patient, Portal];
-        send_message(SendMessageRequest) -> SendMessageResponse: [Staff, Patient, Portal];
-        update_conversation(UpdateConversationRequest) -> UpdateConversationResponse: [Staff];
-        link_conversation(LinkConversationRequest) -> LinkConversationResponse: [Staff];
-        mark_conversation_read(MarkConversationReadRequest) -> MarkConversationReadResponse: [Staff, Patient, Portal];
-        upload_attachment(UploadAttachmentRequest) -> UploadAttachmentResponse: [Staff, Patient, Portal];
-    }
-    streams {
-        WatchConversationsStream =
-            watch_conversations(WatchConversationsRequest) -> WatchConversationsResponse: [Staff, Patient, Portal];
-        DownloadAttachmentStream =
-            download_attachment(DownloadAttachmentRequest) -> DownloadAttachmentResponse: [Staff, Patient, Portal];
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     proto::{self, ErrorReason},
 };
 use crate::{
-    domain::Denied,
+    domain::{Channel, Denied, SkipReason},
     service::{Error, Violation},
     telemetry,
 };
@@ -109,6 +109,8 @@ const fn kind(error: &Error) -> (Code, ErrorReason) {
         Error::RequestIdReused { .. } => (Code::AlreadyExists, ErrorReason::RequestIdReused),
         Error::StateForbids { .. } => (Code::FailedPrecondition, ErrorReason::StateForbids),
         Error::ChannelNotConfigured { .. } => (Code::FailedPrecondition, ErrorReason::ChannelNotConfigured),
+        Error::OptedOut { .. } => (Code::FailedPrecondition, ErrorReason::OptedOut),
+        Error::Unreachable { .. } => (Code::FailedPrecondition, ErrorReason::Unreachable),
         Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
@@ -150,14 +152,24 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             key("state", state)
         }
         Error::ChannelNotConfigured { channel } => {
-            let channel = proto::Channel::try_from(i32::from(channel.number())).unwrap_or_default().as_str_name();
-            let channel = channel.trim_start_matches("CHANNEL_");
+            let channel = channel_name(*channel);
             details.add_precondition_failure_violation(
                 "CHANNEL_NOT_CONFIGURED",
                 channel,
                 "required settings are missing",
             );
             key("channel", channel.to_owned())
+        }
+        Error::OptedOut { channel } => {
+            let channel = channel_name(*channel);
+            details.add_precondition_failure_violation("OPTED_OUT", channel, "nothing goes over this channel");
+            key("channel", channel.to_owned())
+        }
+        Error::Unreachable { channel, reason } => {
+            let (channel, reason) = (channel_name(*channel), reason_word(*reason));
+            details.add_precondition_failure_violation(reason, channel, "nothing goes over this channel");
+            let metadata = [("channel", channel), ("skip_reason", reason)];
+            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
         }
         Error::EtagMismatch { current } => key("current_etag", current.clone()),
         Error::RateLimited { retry_after, limit } => {
@@ -186,6 +198,18 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             key("incident_id", incident)
         }
     }
+}
+
+/// A channel as metadata has it, such as `SMS`.
+fn channel_name(channel: Channel) -> &'static str {
+    let channel = proto::Channel::try_from(i32::from(channel.number())).unwrap_or_default().as_str_name();
+    channel.trim_start_matches("CHANNEL_")
+}
+
+/// A rule as metadata has it, such as `NO_ADDRESS`.
+fn reason_word(reason: SkipReason) -> &'static str {
+    let reason = proto::SkipReason::try_from(i32::from(reason.number())).unwrap_or_default().as_str_name();
+    reason.trim_start_matches("SKIP_REASON_")
 }
 
 /// The reason as `ErrorInfo` has it.

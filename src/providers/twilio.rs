@@ -16,7 +16,7 @@ use self::callback::{ReportedStatus, is_message_sid};
 use super::{Accepted, Candidate, Found, Look, LookError, OutgoingSms, Reported, SendError, net};
 use crate::{
     clock::SharedClock,
-    domain::{SmsSender, TwilioAccount},
+    domain::{PhoneNumber, SmsSender, TwilioAccount},
 };
 
 pub mod callback;
@@ -82,7 +82,7 @@ impl Twilio {
             let known =
                 found.clock_offset.map(|known| if mutant!("no clock offset") { TimeDelta::zero() } else { known });
             let window = window((look.intent_time, look.end_time), known);
-            for candidate in candidates(&page.messages, &account.sender, look, &window) {
+            for candidate in candidates(&page.messages, account, look, &window) {
                 // A page shifts when a message is added meanwhile, and two sightings would look like two messages.
                 if found.candidates.iter().all(|known| known.sid != candidate.sid) {
                     found.candidates.push(candidate);
@@ -235,6 +235,8 @@ fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static s
         SmsSender::Number(number) => ("From", number.e164().to_owned()),
         SmsSender::MessagingService(sid) => ("MessagingServiceSid", sid.clone()),
     };
+    // Beside the service, `From` picks one of its pool.
+    let pool_number = account.pool_number.as_ref().map(|number| ("From", number.e164().to_owned()));
     let validity = sms.validity_seconds.clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end());
     let mut form = vec![
         ("To", sms.to.e164().to_owned()),
@@ -242,6 +244,7 @@ fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static s
         ("Body", sms.body.expose().clone()),
         ("ValidityPeriod", validity.to_string()),
     ];
+    form.extend(pool_number);
     form.extend(sms.status_callback.clone().map(|url| ("StatusCallback", url)));
     form
 }
@@ -268,15 +271,19 @@ pub(super) fn window(
 /// The messages that may be the one looked for.
 fn candidates(
     messages: &[Message],
-    sender: &SmsSender,
+    account: &TwilioAccount,
     look: &Look,
     window: &RangeInclusive<DateTime<Utc>>,
 ) -> Vec<Candidate> {
     let is_ours = |message: &Message| {
-        let from_us = match sender {
-            SmsSender::Number(number) => message.from.as_deref() == Some(number.e164()),
+        let from = |number: &PhoneNumber| message.from.as_deref() == Some(number.e164());
+        let from_us = match &account.sender {
+            SmsSender::Number(number) => from(number),
             // Which number of the service sends is open at first, and then `from` is null.
-            SmsSender::MessagingService(sid) => message.messaging_service_sid.as_ref() == Some(sid),
+            SmsSender::MessagingService(sid) => {
+                let picked = account.pool_number.as_ref().is_none_or(|number| message.from.is_none() || from(number));
+                picked && message.messaging_service_sid.as_ref() == Some(sid)
+            }
         };
         from_us && message.to.as_deref() == Some(look.to.e164()) && is_message_sid(&message.sid)
     };

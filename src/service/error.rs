@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::{Channel, Denied, InvalidId},
+    domain::{Channel, Denied, InvalidId, SkipReason},
     store::StoreError,
 };
 
@@ -79,6 +79,20 @@ pub enum Error {
     ChannelNotConfigured {
         /// Which channel.
         channel: Channel,
+    },
+    /// `OPTED_OUT`.
+    #[error("the patient opted out of {}", channel.label())]
+    OptedOut {
+        /// Which channel.
+        channel: Channel,
+    },
+    /// `UNREACHABLE`.
+    #[error("the patient cannot be reached over {}", channel.label())]
+    Unreachable {
+        /// Which channel.
+        channel: Channel,
+        /// The rule that refused.
+        reason: SkipReason,
     },
     /// `ETAG_MISMATCH`.
     #[error("it was changed meanwhile: read it again and retry")]

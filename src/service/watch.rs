@@ -7,6 +7,7 @@ mod heads;
 mod pages;
 mod places;
 mod run;
+mod talk;
 
 use std::{
     pin::Pin,
@@ -32,7 +33,10 @@ use tokio_util::{
 use crate::{
     clock::SharedClock,
     crypto::TokenKey,
-    domain::{DeliveryChange, DeliveryFilter, Denied, Engine, InboxItem, PatientId, Scope},
+    domain::{
+        Conversation, ConversationId, ConversationMessage, DeliveryChange, DeliveryFilter, Denied, Engine, InboxItem,
+        PatientId, Scope, Side,
+    },
     service::Error,
     store::{FeedPage, Store},
 };
@@ -93,6 +97,8 @@ pub enum Subject {
     Deliveries(DeliveryFilter),
     /// The inbox of a patient.
     Inbox(PatientId),
+    /// The conversations that the caller may see, or one of them.
+    Conversations(Option<ConversationId>),
 }
 
 /// What to watch.
@@ -127,6 +133,17 @@ pub(crate) enum News {
     Deliveries(Option<(Arc<FeedPage>, Vec<usize>)>),
     /// Items that are new or were marked, as they are now, and how many are unread.
     Inbox(Vec<InboxItem>, i32),
+    /// Conversations as they are now, each with the message that is new in it or whose delivery moved on, as one side sees them.
+    Conversations(Side, Vec<ConversationChange>),
+}
+
+/// A change of a conversation.
+#[derive(Clone, Debug)]
+pub struct ConversationChange {
+    /// As it is now.
+    pub conversation: Conversation,
+    /// New, or with a new state of its delivery.
+    pub message: Option<ConversationMessage>,
 }
 
 impl Step {
@@ -134,7 +151,7 @@ impl Step {
     pub fn changes(&self) -> impl Iterator<Item = &DeliveryChange> {
         let shown = match &self.news {
             News::Deliveries(shown) => shown.as_ref(),
-            News::Inbox(..) => None,
+            News::Inbox(..) | News::Conversations(..) => None,
         };
         shown.into_iter().flat_map(|(page, shown)| shown.iter().filter_map(|&place| page.changes.get(place)))
     }
@@ -144,7 +161,16 @@ impl Step {
     pub fn inbox(&self) -> (&[InboxItem], i32) {
         match &self.news {
             News::Inbox(items, unread) => (items, *unread),
-            News::Deliveries(_) => (&[], 0),
+            News::Deliveries(_) | News::Conversations(..) => (&[], 0),
+        }
+    }
+
+    /// The changes of conversations, oldest first, and the side that sees them; none in a checkpoint.
+    #[must_use]
+    pub fn talk(&self) -> (Side, &[ConversationChange]) {
+        match &self.news {
+            News::Conversations(side, changes) => (*side, changes),
+            News::Deliveries(_) | News::Inbox(..) => (Side::Staff, &[]),
         }
     }
 }

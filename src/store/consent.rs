@@ -14,9 +14,9 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    GroundsRow, Store, StoreError,
-    draft::save_all_on,
-    grounds,
+    GroundsRow, Store, StoreError, conversations,
+    draft::write_all_on,
+    feed, grounds,
     idem::{self, Prior},
     ledger::{self, NewEntry},
     tx::Tx,
@@ -25,14 +25,13 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, Patient, PatientId, Phi, Scope,
-        effective_now, in_force, unanswered_stops,
+        ActorType, Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, Patient, PatientId, Phi,
+        Scope, effective_now, in_force, unanswered_stops,
     },
 };
 pub use mail::Subscription;
 use standing::Standing;
-pub use text::{Heard, InboundText};
-pub(super) use text::{Report, inherit_on, report_on, take_all_on};
+pub(super) use text::{Report, holders_on, inherit_on, report_on, start_on, take_all_on};
 
 /// A decision to put on record.
 #[derive(Clone, Debug)]
@@ -185,7 +184,11 @@ async fn record_on(
     let drafts =
         waiting::skip_on(tx, keys.practice(), new.channel, &patients, scope.author(), &BTreeSet::new()).await?;
     let skipped = waiting::skipped(&drafts);
-    save_all_on(tx, drafts).await?;
+    let mut changes = write_all_on(tx, drafts).await?;
+    if new.channel == Channel::Sms && scope.author().kind == ActorType::Staff {
+        changes.extend(conversations::answer_stop_request_on(tx, keys.practice(), &patient.id).await?);
+    }
+    feed::append_on(tx, changes).await?;
     Ok(ConsentChange { record, state, rests_on, skipped })
 }
 

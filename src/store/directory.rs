@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError, consent,
-    draft::save_all_on,
+    draft::{Draft, save_all_on},
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
     ledger,
     tx::Tx,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     crypto::GENESIS,
-    domain::{Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Scope, Stored},
+    domain::{Author, Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Scope, Stored},
 };
 
 /// Names and addresses of a patient, as they are sealed.
@@ -268,6 +268,30 @@ impl Store {
         }
         Ok(tags)
     }
+}
+
+/// Locks a patient, and puts a number into their record, with the opt-out that it may carry. Yields what that stopped.
+pub(super) async fn number_put_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    author: &Author,
+    id: &PatientId,
+    number: Option<PhoneNumber>,
+) -> Result<Vec<Draft>, StoreError> {
+    let key = (keys.practice().to_owned(), id.as_str().to_owned());
+    let row = patient::Entity::find_by_id(key).lock_exclusive().one(&tx.db).await?;
+    let row = row.ok_or(StoreError::NotFound("patient"))?;
+    let Some(number) = number else { return Ok(Vec::new()) };
+    // Tags are kept beside the record, and are not written here.
+    let mut patient = to_patient(keys, &row, BTreeSet::new())?;
+    if patient.mobile_phone.as_ref() == Some(&number) {
+        return Ok(Vec::new());
+    }
+    patient.mobile_phone = Some(number.clone());
+    let entered = patient_put_on(tx, keys, &patient, Some(&row)).await?;
+    let skipped = consent::inherit_on(tx, keys, author, &[(id.clone(), number)]).await?;
+    unblock_on(tx, keys.practice(), entered.into_iter().collect()).await?;
+    Ok(skipped)
 }
 
 fn has_name(patient: &Patient, start: &str) -> bool {

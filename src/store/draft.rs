@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     StoreError,
     entity::{delivery, delivery_event},
-    feed::{self, Change},
+    feed::{self, Change, News},
     image::{CLOSED, NOTIFICATION, TEST, WAITING, corrupt, to_delivery},
     tx::Tx,
 };
@@ -126,9 +126,11 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
     }
     Ok(Some(Change {
         practice: row.practice_id.parse().map_err(|_| corrupt())?,
-        image: if changed && row.source_kind != TEST { Some(to_delivery(row)?) } else { None },
-        marked: None,
-        previous_state: Some(before.state),
+        news: if changed && row.source_kind != TEST {
+            News::Delivery(Box::new(to_delivery(row)?), Some(before.state))
+        } else {
+            News::None
+        },
         class: row.class,
         opened: -closed,
     }))
@@ -162,9 +164,7 @@ impl Change {
     pub(super) fn created(row: &delivery::Model, delivery: Delivery) -> Result<Self, StoreError> {
         Ok(Self {
             practice: row.practice_id.parse().map_err(|_| corrupt())?,
-            image: (row.source_kind != TEST).then_some(delivery),
-            marked: None,
-            previous_state: None,
+            news: if row.source_kind == TEST { News::None } else { News::Delivery(Box::new(delivery), None) },
             class: row.class,
             opened: i64::from(row.phase != CLOSED),
         })
@@ -172,7 +172,7 @@ impl Change {
 
     /// That an item of a patient's inbox was marked, of which its delivery shows nothing.
     pub(super) const fn marked(practice: PracticeId, patient: PatientId, item: Uuid) -> Self {
-        Self { practice, image: None, marked: Some((patient, item)), previous_state: None, class: 0, opened: 0 }
+        Self::of(practice, News::Marked(patient, item))
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) mod channel_health;
 pub(super) mod consent_head;
 pub(super) mod consent_ledger;
 pub(super) mod content;
+pub(super) mod conversation;
+pub(super) mod conversation_message;
 pub(super) mod data_key;
 pub(super) mod delivery;
 pub(super) mod delivery_event;

@@ -9,6 +9,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, Query},
 };
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
@@ -18,23 +19,43 @@ use super::{
     queue::{CLASSES, place},
     tx::Tx,
 };
-use crate::domain::{Class, Delivery, DeliveryChange, DeliveryId, DeliveryState, PatientId, PracticeId, Scope};
+use crate::domain::{
+    Class, ConversationId, ConversationNews, Delivery, DeliveryChange, DeliveryId, DeliveryState, MessageId, Newness,
+    PatientId, PracticeId, Scope,
+};
 
 const DELIVERIES: i16 = 1;
 const INBOXES: i16 = 2;
+const CONVERSATIONS: i16 = 3;
 
 /// One change, before it has a number.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) practice: PracticeId,
-    /// The delivery as it is now; unset when the API shows no difference and only the counters move.
-    pub(super) image: Option<Delivery>,
-    /// An item of a patient's inbox that was marked, where its delivery shows nothing of it.
-    pub(super) marked: Option<(PatientId, Uuid)>,
-    pub(super) previous_state: Option<DeliveryState>,
+    pub(super) news: News,
     pub(super) class: i16,
     /// +1 when it became open, -1 when it was closed.
     pub(super) opened: i64,
+}
+
+/// What a change tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing that the API shows: only the counters move.
+    None,
+    /// A delivery as it is now, and its state before.
+    Delivery(Box<Delivery>, Option<DeliveryState>),
+    /// An item of a patient's inbox that was marked, where its delivery shows nothing of it.
+    Marked(PatientId, Uuid),
+    /// A conversation, and its revision.
+    Conversation(ConversationNews, i64),
+}
+
+impl Change {
+    /// Of something that is not counted among what is open.
+    pub(super) const fn of(practice: PracticeId, news: News) -> Self {
+        Self { practice, news, class: 0, opened: 0 }
+    }
 }
 
 /// Changes after a position.
@@ -44,6 +65,8 @@ pub struct FeedPage {
     pub changes: Vec<DeliveryChange>,
     /// Items of inboxes that were marked though their deliveries did not change, oldest first.
     pub marked: Vec<(PatientId, DeliveryId)>,
+    /// Conversations that changed, oldest first, each with how many of the changes of deliveries come before it.
+    pub talk: Vec<(usize, ConversationNews)>,
     /// Everything up to here is in the page or of another stream.
     pub position: i64,
     /// Whether more may follow at once.
@@ -84,43 +107,73 @@ pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), Store
     for (practice, changes) in practices {
         let mut seq = advance_on(tx, &practice, &changes).await?;
         failpoint!("feed");
-        for Change { image, marked, previous_state, .. } in changes {
-            if let Some((patient, item)) = marked {
-                seq += 1;
-                rows.push(marked_row(tx, &practice, seq, &patient, item));
-            }
-            let Some(delivery) = image else { continue };
+        for Change { news, .. } in changes {
+            let Some(mut row) = row(news)? else { continue };
             seq += 1;
-            rows.push(feed::Model {
-                practice_id: practice.as_str().to_owned(),
-                seq,
-                stream: DELIVERIES,
-                entity_id: delivery.id.0,
-                revision: delivery.revision,
-                state: Some(delivery.state.number()),
-                previous_state: previous_state.map(DeliveryState::number),
-                image: image::encode(&delivery)?,
-                at: tx.now,
-            });
+            (row.seq, row.at) = (seq, tx.now);
+            practice.as_str().clone_into(&mut row.practice_id);
+            rows.push(row);
         }
         tx.touch(&practice);
     }
     tx.insert_all(rows).await
 }
 
-/// The row of an item that was marked. Its image is its patient's id; whoever watches reads the rest.
-fn marked_row(tx: &Tx, practice: &PracticeId, seq: i64, patient: &PatientId, item: Uuid) -> feed::Model {
-    feed::Model {
-        practice_id: practice.as_str().to_owned(),
-        seq,
-        stream: INBOXES,
-        entity_id: item,
-        revision: 0,
+/// The row that tells it, without its place.
+fn row(news: News) -> Result<Option<feed::Model>, StoreError> {
+    let row = |stream, entity_id, revision, image| feed::Model {
+        practice_id: String::new(),
+        seq: 0,
+        stream,
+        entity_id,
+        revision,
         state: None,
         previous_state: None,
-        image: patient.as_str().as_bytes().to_vec(),
-        at: tx.now,
-    }
+        image,
+        at: DateTime::UNIX_EPOCH,
+    };
+    Ok(match news {
+        News::None => None,
+        News::Delivery(delivery, before) => Some(feed::Model {
+            state: Some(delivery.state.number()),
+            previous_state: before.map(DeliveryState::number),
+            ..row(DELIVERIES, delivery.id.0, delivery.revision, image::encode(&delivery)?)
+        }),
+        // Its image is its patient's id; whoever watches reads the rest.
+        News::Marked(patient, item) => Some(row(INBOXES, item, 0, patient.as_str().as_bytes().to_vec())),
+        News::Conversation(news, revision) => Some(row(CONVERSATIONS, news.conversation.0, revision, talk(&news)?)),
+    })
+}
+
+/// What the feed keeps of a conversation. Fields are only ever added, each with a default.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Talk {
+    patient: String,
+    message: Option<Uuid>,
+    moved_here: bool,
+    moved_to: Option<Uuid>,
+}
+
+fn talk(news: &ConversationNews) -> Result<Vec<u8>, StoreError> {
+    let talk = Talk {
+        patient: news.patient.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        message: news.message.map(|(id, _)| id.0),
+        moved_here: news.message.is_some_and(|(_, newness)| newness == Newness::MovedHere),
+        moved_to: news.moved_to.map(|id| id.0),
+    };
+    serde_json::to_vec(&talk).map_err(|_| StoreError::Corrupt("conversation"))
+}
+
+fn to_news(row: &feed::Model) -> Option<ConversationNews> {
+    let talk: Talk = serde_json::from_slice(&row.image).ok()?;
+    let newness = if talk.moved_here { Newness::MovedHere } else { Newness::Said };
+    Some(ConversationNews {
+        conversation: ConversationId(row.entity_id),
+        patient: if talk.patient.is_empty() { None } else { Some(talk.patient.parse().ok()?) },
+        message: talk.message.map(|id| (MessageId(id), newness)),
+        moved_to: talk.moved_to.map(ConversationId),
+    })
 }
 
 /// Moves the head of a practice on by its changes, and yields where it was.
@@ -131,8 +184,8 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
             *count += change.opened;
         }
     }
-    let rows = |change: &Change| usize::from(change.image.is_some()) + usize::from(change.marked.is_some());
-    let count = i64::try_from(changes.iter().map(rows).sum::<usize>()).unwrap_or(i64::MAX);
+    let told = changes.iter().filter(|change| !matches!(change.news, News::None));
+    let count = i64::try_from(told.count()).unwrap_or(i64::MAX);
     let update = Query::update()
         .table(feed_head::Entity)
         .value(feed_head::Column::Seq, Expr::col(feed_head::Column::Seq).add(count))
@@ -222,7 +275,7 @@ impl Store {
         let gap = rows.first().is_some_and(|row| row.seq != position + 1) && !mutant!("serial feed");
         let position = rows.last().map_or(position, |row| row.seq);
         let corrupt = || StoreError::Corrupt("feed");
-        let (mut changes, mut marked) = (Vec::new(), Vec::new());
+        let (mut changes, mut marked, mut talk) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match row.stream {
                 DELIVERIES => {
@@ -235,10 +288,11 @@ impl Store {
                     let patient = std::str::from_utf8(&row.image).ok().and_then(|patient| patient.parse().ok());
                     marked.push((patient.ok_or_else(corrupt)?, DeliveryId(row.entity_id)));
                 }
+                CONVERSATIONS => talk.push((changes.len(), to_news(&row).ok_or_else(corrupt)?)),
                 // Of a later release.
                 _ => {}
             }
         }
-        Ok(FeedPage { changes, marked, position, full, gap })
+        Ok(FeedPage { changes, marked, talk, position, full, gap })
     }
 }

@@ -54,17 +54,17 @@ pub struct GroundsRow {
 }
 
 impl GroundsRow {
-    /// The grounds of a decision about something of `kind` that goes to the patient at once, over whatever channels are
+    /// The grounds of a decision about something of `kind` (none: what staff write in a conversation) that goes to the patient at once, over whatever channels are
     /// effective, and does not expire. Whoever asks for something else says so.
     #[must_use]
-    pub fn grounds(&self, kind: Kind) -> Grounds<'_> {
+    pub fn grounds(&self, kind: impl Into<Option<Kind>>) -> Grounds<'_> {
         Grounds {
             patient: &self.patient,
             choices: &self.choices.value,
             practice_zone: self.practice.time_zone,
             settings: &self.settings,
             has_device: self.has_device,
-            kind,
+            kind: kind.into(),
             requested: None,
             urgent: false,
             test: false,
@@ -117,12 +117,17 @@ impl Store {
         keys: &PracticeKeys,
         patients: impl IntoIterator<Item = String>,
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
+        self.grounds_for(keys, patients_on(self.read(), keys, patients, false)).await
+    }
+
+    /// The grounds of decisions about whoever `readers` yields, each by the id that they have there.
+    pub(super) async fn grounds_for(
+        &self,
+        keys: &PracticeKeys,
+        readers: impl Future<Output = Result<BTreeMap<String, Recipient>, StoreError>>,
+    ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
         let db = self.read();
-        let (home, patients, now) = tokio::try_join!(
-            preferences::home_and_wording_on(db, keys),
-            patients_on(db, keys, patients, false),
-            self.now()
-        )?;
+        let (home, patients, now) = tokio::try_join!(preferences::home_and_wording_on(db, keys), readers, self.now())?;
         let (practice, settings) = (Arc::new(home.0), Arc::new(home.1));
         let own_wording = self.own_wording(keys, home.2).await?;
         let gate_keys: Vec<GateKey> = patients

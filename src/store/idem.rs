@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QueryTrait, sea_query::Query};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait, sea_query::Query};
 use uuid::Uuid;
 
 use super::{StoreError, entity::idem, rows::padded, tx::Tx};
@@ -15,6 +15,8 @@ pub(super) const RETRIES: i16 = 2;
 pub(super) const CONSENTS: i16 = 3;
 /// Test messages.
 pub(super) const TESTS: i16 = 4;
+/// Messages of conversations.
+pub(super) const MESSAGES: i16 = 5;
 
 /// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,18 @@ impl Key<'_> {
             Some(row) => Prior::Other(row.resource_id),
         })
     }
+}
+
+/// Has a key that was taken stand for `made`, which had no id yet when it was.
+pub(super) async fn stands_for_on(tx: &Tx, key: Key<'_>, made: Uuid) -> Result<(), StoreError> {
+    idem::Entity::update_many()
+        .set(idem::ActiveModel { resource_id: Set(made), ..Default::default() })
+        .filter(idem::Column::PracticeId.eq(key.practice))
+        .filter(idem::Column::Resource.eq(key.resource))
+        .filter(idem::Column::RequestId.eq(key.request_id))
+        .exec(&tx.db)
+        .await?;
+    Ok(())
 }
 
 /// Takes keys of one kind of thing, each named once; a twin under way is waited for on the unique index. Yields the things

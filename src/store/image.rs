@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     ActorType, Author, Channel, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Facts, Failure, FailureReason,
-    Kind, NotificationId, PatientId, Provider, SkipReason, Source,
+    Kind, MessageId, NotificationId, PatientId, Provider, SkipReason, Source,
 };
 
 /// Waiting for its time.
@@ -31,7 +31,8 @@ pub(super) const QUARANTINED: i32 = 4;
 pub(super) const STOP_ASKED: i32 = 8;
 
 pub(super) const NOTIFICATION: i16 = 1;
-const CONVERSATION_MESSAGE: i16 = 2;
+/// A message of staff that goes by text. Where its conversation is linked to no patient, neither is it.
+pub(super) const CONVERSATION_MESSAGE: i16 = 2;
 /// A test: it has no patient, and neither lists nor the feed have it.
 pub(super) const TEST: i16 = 3;
 
@@ -89,7 +90,7 @@ pub(super) fn to_delivery(row: &delivery::Model) -> Result<Delivery, StoreError>
 fn to_source(kind: i16, id: Uuid) -> Result<Source, StoreError> {
     match kind {
         NOTIFICATION => Ok(Source::Notification(NotificationId(id))),
-        CONVERSATION_MESSAGE => Ok(Source::ConversationMessage(id)),
+        CONVERSATION_MESSAGE => Ok(Source::ConversationMessage(MessageId(id))),
         TEST => Ok(Source::Test),
         _ => Err(corrupt()),
     }
@@ -98,9 +99,17 @@ fn to_source(kind: i16, id: Uuid) -> Result<Source, StoreError> {
 pub(super) const fn from_source(source: Source) -> (i16, Uuid) {
     match source {
         Source::Notification(id) => (NOTIFICATION, id.0),
-        Source::ConversationMessage(id) => (CONVERSATION_MESSAGE, id),
+        Source::ConversationMessage(id) => (CONVERSATION_MESSAGE, id.0),
         Source::Test => (TEST, Uuid::nil()),
     }
+}
+
+/// What a delivery is about: a kind, but for a message of a conversation, which has none.
+pub(super) fn kind(row: &delivery::Model) -> Result<Option<Kind>, StoreError> {
+    if row.source_kind == CONVERSATION_MESSAGE {
+        return Ok(None);
+    }
+    Kind::from_number(row.kind).map(Some).ok_or_else(corrupt)
 }
 
 pub(super) fn to_event(row: delivery_event::Model) -> Result<DeliveryEvent, StoreError> {

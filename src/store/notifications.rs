@@ -19,13 +19,13 @@ use crate::domain::{
     ActorType, Author, Channel, ChannelSet, Content, Decision, Delivery, DeliveryEvent, DeliveryId, Kind,
     NotificationId, Patient, PatientId, Scope,
 };
-pub(super) use accept::Accept;
 use accept::accepted_before_on;
+pub(super) use accept::{Accept, store_on};
 pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, unpack};
+pub(super) use sealed::{addressed_row, copied_row, reply_row, to_contact, to_content, to_reply};
 use sealed::{content_on, open_decisions};
-pub(super) use sealed::{content_row, test_row, to_contact, to_content};
 
 /// A notification to be accepted: everything is decided and rendered.
 #[derive(Clone, Debug)]

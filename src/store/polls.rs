@@ -97,7 +97,7 @@ impl Store {
             attempt: attempt.n,
             provider_ref: attempt.provider_ref,
             // Another account does not know the message, and its answer would say nothing.
-            account: account.filter(|account| account.sender() == attempt.sender),
+            account: account.and_then(|account| account.as_sender(&attempt.sender)),
         }))
     }
 

@@ -23,8 +23,8 @@ use super::{
     attempts::named_by,
     entity::{attempt, content, delivery},
     grounds,
-    image::{RECONCILING, TEST},
-    notifications, preferences, test_messages,
+    image::RECONCILING,
+    notifications, preferences, stand_ins,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -127,7 +127,7 @@ impl Store {
             attempt: last.n,
             inquiry,
             // Another account or sender does not have it, which proves nothing.
-            account: account.filter(|account| account.sender() == last.sender),
+            account: account.and_then(|account| account.as_sender(&last.sender)),
             destination,
             content,
             intent_at: last.intent_at,
@@ -149,9 +149,9 @@ impl Store {
         channel: Channel,
         row: &delivery::Model,
     ) -> Result<Option<Destination>, StoreError> {
-        let reader = if row.source_kind == TEST {
+        let reader = if stand_ins::has(row) {
             let text = content::Entity::find_by_id(row.id).one(self.read()).await?;
-            text.map(|text| test_messages::recipient(keys, &text)).transpose()?
+            text.map(|text| stand_ins::recipient(keys, &text)).transpose()?
         } else {
             let patient = [row.patient_id.clone()];
             grounds::patients_on(self.read(), keys, patient, false).await?.remove(&row.patient_id)

@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     draft::{self, Draft, Note},
-    entity::{attempt, content, delivery, delivery_event, notification},
+    entity::{attempt, content, conversation_message, delivery, delivery_event, notification},
     feed::{self, Change},
     grounds::{self, Recipient},
     idem::{self, Prior},
-    image::{self, POSSIBLE_DUPLICATE, TEST},
+    image::{self, CONVERSATION_MESSAGE, POSSIBLE_DUPLICATE, TEST},
     notifications, preferences,
     queue::{attempts_on, drafts_on},
+    stand_ins,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -23,7 +24,7 @@ use crate::{
     crypto,
     domain::{
         Author, Channel, ChannelSet, Class, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts,
-        GIVE_UP_AFTER, Grounds, Kind, Known, Patient, RetryBar, Scope, SkipReason,
+        GIVE_UP_AFTER, Grounds, Known, Patient, RetryBar, Scope, SkipReason,
     },
 };
 
@@ -102,33 +103,42 @@ async fn retry_on(
 ) -> Result<Delivery, StoreError> {
     let known = row_on(&tx.db, scope, old).await?.ok_or(StoreError::NotFound("delivery"))?;
     // Before the delivery, as a cancel does, which must find every delivery of its notification.
-    let source = notification::Entity::find_by_id(known.source_id).lock_shared().one(&tx.db).await?;
-    let source = source.ok_or(StoreError::Corrupt("delivery"))?;
+    let origin = Origin::take_on(tx, &known).await?;
     let draft = drafts_on(tx, std::iter::once(DeliveryId(old))).await?.remove(&old);
     let mut draft = draft.ok_or(StoreError::NotFound("delivery"))?;
     let text = content::Entity::find_by_id(old).one(&tx.db).await?;
-    let cancelled = source.cancel_time.map(|_| RetryBar::Cancelled);
+    let cancelled = origin.cancelled.then_some(RetryBar::Cancelled);
     let bar = RetryBar::of(&image::to_delivery(&draft.row)?).or(cancelled);
     let text = match (bar, text) {
-        (None, Some(text)) => notifications::to_content(keys, &text)?,
+        (None, Some(text)) => text,
         (None, None) => return Err(forbidden(RetryBar::TextGone)),
         (Some(bar), _) => return Err(forbidden(bar)),
     };
 
     let attempts = attempts_on(tx, std::iter::once(old)).await?;
-    let (patient, decision, expires_at) = decide_on(tx, store, keys, &draft.row, &source).await?;
+    let (patient, decision, expires_at) = decide_on(tx, store, keys, (&draft.row, &text), &origin).await?;
     let plan = Plan { id: new, decision: &decision, expires_at, may_arrive_twice: in_doubt(&draft.row, &attempts) };
-    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), text.sms_segments);
+    let sms_segments = notifications::to_content(keys, &text)?.sms_segments;
+    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), sms_segments);
     if let Some(patient) = patient.filter(|_| decision.skip_reason.is_none()) {
         let gates = grounds::gate_keys(keys, decision.channel, &patient).into_iter();
+        let gates = gates.filter(|gate| gate.kind == grounds::ADDRESS || !stand_ins::has(&row));
         grounds::gates_insert_on(tx, gates.map(|gate| (keys.practice().to_owned(), gate)).collect()).await?;
     }
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
-    let text = notifications::content_row(keys, DeliveryId(new), &text)?;
+    let text = notifications::copied_row(keys, &text, DeliveryId(new))?;
     content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
     let event = draft::first_event(&row, scope.author(), first_line(&row)).into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
 
+    if row.source_kind == CONVERSATION_MESSAGE {
+        // Its message shows the latest of its deliveries.
+        conversation_message::Entity::update_many()
+            .set(conversation_message::ActiveModel { delivery_id: Set(Some(new)), ..Default::default() })
+            .filter(conversation_message::Column::Id.eq(row.source_id))
+            .exec(&tx.db)
+            .await?;
+    }
     draft.row.retried_by = Some(new);
     draft.note(Note::new(scope.author().clone(), "Sent again as a new delivery."), tx.now);
     let made = image::to_delivery(&row)?;
@@ -136,6 +146,33 @@ async fn retry_on(
     changes.push(Change::created(&row, made.clone())?);
     feed::append_on(tx, changes).await?;
     Ok(made)
+}
+
+/// What the first delivery came from, as far as it counts for another.
+struct Origin {
+    expiry: Expiry,
+    requested: Option<ChannelSet>,
+    cancelled: bool,
+}
+
+impl Origin {
+    /// The notification stays as it is until COMMIT; a message of a conversation cannot be cancelled.
+    async fn take_on(tx: &Tx, row: &delivery::Model) -> Result<Self, StoreError> {
+        if row.source_kind == CONVERSATION_MESSAGE {
+            let expiry = Expiry { asked: None, visit_time: None, share: false };
+            let channel = Channel::from_number(row.channel).ok_or(StoreError::Corrupt("delivery"))?;
+            return Ok(Self { expiry, requested: Some(ChannelSet::NONE.with(channel)), cancelled: false });
+        }
+        let source = notification::Entity::find_by_id(row.source_id).lock_shared().one(&tx.db).await?;
+        let source = source.ok_or(StoreError::Corrupt("delivery"))?;
+        let expiry = Expiry {
+            asked: (!source.default_expiry).then_some(source.expire_time),
+            visit_time: source.visit_time,
+            share: source.broadcast_id.is_some(),
+        };
+        let requested = notifications::unpack(source.requested);
+        Ok(Self { expiry, requested, cancelled: source.cancel_time.is_some() })
+    }
 }
 
 fn forbidden(bar: RetryBar) -> StoreError {
@@ -158,17 +195,17 @@ async fn decide_on(
     tx: &Tx,
     store: &Store,
     keys: &PracticeKeys,
-    old: &delivery::Model,
-    source: &notification::Model,
+    (old, text): (&delivery::Model, &content::Model),
+    origin: &Origin,
 ) -> Result<(Option<Patient>, Decision, chrono::DateTime<chrono::Utc>), StoreError> {
     let corrupt = || StoreError::Corrupt("delivery");
     let channel = Channel::from_number(old.channel).ok_or_else(corrupt)?;
-    let expiry = Expiry {
-        asked: (!source.default_expiry).then_some(source.expire_time),
-        visit_time: source.visit_time,
-        share: source.broadcast_id.is_some(),
+    let expiry = origin.expiry;
+    let found = if stand_ins::has(old) {
+        Some(stand_ins::recipient(keys, text)?)
+    } else {
+        grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id)
     };
-    let found = grounds::patients_on(&tx.db, keys, [old.patient_id.clone()], false).await?.remove(&old.patient_id);
     let Some(Recipient { patient, choices, has_device }) = found else {
         // Whoever is not in the directory any more is not written to.
         let skip_reason = Some(SkipReason::PatientInactive);
@@ -184,8 +221,8 @@ async fn decide_on(
         practice_zone: practice.time_zone,
         settings: &settings,
         has_device,
-        kind: Kind::from_number(old.kind).ok_or_else(corrupt)?,
-        requested: notifications::unpack(source.requested),
+        kind: image::kind(old)?,
+        requested: origin.requested,
         urgent: old.class == Class::Urgent.number(),
         test: false,
         gates: &gates,

@@ -1,8 +1,8 @@
 //! Tests of wording and of accounts. Each is a delivery, and goes the way of all others: claim, call, settlement. It has no
-//! patient, since it goes to a contact of the practice itself, which is sealed beside the text. Neither lists nor the feed have
+//! patient, since it goes to a contact of the practice itself. Neither lists nor the feed have
 //! it, so that it is in nobody's history.
 
-use std::{borrow::Cow, collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
@@ -14,16 +14,16 @@ use super::{
     Store, StoreError, draft,
     entity::{content, delivery, delivery_event},
     feed::{self, Change},
-    grounds::{self, Recipient},
+    grounds,
     idem::{self, Prior},
     image::{self, TEST},
-    notifications,
+    notifications, stand_ins,
     tx::Tx,
     vault::PracticeKeys,
 };
 use crate::{
     crypto,
-    domain::{Choices, Class, Content, Delivery, DeliveryId, Facts, Kind, Patient, Phi, Scope, Stored, TestContact},
+    domain::{Class, Content, Delivery, DeliveryId, Facts, Kind, Scope, TestContact},
 };
 
 /// Most tests of a practice in [`WINDOW`].
@@ -157,7 +157,7 @@ async fn insert_on(
     (id, new): (DeliveryId, &NewTestMessage),
 ) -> Result<(), StoreError> {
     let channel = new.contact.channel();
-    let reader = stand_in(id.0, new.contact.clone())?;
+    let reader = stand_ins::stand_in(id.0, new.contact.clone())?;
     let row = delivery::Model {
         practice_id: keys.practice().to_owned(),
         source_kind: TEST,
@@ -176,46 +176,10 @@ async fn insert_on(
     let gates: BTreeSet<_> = gate.into_iter().map(|gate| (keys.practice().to_owned(), gate)).collect();
     grounds::gates_insert_on(tx, gates).await?;
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
-    let text = notifications::test_row(keys, id, &new.content, &new.contact)?;
+    let text = notifications::addressed_row(keys, id, &new.content, &new.contact)?;
     content::Entity::insert(text.into_active_model()).exec_without_returning(&tx.db).await?;
     let event = draft::first_event(&row, scope.author(), "Accepted for sending, as a test.").into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
     let made = image::to_delivery(&row)?;
     feed::append_on(tx, vec![Change::created(&row, made)?]).await
-}
-
-/// By which id a delivery's reader is found among those of a claim: the patient's, or for a test one that it has to itself.
-pub(super) fn reader_id(row: &delivery::Model) -> Cow<'_, str> {
-    if row.source_kind == TEST { Cow::Owned(own_id(row.id)) } else { Cow::Borrowed(&row.patient_id) }
-}
-
-/// Whoever a test goes to, as others see a patient: somebody with one address, no wishes, and no gate but the address's.
-pub(super) fn recipient(keys: &PracticeKeys, text: &content::Model) -> Result<Recipient, StoreError> {
-    let patient = stand_in(text.delivery_id, notifications::to_contact(keys, text)?)?;
-    let choices = Stored { value: Choices::default(), update_time: DateTime::UNIX_EPOCH, revision: 0 };
-    Ok(Recipient { patient, choices, has_device: false })
-}
-
-/// No patient can have it before the test has, and none learns of it after that.
-fn own_id(test: Uuid) -> String {
-    format!("test:{}", test.simple())
-}
-
-fn stand_in(test: Uuid, contact: TestContact) -> Result<Patient, StoreError> {
-    let (email, mobile_phone) = match contact {
-        TestContact::Mailbox(mailbox) => (Some(mailbox), None),
-        TestContact::Phone(phone) => (None, Some(phone)),
-    };
-    Ok(Patient {
-        id: own_id(test).parse().map_err(|_| StoreError::Corrupt("test message"))?,
-        first_name: Phi::default(),
-        last_name: Phi::default(),
-        email,
-        mobile_phone,
-        locale: None,
-        time_zone: None,
-        portal_enabled: false,
-        inactive: false,
-        tags: BTreeSet::new(),
-    })
 }

@@ -22,6 +22,7 @@ fn twilio(sender: SmsSender) -> Account {
         account_sid,
         password: SecretString::from("secret"),
         sender,
+        pool_number: None,
     })
 }
 
@@ -154,6 +155,9 @@ fn each_kind_of_sender_has_its_pace() {
         (number("12345"), Some(10.0)),
         (number("123456"), Some(10.0)),
         (service.clone(), Some(10.0)),
+        // What answers a patient comes from one number of the service, which has the pace of its kind.
+        (service.clone().answering("MG00000000000000000000000000000001/+12025550111"), Some(1.0)),
+        (service.clone().answering("MG00000000000000000000000000000002/+12025550111"), Some(10.0)),
         (relay(), None),
     ] {
         assert_eq!(SmsRate::Auto.of(&account), expected, "{}", account.sender());

@@ -186,11 +186,12 @@ fn settings(case: &Case) -> PracticeSettings {
 
 fn decided(case: &Case, channels: &[Channel]) -> Vec<Decision> {
     let (patient, settings, regions) = (patient(case), settings(case), ["US".to_owned()]);
-    decided_on(case, (&patient, &settings, &regions), channels)
+    decided_on(case, Some(case.kind), (&patient, &settings, &regions), channels)
 }
 
 fn decided_on(
     case: &Case,
+    kind: Option<Kind>,
     (patient, settings, sms_regions): (&Patient, &PracticeSettings, &[String]),
     channels: &[Channel],
 ) -> Vec<Decision> {
@@ -205,7 +206,7 @@ fn decided_on(
         practice_zone: chrono_tz::America::New_York,
         settings,
         has_device: case.has_device(),
-        kind: case.kind,
+        kind,
         requested: case.request.as_ref().map(|request| request.iter().copied().collect()),
         urgent: case.urgent,
         test: false,
@@ -298,7 +299,7 @@ fn default_offer_choice_request_consent_and_address_decide_as_the_contract_says(
                     } else {
                         &[Channel::Email, Channel::Sms]
                     };
-                    for decision in decided_on(&case, world, over) {
+                    for decision in decided_on(&case, Some(case.kind), world, over) {
                         agrees(&case, &decision);
                         seen.insert(decision.skip_reason);
                     }
@@ -419,7 +420,7 @@ fn quiet_hours_are_those_of_the_patient_if_their_clock_is_known() {
     let at = |time_zone| {
         let patient = Patient { time_zone, ..patient(&case) };
         let (settings, regions) = (settings(&case), ["US".to_owned()]);
-        decided_on(&case, (&patient, &settings, &regions), &[Channel::Sms])[0].attempt_time - now()
+        decided_on(&case, Some(case.kind), (&patient, &settings, &regions), &[Channel::Sms])[0].attempt_time - now()
     };
     assert_eq!(at(None), TimeDelta::hours(1));
     assert_eq!(at(Some(chrono_tz::America::Chicago)), TimeDelta::hours(2));
@@ -466,7 +467,7 @@ fn a_test_is_held_to_its_address_and_account_alone() {
             practice_zone: chrono_tz::America::New_York,
             settings: &settings,
             has_device: false,
-            kind: Kind::AppointmentReminder,
+            kind: Some(Kind::AppointmentReminder),
             requested: None,
             urgent: true,
             test: true,
@@ -482,5 +483,29 @@ fn a_test_is_held_to_its_address_and_account_alone() {
         assert!(decision.steps.iter().all(|step| !patient_rules.contains(&step.rule)));
         let reminded = Grounds { test: false, ..grounds }.decide(Channel::Sms);
         assert_eq!(reminded.skip_reason, Some(SkipReason::PatientInactive));
+    }
+}
+
+#[test]
+fn what_staff_write_asks_every_rule_but_those_about_kinds() {
+    let about_kinds = [SkipReason::ChannelOffForKind, SkipReason::NotPreferred];
+    // Whatever the practice and the patient chose for some kind.
+    let good =
+        Case { default: Vec::new(), choice: Some(Vec::new()), request: Some(vec![Channel::Sms]), ..Case::good() };
+    for (case, expected) in [
+        (good.clone(), None),
+        (Case { inactive: true, ..good.clone() }, Some(SkipReason::PatientInactive)),
+        (Case { address: ConsentState::OptedOut, ..good.clone() }, Some(SkipReason::OptedOut)),
+        (Case { patient: ConsentState::OptedOut, ..good.clone() }, Some(SkipReason::OptedOut)),
+        (Case { demanded: true, ..good.clone() }, Some(SkipReason::NoConsent)),
+        (Case { to: Address::None, ..good.clone() }, Some(SkipReason::NoAddress)),
+        (Case { to: Address::Abroad, ..good.clone() }, Some(SkipReason::AddressNotAllowed)),
+        (Case { to: Address::Dead, ..good.clone() }, Some(SkipReason::AddressSuppressed)),
+        (Case { set_up: false, ..good }, Some(SkipReason::ChannelNotConfigured)),
+    ] {
+        let (patient, settings, regions) = (patient(&case), settings(&case), ["US".to_owned()]);
+        let decisions = decided_on(&case, None, (&patient, &settings, &regions), &[Channel::Sms]);
+        assert_eq!((decisions[0].considered, decisions[0].skip_reason), (true, expected), "{case:?}");
+        assert!(decisions[0].steps.iter().all(|step| !about_kinds.contains(&step.rule)));
     }
 }

@@ -159,7 +159,7 @@ pub(super) fn shown(delivery: Delivery) -> proto::Delivery {
     }
 }
 
-fn failure(failure: Failure) -> proto::DeliveryFailure {
+pub(super) fn failure(failure: Failure) -> proto::DeliveryFailure {
     proto::DeliveryFailure {
         reason: failure.reason.number().into(),
         provider_code: failure.provider_code,

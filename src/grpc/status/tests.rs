@@ -45,6 +45,8 @@ fn each_error_has_the_code_and_the_details_of_the_contract() {
     check(reused, (Code::AlreadyExists, "REQUEST_ID_REUSED", &[], &["ResourceInfo"]));
     let sent = Error::StateForbids { state: "sent", message: "not now", name: "d1".into() };
     check(sent, (Code::FailedPrecondition, "STATE_FORBIDS", &["state"], &["PreconditionFailure"]));
+    let opted_out = Error::OptedOut { channel: Channel::Sms };
+    check(opted_out, (Code::FailedPrecondition, "OPTED_OUT", &["channel"], &["PreconditionFailure"]));
     let changed = Error::EtagMismatch { current: "7".into() };
     check(changed, (Code::Aborted, "ETAG_MISMATCH", &["current_etag"], &[]));
     check(limited, (Code::ResourceExhausted, "RATE_LIMITED", &["limit"], &["RetryInfo", "QuotaFailure"]));
@@ -75,6 +77,13 @@ fn metadata_and_details_hold_what_the_caller_acts_on() {
     let details = Status::from(Error::request_id_reused("delivery", "d2")).get_error_details();
     let resource = details.resource_info().unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("delivery", "d2"));
+    let unreachable = Error::Unreachable { channel: Channel::InApp, reason: SkipReason::NoAddress };
+    let details = Status::from(unreachable).get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.metadata["channel"].as_str()), ("UNREACHABLE", "IN_APP"));
+    assert_eq!(info.metadata["skip_reason"], "NO_ADDRESS");
+    let [violation] = &details.precondition_failure().unwrap().violations[..] else { panic!("one violation") };
+    assert_eq!((violation.r#type.as_str(), violation.subject.as_str()), ("NO_ADDRESS", "IN_APP"));
     let status = Status::from(Error::from(Denied::Role { required: Role::PracticeAdmin }));
     assert_eq!(status.get_error_details().error_info().unwrap().metadata["required_role"], "practice_admin");
 }

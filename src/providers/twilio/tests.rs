@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Account, FailureReason, Phi, PhoneNumber},
+    domain::{Account, FailureReason, Phi, in_pool},
     providers::{Outgoing, Providers, Settings, Urls, real_urls},
 };
 
@@ -39,7 +39,8 @@ fn phone(number: &str) -> PhoneNumber {
 }
 
 fn account(sender: SmsSender) -> TwilioAccount {
-    TwilioAccount { account_sid: ACCOUNT.into(), username: "SK1".into(), password: "secret".to_owned().into(), sender }
+    let password = "secret".to_owned().into();
+    TwilioAccount { account_sid: ACCOUNT.into(), username: "SK1".into(), password, sender, pool_number: None }
 }
 
 fn number() -> SmsSender {
@@ -160,6 +161,15 @@ fn a_messaging_service_stands_in_for_the_number() {
     let names: Vec<_> = form.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["To", "MessagingServiceSid", "Body", "ValidityPeriod"]);
     assert_eq!(form[3].1, "1");
+}
+
+#[test]
+fn an_answer_comes_from_the_number_of_the_service_that_was_written_to() {
+    let service = Account::Twilio(account(SmsSender::MessagingService(SERVICE.into())));
+    let Account::Twilio(account) = service.answering(&in_pool(SERVICE, &phone("+15005550009"))) else { panic!() };
+    let form = form(&account, &sms());
+    let sender = |name| form.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    assert_eq!((sender("MessagingServiceSid"), sender("From")), (Some(SERVICE), Some("+15005550009")));
 }
 
 #[tokio::test]
@@ -414,11 +424,11 @@ fn the_window_follows_the_providers_clock() {
 }
 
 /// The candidates among `messages`, by number and certainty.
-fn among(messages: &[Value], sender: &SmsSender) -> Vec<(String, bool)> {
+fn among(messages: &[Value], account: &TwilioAccount) -> Vec<(String, bool)> {
     let messages: Vec<Message> =
         messages.iter().map(|message| serde_json::from_value(message.clone()).unwrap()).collect();
     let window = window(times(), Some(TimeDelta::zero()));
-    let found = candidates(&messages, sender, &look(), &window);
+    let found = candidates(&messages, account, &look(), &window);
     found.into_iter().map(|candidate| (candidate.sid, candidate.certain)).collect()
 }
 
@@ -436,7 +446,7 @@ fn only_the_same_text_to_the_same_number_in_time_is_a_candidate() {
         with(listed(9, 0), "sid", json!("XX1")),
         with(listed(10, 0), "body", json!("Hello \n")),
     ];
-    assert_eq!(among(&messages, &number()), [1, 2, 3, 10].map(|n| (sid(n), true)));
+    assert_eq!(among(&messages, &account(number())), [1, 2, 3, 10].map(|n| (sid(n), true)));
 }
 
 #[test]
@@ -445,7 +455,13 @@ fn with_a_service_the_number_is_open_and_the_service_counts() {
         |n, service: Value| with(with(listed(n, 0), "from", Value::Null), "messaging_service_sid", service);
     let messages =
         [of_service(1, json!(SERVICE)), of_service(2, json!("MG2")), of_service(3, Value::Null), listed(4, 0)];
-    assert_eq!(among(&messages, &SmsSender::MessagingService(SERVICE.into())), [(sid(1), true)]);
+    let service = account(SmsSender::MessagingService(SERVICE.into()));
+    assert_eq!(among(&messages, &service), [(sid(1), true)]);
+    // Of an answer it is known.
+    let from = |n, number: &str| with(of_service(n, json!(SERVICE)), "from", json!(number));
+    let messages = [from(1, "+15005550009"), from(2, "+15005550008"), of_service(3, json!(SERVICE))];
+    let answering = TwilioAccount { pool_number: Some(phone("+15005550009")), ..service };
+    assert_eq!(among(&messages, &answering), [(sid(1), true), (sid(3), true)]);
 }
 
 #[test]
@@ -462,5 +478,5 @@ fn a_redacted_text_is_certain_only_when_length_and_segments_agree() {
         redacted(7, json!(""), "2"),
     ];
     let expected = [(1, true), (2, false), (3, false), (4, false), (5, false)];
-    assert_eq!(among(&messages, &number()), expected.map(|(n, certain)| (sid(n), certain)));
+    assert_eq!(among(&messages, &account(number())), expected.map(|(n, certain)| (sid(n), certain)));
 }

@@ -2,7 +2,7 @@
 
 use super::{Answer, Callbacks, Incoming, unavailable};
 use crate::{
-    domain::{Meaning, Phi, PhoneNumber, SmsSender, SmsSettings},
+    domain::{Meaning, Phi, PhoneNumber, SmsSender, SmsSettings, in_pool},
     providers::twilio::callback::inbound::{self, Inbound},
     store::{Heard, InboundText, StoreError},
 };
@@ -34,6 +34,11 @@ impl Callbacks {
             return Answer::Forbidden;
         }
         let text = text(&settings.sms, read);
+        // What is for a number of somebody else is none of this practice's business.
+        let Some(text) = text else {
+            tracing::warn!(practice.id = %scope.practice(), "incoming text refused: not to a sender of the practice");
+            return Answer::Forbidden;
+        };
         let mut heard = self.store.text_take(&scope, text.clone()).await;
         for _ in 1..TRIES {
             if !matches!(heard, Err(StoreError::Busy(_))) {
@@ -63,20 +68,28 @@ fn is_to_sender(settings: &SmsSettings, read: &Inbound) -> bool {
 }
 
 /// What it says, and what that means. An opt-out counts to whichever sender of the account it comes, also one that the practice
-/// has given up: patients answer what they got. START to another sender lifts nothing at this one.
-fn text(settings: &SmsSettings, read: Inbound) -> InboundText {
-    let meaning = match Meaning::of(&read.body, read.opt_out_type.as_deref()) {
-        Meaning::Start if !is_to_sender(settings, &read) => Meaning::Other,
-        meaning => meaning,
+/// has given up: patients answer what they got. Anything else must have come to the sender that the practice texts from now: an
+/// account may be shared, and START to another sender lifts nothing at this one.
+fn text(settings: &SmsSettings, read: Inbound) -> Option<InboundText> {
+    let meaning = Meaning::of(&read.body, read.opt_out_type.as_deref());
+    let ours = is_to_sender(settings, &read);
+    if !ours && !matches!(meaning, Meaning::Stop | Meaning::StopRequest) {
+        return None;
+    }
+    let number = PhoneNumber::parse(&read.to, "").ok();
+    let reached_at = match (&settings.sender, number) {
+        (Some(SmsSender::MessagingService(sid)), Some(number)) if ours => in_pool(sid, &number),
+        _ => String::new(),
     };
-    InboundText {
+    Some(InboundText {
         // Only what is written in full names a phone: Twilio posts E.164, and short codes without a plus.
         from: read.from.starts_with('+').then(|| PhoneNumber::parse(&read.from, "").ok()).flatten(),
+        reached_at,
         meaning,
         sid: read.sid,
         from_text: Phi::new(read.from),
         to: read.to,
         body: Phi::new(read.body),
         media: read.media,
-    }
+    })
 }

@@ -71,7 +71,7 @@ impl Plan {
 
 impl Notify {
     /// What is stored of an order that can be met: decided on, rendered, and nothing written yet.
-    pub(super) async fn prepare(
+    pub(in crate::service) async fn prepare(
         &self,
         order: Order,
         grounds: GroundsRow,

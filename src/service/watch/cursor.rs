@@ -24,13 +24,14 @@ const fn purpose(subject: &Subject) -> Purpose {
     match subject {
         Subject::Deliveries(_) => Purpose::DeliveryCursor,
         Subject::Inbox(_) => Purpose::InboxCursor,
+        Subject::Conversations(_) => Purpose::ConversationCursor,
     }
 }
 
 /// What a cursor names besides the position.
 fn whose(subject: &Subject) -> &[u8] {
     match subject {
-        Subject::Deliveries(_) => &[],
+        Subject::Deliveries(_) | Subject::Conversations(_) => &[],
         Subject::Inbox(patient) => patient.as_str().as_bytes(),
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{News, Request, Step, Subject, Watch, heads::Head};
 use crate::{
-    domain::{Channel, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, PatientId, Scope},
+    domain::{Channel, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, PatientId, Scope, Side},
     service::Error,
     store::FeedPage,
 };
@@ -93,6 +93,7 @@ impl Run {
                 let changed = changed_items(patient, &page);
                 self.tell_items(patient.clone(), changed, page.position).await
             }
+            Subject::Conversations(only) => self.tell_talk(*only, &page).await,
         }
     }
 
@@ -178,12 +179,13 @@ impl Run {
         self.send(match self.request.subject {
             Subject::Deliveries(_) => News::Deliveries(None),
             Subject::Inbox(_) => News::Inbox(Vec::new(), self.unread),
+            Subject::Conversations(_) => News::Conversations(Side::of(self.scope.author()), Vec::new()),
         })
         .await
     }
 
     /// Hands a step over once the reader has taken the one before.
-    async fn send(&self, news: News) -> Result<(), Error> {
+    pub(super) async fn send(&self, news: News) -> Result<(), Error> {
         self.taken().await?;
         let cursor = self.watch.cursor(&self.scope, &self.request.subject, self.position);
         // There is room for it, unless the reader left, who needs no answer.

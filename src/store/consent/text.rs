@@ -1,79 +1,29 @@
 //! What is said from an address: a text with STOP, START or a request to stop, and what a provider reports of it. It binds the
 //! number: every patient of the practice who has it, and whoever gets it later.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, TryInsertResult};
-use serde::Serialize;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{Standing, waiting};
 use crate::{
     crypto,
     domain::{
-        Author, Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, EmailAddress, Meaning,
-        PatientId, Phi, PhoneNumber, PracticeId, Scope, effective_now, start_opts_in,
+        Author, Channel, Closure, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, EmailAddress, PatientId,
+        Phi, PhoneNumber, PracticeId, Scope, effective_now, start_opts_in,
     },
     store::{
         Store, StoreError,
         draft::{Draft, save_all_on},
-        entity::{inbound_message, patient},
+        entity::patient,
         grounds,
         ledger::{self, NewEntry},
         tx::Tx,
-        vault::{PracticeKeys, Sealed},
+        vault::PracticeKeys,
     },
 };
-
-const BODY: Sealed = Sealed { table: "inbound_message", column: "body_ct" };
-
-/// A text that came in, verified.
-#[derive(Clone)]
-pub struct InboundText {
-    /// The provider's id for it.
-    pub sid: String,
-    /// Who wrote; unset: no phone number, such as a short code.
-    pub from: Option<PhoneNumber>,
-    /// The sender as the provider wrote it.
-    pub from_text: Phi<String>,
-    /// To which number or service of the practice.
-    pub to: String,
-    /// What was written.
-    pub body: Phi<String>,
-    /// Addresses and media types of what was attached.
-    pub media: Vec<(String, String)>,
-    /// What it means for consent.
-    pub meaning: Meaning,
-}
-
-impl fmt::Debug for InboundText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither from whom nor what.
-        f.debug_struct("InboundText").field("sid", &self.sid).field("meaning", &self.meaning).finish_non_exhaustive()
-    }
-}
-
-/// A text as it is sealed.
-#[derive(Serialize)]
-struct Body<'a> {
-    from: &'a str,
-    to: &'a str,
-    body: &'a str,
-    media: &'a [(String, String)],
-}
-
-/// What became of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// It is stored, and this many entries followed from it.
-    New {
-        /// How many.
-        entries: usize,
-    },
-    /// It had been stored before.
-    Repeat,
-}
 
 /// An opt-out that somebody reports of an address.
 pub(in crate::store) struct Report<'a> {
@@ -89,44 +39,6 @@ pub(in crate::store) struct Report<'a> {
 }
 
 impl Store {
-    /// Stores a text once, with what follows from it for consent.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses; nothing is stored then, and the provider must repeat it.
-    pub async fn text_take(&self, scope: &Scope, text: InboundText) -> Result<Heard, StoreError> {
-        let keys = self.keys(scope.practice()).await?;
-        let scope = scope.clone();
-        self.write(move |tx| {
-            Box::pin(async move {
-                if !keep_on(tx, &keys, &text).await? {
-                    return Ok(Heard::Repeat);
-                }
-                let Some(from) = &text.from else { return Ok(Heard::New { entries: 0 }) };
-                let report = Report {
-                    channel: Channel::Sms,
-                    address: keys.phone_index(from),
-                    address_hint: from.mask(),
-                    source: ConsentSource::SmsKeyword,
-                    author: scope.author(),
-                    evidence: format!("message {}", text.sid),
-                    decided: None,
-                };
-                let (records, drafts) = match text.meaning {
-                    Meaning::Stop => report_on(tx, &keys, &report, &BTreeSet::new()).await?,
-                    Meaning::StopRequest => {
-                        let report = Report { source: ConsentSource::SmsFreeText, ..report };
-                        report_on(tx, &keys, &report, &BTreeSet::new()).await?
-                    }
-                    Meaning::Start => (start_on(tx, &keys, &report).await?, Vec::new()),
-                    Meaning::Help | Meaning::Other => (Vec::new(), Vec::new()),
-                };
-                save_all_on(tx, drafts).await?;
-                Ok(Heard::New { entries: records.len() })
-            })
-        })
-        .await
-    }
-
     /// Puts on record that a provider reported an opt-out or a complaint of a mailbox: every patient who has it is opted out of
     /// mail, but for those who agreed to it after `decided`. Yields how many entries followed; a repeat adds none, however late
     /// it comes.
@@ -156,25 +68,13 @@ impl Store {
     }
 }
 
-/// Keeps a text. False: it is kept already.
-async fn keep_on(tx: &Tx, keys: &PracticeKeys, text: &InboundText) -> Result<bool, StoreError> {
-    let body = Body { from: text.from_text.expose(), to: &text.to, body: text.body.expose(), media: &text.media };
-    let row = inbound_message::ActiveModel {
-        practice_id: Set(keys.practice().to_owned()),
-        sid: Set(text.sid.clone()),
-        from_bi: Set(text.from.as_ref().map(|from| keys.phone_index(from))),
-        body_ct: Set(keys.seal(BODY, text.sid.as_bytes(), &body)?),
-        received_at: Set(tx.now),
-    };
-    let kept = inbound_message::Entity::insert(row)
-        .on_conflict_do_nothing_on([inbound_message::Column::PracticeId, inbound_message::Column::Sid])
-        .exec_without_returning(&tx.db)
-        .await?;
-    Ok(matches!(kept, TryInsertResult::Inserted(1..)))
-}
-
 /// The patients of the practice who have an address.
-async fn holders_on(tx: &Tx, practice: &str, channel: Channel, address: &[u8]) -> Result<BTreeSet<String>, StoreError> {
+pub(in crate::store) async fn holders_on(
+    tx: &Tx,
+    practice: &str,
+    channel: Channel,
+    address: &[u8],
+) -> Result<BTreeSet<String>, StoreError> {
     let column = if channel == Channel::Sms { patient::Column::PhoneBi } else { patient::Column::EmailBi };
     let ids = patient::Entity::find()
         .select_only()
@@ -261,7 +161,11 @@ pub(in crate::store) async fn report_on(
 
 /// START: opens the number, and opts in whoever was opted out by a text from it. From a number that is open it is a text like
 /// any other.
-async fn start_on(tx: &Tx, keys: &PracticeKeys, report: &Report<'_>) -> Result<Vec<ConsentRecord>, StoreError> {
+pub(in crate::store) async fn start_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    report: &Report<'_>,
+) -> Result<Vec<ConsentRecord>, StoreError> {
     let mut standing = take_holders_on(tx, keys, report).await?;
     let number = standing.number(&report.address);
     let mut entries = Vec::new();

@@ -109,6 +109,23 @@ pub(super) async fn accepted_before_on(
 
 /// Stores notifications whose keys are theirs; records are in their order.
 async fn store_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<Vec<NotificationRecord>, StoreError> {
+    let (records, changes) = write_all_on(tx, jobs).await?;
+    feed::append_on(tx, changes).await?;
+    Ok(records)
+}
+
+/// Stores a notification as part of something else, whose key counts for it. Yields the changes for the feed.
+pub(in crate::store) async fn store_on(
+    tx: &Tx,
+    keys: &Arc<PracticeKeys>,
+    scope: &Scope,
+    new: NewNotification,
+) -> Result<Vec<Change>, StoreError> {
+    let accept = Accept { scope: scope.clone(), keys: Arc::clone(keys), new };
+    write_all_on(tx, &[&accept]).await.map(|(_, changes)| changes)
+}
+
+async fn write_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<(Vec<NotificationRecord>, Vec<Change>), StoreError> {
     // First of all: deliveries are locked before patients, and those before gates.
     let mut void = Vec::new();
     for job in jobs {
@@ -206,8 +223,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Writes all of them and what they stopped, the feed last.
-    async fn insert_on(self, tx: &Tx, void: Vec<Draft>) -> Result<Vec<NotificationRecord>, StoreError> {
+    /// Writes all of them and what they stopped. Yields the changes for the feed as well.
+    async fn insert_on(self, tx: &Tx, void: Vec<Draft>) -> Result<(Vec<NotificationRecord>, Vec<Change>), StoreError> {
         let mut shown = BTreeMap::<Uuid, Vec<Delivery>>::new();
         let mut changes = draft::write_all_on(tx, void).await?;
         for row in &self.deliveries {
@@ -221,11 +238,11 @@ impl Rows {
         tx.insert_all(self.contents).await?;
         tx.insert_all(self.items).await?;
         tx.insert_all(self.events).await?;
-        feed::append_on(tx, changes).await?;
         let mut record = |row: notification::Model| {
             let deliveries = shown.remove(&row.id).unwrap_or_default();
             to_record(row, deliveries)
         };
-        notifications.into_iter().map(&mut record).collect()
+        let records = notifications.into_iter().map(&mut record).collect::<Result<_, _>>()?;
+        Ok((records, changes))
     }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Channel, Content, Decision, DecisionStep, DeliveryId, Outcome, Phi, SkipReason, TestContact},
+    domain::{
+        Channel, Content, Decision, DecisionStep, DeliveryId, Outcome, Phi, PhoneNumber, SkipReason, TestContact,
+    },
     store::{
         StoreError,
         entity::content,
@@ -29,8 +31,10 @@ struct ContentBody {
     sms_gsm7: bool,
     template_key: String,
     template_version: i32,
-    /// Of a test: to whom it goes.
+    /// Where it goes, if that is to nobody in the directory.
     contact: String,
+    /// Of an answer: to which number of a service the patient wrote.
+    reached_at: String,
 }
 
 /// Seals a text.
@@ -42,8 +46,8 @@ pub(in crate::store) fn content_row(
     seal(keys, id, &to_body(content))
 }
 
-/// Seals the text of a test, with the contact to whom it goes: no directory has them.
-pub(in crate::store) fn test_row(
+/// Seals a text with the contact to whom it goes: no directory has them.
+pub(in crate::store) fn addressed_row(
     keys: &PracticeKeys,
     id: DeliveryId,
     content: &Content,
@@ -52,7 +56,27 @@ pub(in crate::store) fn test_row(
     seal(keys, id, &ContentBody { contact: contact.as_str().to_owned(), ..to_body(content) })
 }
 
-/// The contact to whom a test goes.
+/// Seals what staff answer to somebody who wrote to `reached_at`; `number` is theirs, where they are not in the directory.
+pub(in crate::store) fn reply_row(
+    keys: &PracticeKeys,
+    id: DeliveryId,
+    content: &Content,
+    (number, reached_at): (Option<&PhoneNumber>, &str),
+) -> Result<content::Model, StoreError> {
+    let contact = number.map(|number| number.e164().to_owned()).unwrap_or_default();
+    seal(keys, id, &ContentBody { contact, reached_at: reached_at.to_owned(), ..to_body(content) })
+}
+
+/// Seals the text of one delivery for another that repeats it.
+pub(in crate::store) fn copied_row(
+    keys: &PracticeKeys,
+    text: &content::Model,
+    id: DeliveryId,
+) -> Result<content::Model, StoreError> {
+    seal(keys, id, &keys.open(BODY, text.delivery_id.as_bytes(), &text.body_ct)?)
+}
+
+/// The contact to whom it goes.
 pub(in crate::store) fn to_contact(keys: &PracticeKeys, row: &content::Model) -> Result<TestContact, StoreError> {
     let body: ContentBody = keys.open(BODY, row.delivery_id.as_bytes(), &row.body_ct)?;
     Ok(TestContact::from_trusted(body.contact))
@@ -69,6 +93,7 @@ fn to_body(content: &Content) -> ContentBody {
         template_key: content.template_key.clone(),
         template_version: content.template_version,
         contact: String::new(),
+        reached_at: String::new(),
     }
 }
 
@@ -79,8 +104,13 @@ fn seal(keys: &PracticeKeys, id: DeliveryId, body: &ContentBody) -> Result<conte
 
 /// Opens a text.
 pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) -> Result<Content, StoreError> {
+    to_reply(keys, row).map(|(content, _)| content)
+}
+
+/// Opens a text, and where whoever it answers had written to; empty: nowhere in particular.
+pub(in crate::store) fn to_reply(keys: &PracticeKeys, row: &content::Model) -> Result<(Content, String), StoreError> {
     let body: ContentBody = keys.open(BODY, row.delivery_id.as_bytes(), &row.body_ct)?;
-    Ok(Content {
+    let content = Content {
         subject: Phi::new(body.subject),
         text: Phi::new(body.text),
         link: Phi::new(body.link),
@@ -89,7 +119,8 @@ pub(in crate::store) fn to_content(keys: &PracticeKeys, row: &content::Model) ->
         sms_gsm7: body.sms_gsm7,
         template_key: body.template_key,
         template_version: body.template_version,
-    })
+    };
+    Ok((content, body.reached_at))
 }
 
 pub(super) async fn content_on(

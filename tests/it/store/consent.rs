@@ -47,6 +47,7 @@ pub(super) async fn text(t: &TestStore, scope: &Scope, sid: u32, from: &str, mea
         from: Some(phone(from)),
         from_text: Phi::new(from.into()),
         to: "+12025550199".into(),
+        reached_at: String::new(),
         body: Phi::new("as the test says".into()),
         media: Vec::new(),
         meaning,
@@ -295,6 +296,7 @@ on_both! {
                 from: Some(phone(NUMBER)),
                 from_text: Phi::new(NUMBER.into()),
                 to: "+12025550199".into(),
+                reached_at: String::new(),
                 body: Phi::new("STOP".into()),
                 media: Vec::new(),
                 meaning: Meaning::Stop,
@@ -305,6 +307,7 @@ on_both! {
         assert_eq!(heard.iter().filter(|heard| **heard == Heard::New { entries: 1 }).count(), 1);
         assert_eq!(heard.iter().filter(|heard| **heard == Heard::Repeat).count(), 99);
         assert_eq!(ledger(t, scope).await.len(), 1);
+        assert_eq!(t.number("SELECT count(*) FROM conversation_message").await, 1);
         if let Some(other) = &replicas[1] {
             other.close().await;
         }

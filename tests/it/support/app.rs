@@ -17,9 +17,9 @@ use heedwell::{
     config::{self, Config, Env},
     domain::{Engine, Practices, Role},
     grpc::proto::{
-        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
-        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
-        template_service_client::TemplateServiceClient,
+        conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
+        inbox_service_client::InboxServiceClient, notify_service_client::NotifyServiceClient,
+        preferences_service_client::PreferencesServiceClient, template_service_client::TemplateServiceClient,
     },
     sandbox::{self, Sandbox},
     store::Time,
@@ -317,6 +317,7 @@ pub(crate) struct Caller {
     pub(crate) preferences: PreferencesServiceClient<Authorised>,
     pub(crate) inbox: InboxServiceClient<Authorised>,
     pub(crate) templates: TemplateServiceClient<Authorised>,
+    pub(crate) conversations: ConversationsServiceClient<Authorised>,
 }
 
 impl Caller {
@@ -327,7 +328,8 @@ impl Caller {
             directory: DirectoryServiceClient::new(service.clone()),
             preferences: PreferencesServiceClient::new(service.clone()),
             inbox: InboxServiceClient::new(service.clone()),
-            templates: TemplateServiceClient::new(service),
+            templates: TemplateServiceClient::new(service.clone()),
+            conversations: ConversationsServiceClient::new(service),
         }
     }
 }

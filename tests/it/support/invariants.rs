@@ -29,7 +29,7 @@ async fn feed_is_dense(t: &TestStore, practice: &PracticeId) -> Vec<DeliveryChan
     let (mut position, mut changes) = (bounds.earliest, Vec::new());
     loop {
         let page = t.store.feed_read_after(&scope, position, 7).await.unwrap();
-        let told = page.changes.len() + page.marked.len();
+        let told = page.changes.len() + page.marked.len() + page.talk.len();
         assert_eq!(page.position - position, i64::try_from(told).unwrap(), "a gap after {position}");
         position = page.position;
         changes.extend(page.changes);
@@ -202,6 +202,34 @@ async fn rows_fit_together(t: &TestStore) {
             "an item that was read and whose delivery was not",
             "SELECT count(*) FROM inbox_item i JOIN delivery d ON d.id = i.delivery_id \
              WHERE i.read_time IS NOT NULL AND (d.open_time IS NULL OR d.facts & 256 = 0)",
+        ),
+        (
+            "a conversation whose counts are not those of its messages",
+            "SELECT count(*) FROM conversation c WHERE c.moved_to IS NULL AND (c.inbound_count, c.outbound_count) <> \
+             (SELECT coalesce(sum(CASE m.news_for WHEN 1 THEN 1 ELSE 0 END), 0), \
+             coalesce(sum(CASE m.news_for WHEN 2 THEN 1 ELSE 0 END), 0) \
+             FROM conversation_message m WHERE m.conversation_id = c.id)",
+        ),
+        (
+            "a message whose rank is not how many came before it",
+            "SELECT count(*) FROM conversation_message m WHERE (m.inbound_rank, m.outbound_rank) <> \
+             (SELECT sum(CASE o.news_for WHEN 1 THEN 1 ELSE 0 END), sum(CASE o.news_for WHEN 2 THEN 1 ELSE 0 END) \
+             FROM conversation_message o WHERE o.conversation_id = m.conversation_id AND o.id <= m.id)",
+        ),
+        (
+            "a conversation that does not name its last message, or is older than it",
+            "SELECT count(*) FROM conversation c JOIN conversation_message m ON m.conversation_id = c.id \
+             WHERE m.id > c.last_message_id OR m.create_time > c.last_time",
+        ),
+        (
+            "a message of a conversation that leads elsewhere, or of none",
+            "SELECT count(*) FROM conversation_message m LEFT JOIN conversation c \
+             ON c.id = m.conversation_id AND c.practice_id = m.practice_id WHERE c.id IS NULL OR c.moved_to IS NOT NULL",
+        ),
+        (
+            "a text of staff without its delivery, or a delivery without its message",
+            "SELECT count(*) FROM delivery d WHERE d.source_kind = 2 AND NOT EXISTS \
+             (SELECT 1 FROM conversation_message m WHERE m.id = d.source_id AND m.practice_id = d.practice_id)",
         ),
         ("a skip without its reason", "SELECT count(*) FROM delivery WHERE state = 6 AND skip_reason IS NULL"),
     ];

@@ -161,8 +161,14 @@ fn numbers_of_the_domain_are_those_of_the_contract() {
 fn a_step_is_shown_with_its_cursor() {
     let change = DeliveryChange { delivery: delivery(), previous_state: None };
     let other = DeliveryChange { previous_state: Some(DeliveryState::Pending), ..change.clone() };
-    let page =
-        Arc::new(FeedPage { changes: vec![other, change], marked: Vec::new(), position: 2, full: false, gap: false });
+    let page = Arc::new(FeedPage {
+        changes: vec![other, change],
+        marked: Vec::new(),
+        talk: Vec::new(),
+        position: 2,
+        full: false,
+        gap: false,
+    });
     let of = |shown| {
         let news = News::Deliveries(shown);
         step(&Step { cursor: "c".into(), server_time: DateTime::UNIX_EPOCH, news })

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Device, Facts, FailureReason, Grounds, Kind,
+        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Device, Facts, FailureReason, Grounds,
         NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
@@ -20,12 +20,12 @@ use crate::{
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, Recipient},
-        image::{IN_FLIGHT, TEST},
+        image::{self, CONVERSATION_MESSAGE, IN_FLIGHT, TEST},
         notifications, preferences,
         queue::{Claimed, Destination},
         rows::padded,
+        stand_ins::{self, reader_id},
         stop,
-        test_messages::{self, reader_id},
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -58,8 +58,8 @@ impl<'a> World<'a> {
     ) -> Result<Self, StoreError> {
         let contents = contents_on(tx, due).await?;
         let mut readers = patients_on(tx, keys, due.iter().map(|row| row.patient_id.clone()).collect()).await?;
-        for row in due.iter().filter(|row| row.source_kind == TEST) {
-            let contact = contents.get(&row.id).and_then(|text| test_messages::recipient(keys, text).ok());
+        for row in due.iter().filter(|row| stand_ins::has(row)) {
+            let contact = contents.get(&row.id).and_then(|text| stand_ins::recipient(keys, text).ok());
             readers.insert(reader_id(row).into_owned(), contact);
         }
         let mut wanted = Vec::new();
@@ -157,7 +157,8 @@ impl<'a> World<'a> {
                 }
             };
         let content = self.contents.get(&draft.row.id).ok_or(StoreError::Corrupt("content"))?;
-        let content = notifications::to_content(self.keys, content)?;
+        let (content, reached_at) = notifications::to_reply(self.keys, content)?;
+        let account = account.answering(&reached_at);
         // Asked last: whom it lets go is counted as gone.
         if let Leave::Later { at, failing } = leave(&self.handover(tx, draft, &account)) {
             return park(tx, draft, at, failing);
@@ -198,8 +199,11 @@ impl<'a> World<'a> {
             practice_zone: self.practice.time_zone,
             settings: &self.settings,
             has_device: *has_device,
-            kind: Kind::from_number(row.kind).ok_or(StoreError::Corrupt("delivery"))?,
-            requested: asked.and_then(|row| notifications::unpack(row.requested)),
+            kind: image::kind(row)?,
+            requested: match row.source_kind {
+                CONVERSATION_MESSAGE => Some(ChannelSet::NONE.with(channel)),
+                _ => asked.and_then(|row| notifications::unpack(row.requested)),
+            },
             urgent: row.class == Class::Urgent.number(),
             test: row.source_kind == TEST,
             gates: &gates,
