@@ -10,17 +10,28 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{self, Verifier},
+    clock::SharedClock,
     config::Config,
-    crypto::{KeyFile, KeyFileError},
+    crypto::{FingerprintKey, KeyFile, KeyFileError, TokenKey},
     dispatch::{self, Dispatch},
     domain::{Engine, PracticeId, address},
     duties, grpc, http,
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::Admission, callbacks::Callbacks, consent::Consents, conversations::Conversations,
-        directory::Directory, inbox::Inbox, links::Links, notify::Notify, pages::Pages, preferences::Preferences,
-        templates::Templates, unsubscribe::Unsubscribe, watch::Watch,
+        admission::Admission,
+        callbacks::Callbacks,
+        consent::{self, Consents},
+        conversations::Conversations,
+        directory::Directory,
+        inbox::Inbox,
+        links::Links,
+        notify::Notify,
+        pages::Pages,
+        preferences::Preferences,
+        templates::Templates,
+        unsubscribe::Unsubscribe,
+        watch::Watch,
     },
     store::{OpenError, Store, StoreError, Time},
     wake::Wake,
@@ -90,6 +101,58 @@ pub struct App {
     tasks: TaskTracker,
 }
 
+/// What all that is served has in common.
+struct All<'a> {
+    store: &'a Store,
+    clock: &'a SharedClock,
+    keys: (&'a FingerprintKey, &'a TokenKey),
+    public_url: &'a str,
+}
+
+impl All<'_> {
+    fn services(
+        &self,
+        verifier: Verifier,
+        consent: consent::Settings,
+        watch: &Watch,
+        admission: Admission,
+    ) -> grpc::Services {
+        let (store, (fingerprints, tokens)) = (self.store, self.keys);
+        let pages = Pages::new(fingerprints.clone(), tokens.clone());
+        let notify = Notify::new(
+            store.clone(),
+            admission.clone(),
+            self.clock.clone(),
+            fingerprints.clone(),
+            tokens.clone(),
+            self.public_url,
+        );
+        grpc::Services {
+            verifier: Arc::new(verifier),
+            conversations: Conversations::new(
+                store.clone(),
+                (admission.clone(), fingerprints.clone()),
+                pages.clone(),
+                notify.clone(),
+                watch.clone(),
+            ),
+            notify,
+            watch: watch.clone(),
+            directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
+            preferences: Preferences::new(store.clone(), self.public_url.to_owned()),
+            inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
+            consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
+            templates: Templates::new(
+                store.clone(),
+                admission,
+                fingerprints.clone(),
+                pages,
+                self.public_url.to_owned(),
+            ),
+        }
+    }
+}
+
 impl App {
     /// Starts the server: when this returns, it serves.
     ///
@@ -119,32 +182,8 @@ impl App {
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let admission = Admission::new(store.clone(), config.admission);
-        let pages = Pages::new(fingerprints.clone(), tokens.clone());
-        let notify = Notify::new(
-            store.clone(),
-            admission.clone(),
-            clock.clone(),
-            fingerprints.clone(),
-            tokens.clone(),
-            &public_url,
-        );
-        let services = grpc::Services {
-            verifier: Arc::new(verifier),
-            conversations: Conversations::new(
-                store.clone(),
-                (admission.clone(), fingerprints.clone()),
-                pages.clone(),
-                notify.clone(),
-                watch.clone(),
-            ),
-            notify,
-            watch: watch.clone(),
-            directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
-            preferences: Preferences::new(store.clone(), public_url.clone()),
-            inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
-            consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), config.consent),
-            templates: Templates::new(store.clone(), admission, fingerprints.clone(), pages, public_url.clone()),
-        };
+        let all = All { store: &store, clock: &clock, keys: (&fingerprints, &tokens), public_url: &public_url };
+        let services = all.services(verifier, config.consent, &watch, admission);
         let (health, server) = grpc::Server::new(services);
         let readiness = readiness(store.clone());
         let sidecar = http::Services {

@@ -32,7 +32,7 @@ use tokio_util::{
 };
 
 use self::{
-    callbacks::Carrier,
+    callbacks::{Carrier, Inbound},
     control::Control,
     fcm::Fcm,
     sendgrid::SendGrid,
@@ -120,8 +120,33 @@ pub struct Sandbox {
     certificate_pem: Option<String>,
     journal: Journal,
     rules: Rules,
+    carrier: Carried,
     stop: DropGuard,
     tasks: TaskTracker,
+}
+
+/// The carrier, of which nothing is shown.
+struct Carried(Arc<Carrier>);
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Carrier")
+    }
+}
+
+/// A text that a patient sends to a practice.
+#[derive(Clone, Copy, Debug)]
+pub struct PatientText<'a> {
+    /// Where the practice has incoming texts posted to.
+    pub webhook_url: &'a str,
+    /// The practice's account.
+    pub account_sid: &'a str,
+    /// Who writes.
+    pub from: &'a str,
+    /// To which number of the practice.
+    pub to: &'a str,
+    /// What.
+    pub body: &'a str,
 }
 
 impl Sandbox {
@@ -154,7 +179,8 @@ impl Sandbox {
         tasks.spawn(line::serve(twilio, Twilio::new(carrier.clone()).router(), stop.clone()));
         tasks.spawn(line::serve(sendgrid, Arc::clone(&mailer).router(), stop.clone()));
         tasks.spawn(line::serve(fcm, pusher.router(), stop.clone()));
-        let control_router = Control::new(carrier, Arc::clone(&mailer), Arc::clone(&bounces), stop.clone()).router();
+        let control_router =
+            Control::new(Arc::clone(&carrier), Arc::clone(&mailer), Arc::clone(&bounces), stop.clone()).router();
         tasks.spawn(line::serve(control, control_router, stop.clone()));
         tasks.spawn(smtp::serve(smtp, Arc::new(relay), tasks.clone(), stop.clone()));
         let stop = stop.drop_guard();
@@ -169,6 +195,7 @@ impl Sandbox {
             certificate_pem,
             journal,
             rules,
+            carrier: Carried(carrier),
             stop,
             tasks,
         })
@@ -227,6 +254,22 @@ impl Sandbox {
     #[must_use]
     pub fn smtp_certificate_pem(&self) -> Option<&str> {
         self.certificate_pem.as_deref()
+    }
+
+    /// Has a patient text a practice whose account has been used before. Yields what its server answered in the end.
+    pub async fn text(&self, text: PatientText<'_>) -> Option<u16> {
+        let own = str::to_owned;
+        let inbound = Inbound {
+            url: own(text.webhook_url),
+            account_sid: own(text.account_sid),
+            from: own(text.from),
+            to: own(text.to),
+            body: own(text.body),
+            service: None,
+            opt_out_type: None,
+        };
+        let (_, reply) = self.carrier.0.inbound(inbound).await;
+        reply.map(|reply| reply.http_status)
     }
 
     /// What the stand-ins saw and did.

@@ -3,6 +3,7 @@
 //! TCP.
 
 mod client;
+mod talk;
 mod world;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -56,6 +57,9 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
     };
     client::table(&client.list().await?, &expected);
     client::inbox(&client.inbox(ACME, "pat").await?);
+    let webhook = format!("http://{}/webhooks/twilio/{}/inbound", app.http_addr, ACME);
+    let talked = timeout_at(Instant::now() + LIMIT, talk::hold(&mut client, &sandbox, &webhook)).await;
+    talked.context("the conversation did not end in time")?.context("talking with Pat")?;
     if !once {
         say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for both practices:");
         say(&format!("{}\n", client.token()));

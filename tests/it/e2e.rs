@@ -12,6 +12,7 @@ mod bounces;
 mod callbacks;
 mod cancels;
 mod consent;
+mod conversations;
 mod decisions;
 mod fairness;
 mod identity;

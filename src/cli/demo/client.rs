@@ -23,8 +23,9 @@ use crate::{
     domain::{Practices, Role},
     grpc::proto::{
         self, Delivery, DeliveryState, InboxItem, WatchDeliveriesResponse,
-        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
-        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
+        conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
+        inbox_service_client::InboxServiceClient, notify_service_client::NotifyServiceClient,
+        preferences_service_client::PreferencesServiceClient,
     },
 };
 
@@ -39,6 +40,7 @@ pub(super) struct Client {
     pub(super) directory: DirectoryServiceClient<Channel>,
     pub(super) preferences: PreferencesServiceClient<Channel>,
     pub(super) inbox: InboxServiceClient<Channel>,
+    pub(super) conversations: ConversationsServiceClient<Channel>,
     bearer: MetadataValue<Ascii>,
     token: String,
 }
@@ -60,7 +62,8 @@ impl Client {
             notify: NotifyServiceClient::new(channel.clone()),
             directory: DirectoryServiceClient::new(channel.clone()),
             preferences: PreferencesServiceClient::new(channel.clone()),
-            inbox: InboxServiceClient::new(channel),
+            inbox: InboxServiceClient::new(channel.clone()),
+            conversations: ConversationsServiceClient::new(channel),
             bearer: format!("Bearer {token}").parse()?,
             token,
         })

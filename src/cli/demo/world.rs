@@ -14,6 +14,11 @@ use crate::{
     sandbox::{SERVICE_ACCOUNT, Sandbox},
 };
 
+/// The account of Acme at Twilio, and its number there.
+pub(super) const ACCOUNT: &str = "AC00000000000000000000000000000001";
+pub(super) const NUMBER: &str = "+12025550199";
+/// Pat's number.
+pub(super) const PATS: &str = "+12025550142";
 /// Shown by whoever hands mail over that came back to Acme, at an address below this domain.
 const BOUNCE_SECRET: &str = "a-made-up-secret-for-the-demo";
 const BOUNCES: &str = "bounces.acme.example";
@@ -23,7 +28,7 @@ const API_KEY: &str = "SG.made-up-for-the-demo";
 /// Makes the practices, their patients and their settings. The stand-ins do as the number or mailbox says; see `heedwell sandbox`.
 pub(super) async fn furnish(client: &mut Client, sandbox: &Sandbox) -> anyhow::Result<()> {
     let acme = [
-        ("pat", "Pat", "pat@example.com", "+12025550142"),
+        ("pat", "Pat", "pat@example.com", PATS),
         ("sam", "Sam", "nouser@example.com", "+12025550110"),
         ("lee", "Lee", "lee@example.com", "+12025550116"),
         ("kim", "Kim", "bounces@example.com", ""),
@@ -117,9 +122,9 @@ fn settings(sandbox: &Sandbox) -> proto::PracticeSettings {
     proto::PracticeSettings {
         kind_channels: kinds.collect(),
         sms: Some(proto::SmsSettings {
-            account_sid: "AC00000000000000000000000000000001".into(),
+            account_sid: ACCOUNT.into(),
             auth_token: "a-made-up-token-for-the-demo".into(),
-            sender: Some(sms_settings::Sender::FromNumber("+12025550199".into())),
+            sender: Some(sms_settings::Sender::FromNumber(NUMBER.into())),
             ..Default::default()
         }),
         email: Some(proto::EmailSettings {

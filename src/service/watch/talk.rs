@@ -20,6 +20,8 @@ const MOST_MESSAGES: usize = 32;
 struct Told {
     /// Unset: wherever the message is.
     conversation: Option<ConversationId>,
+    /// It leads to another from now on.
+    moved: bool,
     patient: Option<PatientId>,
     message: Option<MessageId>,
     /// Where the message's delivery stood then.
@@ -49,7 +51,7 @@ impl Run {
             }
             told
         });
-        let all: Vec<Told> = all.into_iter().filter(|told| self.may_see(side, told.patient.as_ref())).collect();
+        let all: Vec<Told> = all.into_iter().filter(|told| self.may_see(side, told)).collect();
         self.request.subject = Subject::Conversations(only);
         let mut parts = all.chunks(MOST_MESSAGES).peekable();
         let mut said = false;
@@ -67,9 +69,14 @@ impl Run {
         Ok(said)
     }
 
-    /// Whether it may be the reader's business; what is of no patient is looked at more closely when it is read.
-    fn may_see(&self, side: Side, patient: Option<&PatientId>) -> bool {
-        side == Side::Staff || patient.is_none_or(|patient| self.scope.covers(patient))
+    /// Whether it may be the reader's business. That of a number is for staff alone, and so is that it became a patient's. Where
+    /// a message to a number is by now, which may have become a patient's since, is seen when it is read.
+    fn may_see(&self, side: Side, told: &Told) -> bool {
+        let own = match &told.patient {
+            Some(patient) => self.scope.covers(patient) && !told.moved,
+            None => told.conversation.is_none(),
+        };
+        side == Side::Staff || own
     }
 
     /// What is told, as it is now.
@@ -122,6 +129,7 @@ fn in_order(page: &FeedPage, mut wanted: impl FnMut(&ConversationNews) -> bool) 
             if wanted(news) {
                 all.push(Told {
                     conversation: Some(news.conversation),
+                    moved: news.moved_to.is_some(),
                     patient: news.patient.clone(),
                     message: news.message.map(|(id, _)| id),
                     delivery: match news.message {
@@ -147,6 +155,7 @@ fn moved_on(change: &DeliveryChange) -> Option<Told> {
     };
     (news && delivery.retried_by.is_none()).then(|| Told {
         conversation: None,
+        moved: false,
         patient: delivery.patient.clone(),
         message: Some(message),
         delivery: Stood::At(MessageDelivery {

@@ -7,15 +7,19 @@ use heedwell::{
     domain::{Practices, Role},
     grpc::proto::{
         ActivateTemplateVersionRequest, BatchPutPatientsRequest, BatchSendNotificationsRequest,
-        CancelNotificationRequest, Channel, ConsentSource, ConsentState, CreateTemplateVersionRequest, DESCRIPTOR,
-        DeletePushDeviceRequest, DeliveryFilter, GetNotificationRequest, GetPatientRequest, GetPracticeRequest,
-        GetPracticeSettingsRequest, GetTemplateRequest, ListConsentRecordsRequest, ListDeliveriesRequest,
-        ListInboxItemsRequest, ListPatientsRequest, ListTemplatesRequest, MarkInboxItemsRequest, NotificationKind,
-        PracticeSettings, PreviewTemplateRequest, RecordConsentRequest, RegisterPushDeviceRequest,
-        RetryDeliveryRequest, SendNotificationRequest, TemplateContent, TemplateRef, UpdatePracticeSettingsRequest,
+        CancelNotificationRequest, Channel, ConsentSource, ConsentState, Conversation, CreateTemplateVersionRequest,
+        DESCRIPTOR, DeletePushDeviceRequest, DeliveryFilter, GetConversationRequest, GetNotificationRequest,
+        GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest, GetTemplateRequest, LinkConversationRequest,
+        ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest, ListInboxItemsRequest,
+        ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest, MarkConversationReadRequest,
+        MarkInboxItemsRequest, NotificationKind, PracticeSettings, PreviewTemplateRequest, RecordConsentRequest,
+        RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest, SendNotificationRequest, TemplateContent,
+        TemplateRef, UpdateConversationRequest, UpdatePracticeSettingsRequest, WatchConversationsRequest,
         WatchDeliveriesRequest, WatchInboxRequest, batch_send_notifications_request::BatchItem,
-        batch_send_notifications_response::batch_result::Outcome, inbox_service_client::InboxServiceClient,
-        mark_inbox_items_request::Selection, template_ref::Target, template_service_client::TemplateServiceClient,
+        batch_send_notifications_response::batch_result::Outcome,
+        conversations_service_client::ConversationsServiceClient, inbox_service_client::InboxServiceClient,
+        mark_inbox_items_request::Selection, send_message_request::Target as Whom, template_ref::Target,
+        template_service_client::TemplateServiceClient,
     },
 };
 use prost::{
@@ -269,7 +273,7 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences, inbox, templates } = caller;
+    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations } = caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {
@@ -303,6 +307,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
     };
     let mut answers = in_an_absent_practice_of_templates(templates, practice_id).await;
     answers.extend(in_an_absent_practice_of_inboxes(t, inbox, practice_id).await);
+    answers.extend(in_an_absent_practice_of_conversations(conversations, practice_id).await);
     answers.extend([
         ("SendNotification", notify.send_notification(send).await.err()),
         ("GetNotification", notify.get_notification(get).await.err()),
@@ -323,6 +328,48 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ("UpdatePracticeSettings", preferences.update_practice_settings(update).await.err()),
     ]);
     answers
+}
+
+/// As above, those of `ConversationsService`.
+async fn in_an_absent_practice_of_conversations(
+    mut conversations: ConversationsServiceClient<Authorised>,
+    practice_id: &str,
+) -> Vec<(&'static str, Option<Status>)> {
+    let (id, nothing) = (|| practice_id.to_owned(), || "01980000-0000-7000-8000-000000000000".to_owned());
+    let get = GetConversationRequest { practice_id: id(), conversation_id: nothing() };
+    let list = ListMessagesRequest { practice_id: id(), conversation_id: nothing(), ..Default::default() };
+    let say = SendMessageRequest {
+        practice_id: id(),
+        request_id: new_key(),
+        target: Some(Whom::PatientId("pat".into())),
+        route: 2,
+        body: "Hello.".into(),
+        attachment_ids: Vec::new(),
+    };
+    let update = UpdateConversationRequest {
+        practice_id: id(),
+        conversation: Some(Conversation { conversation_id: nothing(), ..Default::default() }),
+        update_mask: Some(mask(&["assignee_id"])),
+    };
+    let link = LinkConversationRequest {
+        practice_id: id(),
+        conversation_id: nothing(),
+        patient_id: "pat".into(),
+        store_number: false,
+    };
+    let read = MarkConversationReadRequest { practice_id: id(), conversation_id: nothing(), message_id: nothing() };
+    let all = ListConversationsRequest { practice_id: id(), ..Default::default() };
+    let watch = WatchConversationsRequest { practice_id: id(), ..Default::default() };
+    vec![
+        ("ListConversations", conversations.list_conversations(all).await.err()),
+        ("GetConversation", conversations.get_conversation(get).await.err()),
+        ("ListMessages", conversations.list_messages(list).await.err()),
+        ("SendMessage", conversations.send_message(say).await.err()),
+        ("UpdateConversation", conversations.update_conversation(update).await.err()),
+        ("LinkConversation", conversations.link_conversation(link).await.err()),
+        ("MarkConversationRead", conversations.mark_conversation_read(read).await.err()),
+        ("WatchConversations", conversations.watch_conversations(watch).await.err()),
+    ]
 }
 
 /// As above, those of `InboxService`.

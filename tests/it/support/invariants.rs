@@ -212,9 +212,10 @@ async fn rows_fit_together(t: &TestStore) {
         ),
         (
             "a message whose rank is not how many came before it",
-            "SELECT count(*) FROM conversation_message m WHERE (m.inbound_rank, m.outbound_rank) <> \
-             (SELECT sum(CASE o.news_for WHEN 1 THEN 1 ELSE 0 END), sum(CASE o.news_for WHEN 2 THEN 1 ELSE 0 END) \
-             FROM conversation_message o WHERE o.conversation_id = m.conversation_id AND o.id <= m.id)",
+            "SELECT count(*) FROM (SELECT inbound_rank, outbound_rank, \
+             sum(CASE news_for WHEN 1 THEN 1 ELSE 0 END) OVER (PARTITION BY conversation_id ORDER BY id) AS inbound, \
+             sum(CASE news_for WHEN 2 THEN 1 ELSE 0 END) OVER (PARTITION BY conversation_id ORDER BY id) AS outbound \
+             FROM conversation_message) AS m WHERE inbound_rank <> inbound OR outbound_rank <> outbound",
         ),
         (
             "a conversation that does not name its last message, or is older than it",

@@ -1,0 +1,141 @@
+//! What strangers and broken phones send: forged and repeated calls, bodies of every kind, and what is for somebody else.
+
+use heedwell::{
+    domain::Role,
+    grpc::proto::{ConversationFilter, MessageRoute, attachment},
+};
+use reqwest::StatusCode;
+use sea_orm::ConnectionTrait;
+use tonic::Code;
+
+use super::{STRANGER, all, bodies, messages, next_sid, only, staff_of, texts_in, to_patient, try_list, try_say};
+use crate::{
+    e2e::{
+        callbacks::{FORM, form, post, signature},
+        consent::all_said,
+        given::{AUTH_TOKEN, PHONE, practice, practice_named},
+        inbound::{posted, text, url},
+        seen::refused,
+    },
+    support::app::{ACME, on_a_server},
+};
+
+on_a_server! {
+    async fn a_text_that_comes_a_hundred_times_is_one_message(t: &mut TestApp) {
+        practice(t).await;
+        let sid = next_sid();
+        let fields = text(&sid, PHONE, "Once.");
+        let answers = futures::future::join_all((0..100).map(|_| posted(t, &fields))).await;
+        assert!(answers.iter().all(|answer| *answer == StatusCode::OK));
+        let home = only(t).await;
+        assert_eq!((home.unread_count, bodies(&messages(t, &home.conversation_id).await)), (1, vec!["Once."]));
+        // A hundred forgeries are none.
+        let (url, forged) = (url(t, ACME), text(&sid, PHONE, "Forged."));
+        let signed = signature("another token", &url, &forged);
+        for answer in futures::future::join_all((0..100).map(|_| post(&url, Some(&signed), FORM, form(&forged)))).await {
+            assert_eq!(answer, StatusCode::FORBIDDEN);
+        }
+        assert!(only(t).await == home);
+    }
+
+    async fn a_hundred_texts_of_one_number_begin_one_conversation(t: &mut TestApp) {
+        practice(t).await;
+        let t = &*t;
+        let sent = (0..100).map(|n| async move { texts_in(t, ACME, STRANGER, &format!("{n}")).await });
+        assert!(futures::future::join_all(sent).await.iter().all(|answer| *answer == StatusCode::OK));
+        let home = only(t).await;
+        let said = messages(t, &home.conversation_id).await;
+        assert_eq!((home.unread_count, said.len()), (100, 100));
+        assert!(said.is_sorted_by(|one, other| one.message_id < other.message_id));
+    }
+
+    async fn odd_bodies_are_kept_as_they_came(t: &mut TestApp) {
+        practice(t).await;
+        let long = "x".repeat(30_000);
+        let odd = [
+            "",
+            " ",
+            "a\u{0}b\u{7}\u{1b}[2J",
+            "\u{202e}olleH\u{feff}",
+            "👨‍👩‍👧‍👦 Sí, mañana & más = ok",
+            "'; DROP TABLE conversation; --",
+            "<script>alert(1)</script>{{ first_name }}",
+            &long,
+        ];
+        for body in odd {
+            assert_eq!(texts_in(t, ACME, PHONE, body).await, StatusCode::OK);
+        }
+        let home = only(t).await;
+        assert_eq!(bodies(&messages(t, &home.conversation_id).await), odd);
+        // Half of a pair of surrogates, as no encoding has it.
+        let (url, sid) = (url(t, ACME), next_sid());
+        let fields = text(&sid, PHONE, "a\u{fffd}\u{fffd}\u{fffd}b");
+        let broken = form(&fields).replace("%EF%BF%BD%EF%BF%BD%EF%BF%BD", "%ED%A0%80");
+        let answer = post(&url, Some(&signature(AUTH_TOKEN, &url, &fields)), FORM, broken).await;
+        assert!([StatusCode::OK, StatusCode::FORBIDDEN].contains(&answer), "{answer}");
+        // More than the address takes.
+        let huge = "x".repeat(70_000);
+        assert_eq!(texts_in(t, ACME, PHONE, &huge).await, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(messages(t, &home.conversation_id).await.len() <= odd.len() + 1);
+    }
+
+    async fn pictures_are_shown_as_not_fetched_yet(t: &mut TestApp) {
+        practice(t).await;
+        let sid = next_sid();
+        let (urls, kinds): (Vec<String>, Vec<String>) =
+            (0..12).map(|n| (format!("MediaUrl{n}"), format!("MediaContentType{n}"))).unzip();
+        let mut fields = text(&sid, PHONE, "");
+        fields.iter_mut().filter(|(name, _)| *name == "NumMedia").for_each(|(_, count)| *count = "12");
+        for (url, kind) in urls.iter().zip(&kinds) {
+            fields.push((url, "https://api.twilio.example/canary-of-media"));
+            fields.push((kind, "image/jpeg"));
+        }
+        assert_eq!(posted(t, &fields).await, StatusCode::OK);
+        let home = only(t).await.conversation_id;
+        let message = messages(t, &home).await.remove(0);
+        assert_eq!(message.attachments.len(), 10, "as many as a message may have");
+        let ids: std::collections::BTreeSet<_> = message.attachments.iter().map(|it| &it.attachment_id).collect();
+        assert_eq!(ids.len(), 10);
+        assert!(message.attachments.iter().all(|it| it.media_type == "image/jpeg" && it.state() == attachment::State::Pending));
+        assert!(messages(t, &home).await[0] == message, "the same each time");
+    }
+
+    async fn nothing_that_is_said_lies_open_at_rest(t: &mut TestApp) {
+        practice(t).await;
+        assert_eq!(texts_in(t, ACME, STRANGER, "canary-of-a-text").await, StatusCode::OK);
+        try_say(&t.caller(Role::Staff), to_patient("pat", MessageRoute::Portal, "canary-of-a-reply")).await.unwrap();
+        let raw = t.home.raw().await;
+        for table in ["conversation", "conversation_message", "inbound_message", "feed", "delivery", "content"] {
+            let query = match raw.get_database_backend() {
+                sea_orm::DbBackend::Sqlite => format!("SELECT * FROM {table}"),
+                _ => format!("SELECT row_to_json(r)::text FROM {table} r"),
+            };
+            let rows = raw.query_all_raw(sea_orm::Statement::from_string(raw.get_database_backend(), query)).await.unwrap();
+            let shown = format!("{rows:?}");
+            for secret in ["canary-of-a", "2025550147"] {
+                let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+                assert!(!shown.contains(secret) && !shown.contains(&hex), "{secret} in {table}");
+            }
+        }
+        raw.close().await.unwrap();
+    }
+
+    async fn a_text_for_another_practice_of_the_account_is_refused(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "beta").await;
+        // Signed with the token that both share, and posted to the wrong one.
+        let (sid, there) = (next_sid(), url(t, "beta"));
+        let fields: Vec<_> = text(&sid, PHONE, "About my results.")
+            .into_iter()
+            .map(|(name, value)| if name == "To" { (name, "+12025550198") } else { (name, value) })
+            .collect();
+        let answer = post(&there, Some(&signature(AUTH_TOKEN, &there, &fields)), FORM, form(&fields)).await;
+        assert_eq!(answer, StatusCode::FORBIDDEN);
+        assert!(all(t).await.is_empty() && all_said(t).await.is_empty());
+        let betas = staff_of(t, "beta");
+        assert!(try_list(&betas, "beta", ConversationFilter::default()).await.unwrap().conversations.is_empty());
+        let nowhere = t.caller_with(&crate::e2e::given::token(t, Role::Staff, "nowhere"));
+        let answer = try_list(&nowhere, "nowhere", ConversationFilter::default()).await;
+        refused(answer, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+    }
+}
