@@ -189,8 +189,7 @@ fn check_link(input: &Input, grounds: &GroundsRow) -> Option<Violation> {
     let link = input.payload.link()?;
     // Another port is another service, which nobody has put on the list.
     let url = url::Url::parse(&link.target_url).ok().filter(|url| url.port().is_none());
-    // With a dot at its end it is the same host (RFC 1034, section 3.1).
-    let host = url.and_then(|url| url.host_str().map(|host| host.strip_suffix('.').unwrap_or(host).to_lowercase()));
+    let host = url.and_then(|url| url.host_str().map(str::to_lowercase));
     if host.is_some_and(|host| grounds.settings.link_hosts.contains(&host)) {
         return None;
     }

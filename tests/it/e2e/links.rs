@@ -129,14 +129,6 @@ on_a_server! {
         assert_eq!(look(&always).await.status(), StatusCode::NOT_FOUND);
     }
 
-    async fn a_host_with_a_dot_at_its_end_is_the_same(t: &mut TestApp) {
-        practice(t).await;
-        let dotted = TARGET.replace("acme.example/", "acme.example./");
-        assert_ne!(dotted, TARGET);
-        let (_, url) = sent(t, SecureLink { target_url: dotted.clone(), ..link() }).await;
-        assert_eq!(open(&url).await.headers()[LOCATION], dotted);
-    }
-
     async fn of_many_who_press_at_once_only_as_many_get_in_as_may(t: &mut TestApp) {
         practice(t).await;
         let (_, url) = sent(t, SecureLink { max_opens: 3, ..link() }).await;

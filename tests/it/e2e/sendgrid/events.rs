@@ -286,7 +286,9 @@ on_a_server! {
         batch.push(event(t, &mail, "delivered", json!({})));
         assert_eq!(tell(t, &signer, EVENTS, &batch).await, 204);
         assert_eq!(state(&delivery(t, &id).await), "DELIVERED");
-        assert_eq!(timeline(t, &id).await.iter().filter(|(word, _)| word == "deferred").count(), 500);
+        // However many different codes they have, the timeline tells a few; the last word may come amid them.
+        let told = timeline(t, &id).await.iter().filter(|(word, _)| word == "deferred").count();
+        assert!((23..=24).contains(&told), "{told}");
     }
 
     async fn too_many_reports_that_nobody_knows_keep_nothing_else_out(t: &mut TestApp) {
