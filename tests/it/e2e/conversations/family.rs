@@ -50,6 +50,7 @@ on_a_server! {
         has(t, "ann", ANNS).await;
         writes(t, ANNS, "May I come earlier?").await;
         writes(t, PHONE, "Thank you!").await;
+        t.advance(chrono::TimeDelta::seconds(1));
         writes(t, ANNS, "At eight, I mean.").await;
         let conversations = all(t).await;
         assert_eq!(conversations.len(), 2);

@@ -25,24 +25,30 @@ on_a_server! {
         practice(t).await;
         let sid = next_sid();
         let fields = text(&sid, PHONE, "Once.");
-        let answers = futures::future::join_all((0..100).map(|_| posted(t, &fields))).await;
-        assert!(answers.iter().all(|answer| *answer == StatusCode::OK));
+        for _ in 0..10 {
+            let answers = futures::future::join_all((0..10).map(|_| posted(t, &fields))).await;
+            assert!(answers.iter().all(|answer| *answer == StatusCode::OK));
+        }
         let home = only(t).await;
         assert_eq!((home.unread_count, bodies(&messages(t, &home.conversation_id).await)), (1, vec!["Once."]));
         // A hundred forgeries are none.
         let (url, forged) = (url(t, ACME), text(&sid, PHONE, "Forged."));
         let signed = signature("another token", &url, &forged);
-        for answer in futures::future::join_all((0..100).map(|_| post(&url, Some(&signed), FORM, form(&forged)))).await {
-            assert_eq!(answer, StatusCode::FORBIDDEN);
+        for _ in 0..10 {
+            let answers = (0..10).map(|_| post(&url, Some(&signed), FORM, form(&forged)));
+            let answers = futures::future::join_all(answers).await;
+            assert!(answers.iter().all(|answer| *answer == StatusCode::FORBIDDEN));
         }
         assert!(only(t).await == home);
     }
 
     async fn a_hundred_texts_of_one_number_begin_one_conversation(t: &mut TestApp) {
         practice(t).await;
-        let t = &*t;
-        let sent = (0..100).map(|n| async move { texts_in(t, ACME, STRANGER, &format!("{n}")).await });
-        assert!(futures::future::join_all(sent).await.iter().all(|answer| *answer == StatusCode::OK));
+        for batch in 0..10 {
+            let bodies: Vec<String> = (0..10).map(|n| format!("{batch} {n}")).collect();
+            let sent = bodies.iter().map(|body| texts_in(t, ACME, STRANGER, body));
+            assert!(futures::future::join_all(sent).await.iter().all(|answer| *answer == StatusCode::OK));
+        }
         let home = only(t).await;
         let said = messages(t, &home.conversation_id).await;
         assert_eq!((home.unread_count, said.len()), (100, 100));
