@@ -31,7 +31,7 @@ use crate::{
 };
 pub use mail::Subscription;
 use standing::Standing;
-pub(super) use text::{Report, holders_on, inherit_on, report_on, start_on, take_all_on};
+pub(super) use text::{Report, inherit_on, report_on, start_on, take_all_on};
 
 /// A decision to put on record.
 #[derive(Clone, Debug)]

@@ -29,6 +29,8 @@ use crate::domain::{
 pub(super) const PATIENT: i16 = 1;
 /// The gate of an address.
 pub(super) const ADDRESS: i16 = 2;
+/// So many gates go into one statement: SQLite binds 32,766 values. One address may be that of a whole practice's patients.
+const AT_ONCE: usize = 1_000;
 
 /// What is known of a patient and their practice at one moment.
 #[derive(Clone, Debug)]
@@ -181,6 +183,25 @@ pub(super) fn patient_gate(channel: Channel, patient: &str) -> GateKey {
     GateKey { channel: channel.number(), kind: PATIENT, subject: patient.as_bytes().to_vec() }
 }
 
+/// The patients of the practice who have an address.
+pub(super) async fn holders_on(
+    tx: &Tx,
+    practice: &str,
+    channel: Channel,
+    address: &[u8],
+) -> Result<BTreeSet<String>, StoreError> {
+    let column = if channel == Channel::Sms { patient::Column::PhoneBi } else { patient::Column::EmailBi };
+    let ids = patient::Entity::find()
+        .select_only()
+        .column(patient::Column::PatientId)
+        .filter(patient::Column::PracticeId.eq(practice))
+        .filter(column.eq(address.to_vec()))
+        .into_tuple::<String>()
+        .all(&tx.db)
+        .await?;
+    Ok(ids.into_iter().collect())
+}
+
 /// The gates that a message to `patient` over `channel` passes.
 pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient) -> Vec<GateKey> {
     let address = address_index(keys, channel, patient);
@@ -190,25 +211,28 @@ pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient
 
 /// Makes sure that each gate of each practice has a row, since only a row can be locked.
 pub(super) async fn gates_insert_on(tx: &Tx, gates: BTreeSet<(String, GateKey)>) -> Result<(), StoreError> {
-    let rows = padded(gates).into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
-        practice_id: Set(practice),
-        channel: Set(gate.channel),
-        subject_kind: Set(gate.kind),
-        subject: Set(gate.subject),
-        consent: Set(0),
-        consent_seq: Set(0),
-        blocked_at: Set(None),
-        block_reason: Set(None),
-    });
-    recipient_gate::Entity::insert_many(rows)
-        .on_conflict_do_nothing_on([
-            recipient_gate::Column::PracticeId,
-            recipient_gate::Column::Channel,
-            recipient_gate::Column::SubjectKind,
-            recipient_gate::Column::Subject,
-        ])
-        .exec_without_returning(&tx.db)
-        .await?;
+    let gates: Vec<_> = gates.into_iter().collect();
+    for part in gates.chunks(AT_ONCE) {
+        let rows = padded(part.iter().cloned()).into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
+            practice_id: Set(practice),
+            channel: Set(gate.channel),
+            subject_kind: Set(gate.kind),
+            subject: Set(gate.subject),
+            consent: Set(0),
+            consent_seq: Set(0),
+            blocked_at: Set(None),
+            block_reason: Set(None),
+        });
+        recipient_gate::Entity::insert_many(rows)
+            .on_conflict_do_nothing_on([
+                recipient_gate::Column::PracticeId,
+                recipient_gate::Column::Channel,
+                recipient_gate::Column::SubjectKind,
+                recipient_gate::Column::Subject,
+            ])
+            .exec_without_returning(&tx.db)
+            .await?;
+    }
     Ok(())
 }
 
@@ -219,12 +243,14 @@ pub(super) async fn gates_on(
     gates: &[GateKey],
     lock: bool,
 ) -> Result<Vec<recipient_gate::Model>, StoreError> {
-    if gates.is_empty() {
-        return Ok(Vec::new());
+    let gates: Vec<_> = gates.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut rows = Vec::new();
+    for part in gates.chunks(AT_ONCE) {
+        let query = gates_query(practice, part);
+        let query = if lock { query.lock(LockType::Share) } else { query };
+        rows.extend(query.all(db).await?);
     }
-    let query = gates_query(practice, gates);
-    let query = if lock { query.lock(LockType::Share) } else { query };
-    Ok(query.all(db).await?)
+    Ok(rows)
 }
 
 /// Takes the gates in the order of their keys, each with its row, for whoever changes what they say. A claim that holds one of
@@ -291,11 +317,7 @@ pub(super) fn gates_of(
     channel: Channel,
     patient: &Patient,
 ) -> Gates {
-    let find = |kind: i16, subject: &[u8]| {
-        let key = (channel.number(), kind, subject);
-        let place = rows.binary_search_by(|row| (row.channel, row.subject_kind, row.subject.as_slice()).cmp(&key));
-        place.ok().and_then(|place| rows.get(place))
-    };
+    let find = |kind: i16, subject: &[u8]| row_of(rows, (channel.number(), kind, subject));
     let address = address_index(keys, channel, patient);
     let address = address.as_deref().and_then(|subject| find(ADDRESS, subject));
     Gates {
@@ -303,6 +325,17 @@ pub(super) fn gates_of(
         address: address.map(consent).unwrap_or_default(),
         suppressed: address.and_then(suppressed),
     }
+}
+
+/// Whether one of the gates is opted out, by the rows in the order of their keys.
+pub(super) fn any_opted_out<'a>(rows: &[recipient_gate::Model], mut gates: impl Iterator<Item = &'a GateKey>) -> bool {
+    gates.any(|gate| row_of(rows, (gate.channel, gate.kind, &gate.subject)).is_some_and(is_opted_out))
+}
+
+/// The row of a gate, among rows in the order of their keys.
+fn row_of<'a>(rows: &'a [recipient_gate::Model], key: (i16, i16, &[u8])) -> Option<&'a recipient_gate::Model> {
+    let place = rows.binary_search_by(|row| (row.channel, row.subject_kind, row.subject.as_slice()).cmp(&key));
+    place.ok().and_then(|place| rows.get(place))
 }
 
 /// Why nothing goes to the address any more.

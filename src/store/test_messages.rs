@@ -2,7 +2,10 @@
 //! patient, since it goes to a contact of the practice itself. Neither lists nor the feed have
 //! it, so that it is in nobody's history.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
@@ -14,7 +17,7 @@ use super::{
     Store, StoreError, draft,
     entity::{content, delivery, delivery_event},
     feed::{self, Change},
-    grounds,
+    grounds::{self, GateKey},
     idem::{self, Prior},
     image::{self, TEST},
     notifications, stand_ins,
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     crypto,
-    domain::{Class, Content, Delivery, DeliveryId, Facts, Kind, Scope, TestContact},
+    domain::{Channel, Class, Content, Delivery, DeliveryId, Facts, Kind, Scope, TestContact},
 };
 
 /// Most tests of a practice in [`WINDOW`].
@@ -182,4 +185,20 @@ async fn insert_on(
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
     let made = image::to_delivery(&row)?;
     feed::append_on(tx, vec![Change::created(&row, made)?]).await
+}
+
+/// The gates of the patients who have the address of a test, by the test: what they do not want as patients they do not want as
+/// contacts either.
+pub(super) async fn holders_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    due: &[delivery::Model],
+) -> Result<BTreeMap<Uuid, Vec<GateKey>>, StoreError> {
+    let mut holders = BTreeMap::new();
+    for row in due.iter().filter(|row| row.source_kind == TEST) {
+        let (Some(channel), Some(address)) = (Channel::from_number(row.channel), &row.address_bi) else { continue };
+        let patients = grounds::holders_on(tx, keys.practice(), channel, address).await?;
+        holders.insert(row.id, patients.iter().map(|patient| grounds::patient_gate(channel, patient)).collect());
+    }
+    Ok(holders)
 }

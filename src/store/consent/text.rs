@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{Standing, waiting};
@@ -17,7 +16,6 @@ use crate::{
     store::{
         Store, StoreError,
         draft::{Draft, save_all_on},
-        entity::patient,
         grounds,
         ledger::{self, NewEntry},
         tx::Tx,
@@ -68,32 +66,13 @@ impl Store {
     }
 }
 
-/// The patients of the practice who have an address.
-pub(in crate::store) async fn holders_on(
-    tx: &Tx,
-    practice: &str,
-    channel: Channel,
-    address: &[u8],
-) -> Result<BTreeSet<String>, StoreError> {
-    let column = if channel == Channel::Sms { patient::Column::PhoneBi } else { patient::Column::EmailBi };
-    let ids = patient::Entity::find()
-        .select_only()
-        .column(patient::Column::PatientId)
-        .filter(patient::Column::PracticeId.eq(practice))
-        .filter(column.eq(address.to_vec()))
-        .into_tuple::<String>()
-        .all(&tx.db)
-        .await?;
-    Ok(ids.into_iter().collect())
-}
-
 /// Takes the gates of an address and of everybody who has it. Whoever is given a number takes its gate first, so that none is
 /// missed; one who was given it while we waited is taken after, out of order, which a deadlock would only delay.
 async fn take_holders_on<'a>(tx: &Tx, keys: &'a PracticeKeys, report: &Report<'_>) -> Result<Standing<'a>, StoreError> {
-    let holders = holders_on(tx, keys.practice(), report.channel, &report.address).await?;
+    let holders = grounds::holders_on(tx, keys.practice(), report.channel, &report.address).await?;
     let numbers = (report.channel == Channel::Sms).then(|| report.address.clone()).into_iter().collect();
     let mut standing = Standing::take_on(tx, keys, report.channel, holders, numbers).await?;
-    let now = holders_on(tx, keys.practice(), report.channel, &report.address).await?;
+    let now = grounds::holders_on(tx, keys.practice(), report.channel, &report.address).await?;
     let late: BTreeSet<String> = now.difference(standing.patients()).cloned().collect();
     if !late.is_empty() {
         standing.add_on(tx, late).await?;
@@ -110,7 +89,7 @@ pub(in crate::store) async fn take_all_on(
     let mut gates = BTreeSet::new();
     for (channel, address) in addresses {
         gates.insert(grounds::address_gate(*channel, address));
-        let holders = holders_on(tx, practice.as_str(), *channel, address).await?;
+        let holders = grounds::holders_on(tx, practice.as_str(), *channel, address).await?;
         gates.extend(holders.iter().map(|patient| grounds::patient_gate(*channel, patient)));
     }
     let gates: Vec<_> = gates.into_iter().collect();

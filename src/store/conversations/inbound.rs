@@ -20,7 +20,7 @@ use crate::{
         consent::{self, Report},
         draft::{self, Draft},
         entity::inbound_message,
-        feed,
+        feed, grounds,
         tx::Tx,
         vault::{PracticeKeys, Sealed},
     },
@@ -156,7 +156,7 @@ async fn home_on(tx: &Tx, keys: &Arc<PracticeKeys>, text: &InboundText) -> Resul
     let (owner, home) = match &text.from {
         Some(from) => {
             let index = keys.phone_index(from);
-            let holders = consent::holders_on(tx, keys.practice(), Channel::Sms, &index).await?.into_iter();
+            let holders = grounds::holders_on(tx, keys.practice(), Channel::Sms, &index).await?.into_iter();
             let holders: Result<Vec<PatientId>, _> = holders.map(|id| id.parse()).collect();
             let holders = holders.map_err(|_| StoreError::Corrupt("patient"))?;
             (Owner::Number(index), Home::of(&holders))

@@ -6,14 +6,16 @@ use chrono::{NaiveTime, TimeDelta};
 use futures::future::join;
 use heedwell::{
     domain::{
-        Channel, ChannelSet, Content, Delivery, DeliveryFilter, DeliveryId, DeliveryState, Facts, FailureReason, Kind,
-        KindChannels, Look, PracticeSettings, QuietHours, Scope, SkipReason, TestContact, Verdict,
+        Channel, ChannelSet, ConsentSource, ConsentState, Content, Delivery, DeliveryFilter, DeliveryId, DeliveryState,
+        Facts, FailureReason, Kind, KindChannels, Look, Patient, PracticeSettings, QuietHours, Scope, SkipReason,
+        TestContact, Verdict,
     },
-    store::{Destination, NewRetry, NewTestMessage, StoreError, TestAccepted},
+    store::{Destination, NewConsent, NewRetry, NewTestMessage, StoreError, TestAccepted},
 };
 
 use super::{
-    given::{NORTH, accepted, claim, claim_one, email, phone, ready_practice, receipt, settings, settle},
+    consent::{decision, record},
+    given::{NORTH, accepted, claim, claim_one, email, patient, phone, ready_practice, receipt, settings, settle},
     *,
 };
 
@@ -120,6 +122,53 @@ on_both! {
             let refused = get(t, &scope, id).await;
             assert_eq!((refused.state, refused.skip_reason, refused.attempts), (DeliveryState::Skipped, Some(reason), 0));
         }
+    }
+
+    async fn who_opted_out_as_a_patient_gets_no_test_either(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let maria = Patient { mobile_phone: Some(phone(STAFF)), email: Some(email(MAILBOX)), ..patient("maria") };
+        let other = Patient { email: Some(email(MAILBOX)), ..patient("other") };
+        t.store.patients_put(&scope, vec![maria, other]).await.unwrap();
+        for (to, channel) in [(STAFF, Channel::Sms), (MAILBOX, Channel::Email)] {
+            let id = send(t, &scope, &format!("{to} before"), to).await;
+            let sent = claim_one(t, &scope).await;
+            assert_eq!(sent.id, id);
+            settle(t, &sent, accepted(&sent.callback_token())).await;
+            let no = decision(&format!("{to} no"), channel, ConsentState::OptedOut, ConsentSource::Staff);
+            record(t, &scope, no).await;
+            let id = send(t, &scope, &format!("{to} after"), to).await;
+            assert!(claim(t, &scope, 10).await.is_empty());
+            let refused = get(t, &scope, id).await;
+            let expected = (DeliveryState::Skipped, Some(SkipReason::OptedOut), 0);
+            assert_eq!((refused.state, refused.skip_reason, refused.attempts), expected);
+        }
+        // Of another address and another practice that says nothing.
+        let south = ready_practice(t, "south").await;
+        for (scope, key, to) in [(&scope, "back", "back@acme.example"), (&south, "south", MAILBOX)] {
+            let id = send(t, scope, key, to).await;
+            assert_eq!(claim_one(t, scope).await.id, id);
+        }
+    }
+
+    async fn an_address_of_very_many_patients_is_looked_at_whole(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let crowd: Vec<_> =
+            (0..2_500).map(|n| Patient { email: Some(email(MAILBOX)), ..patient(&format!("p{n}")) }).collect();
+        for some in crowd.chunks(500) {
+            t.store.patients_put(&scope, some.to_vec()).await.unwrap();
+        }
+        let id = send(t, &scope, "r1", MAILBOX).await;
+        let sent = claim_one(t, &scope).await;
+        assert_eq!(sent.id, id);
+        settle(t, &sent, accepted("")).await;
+        let last = NewConsent {
+            patient: "p2499".parse().unwrap(),
+            ..decision("c1", Channel::Email, ConsentState::OptedOut, ConsentSource::Staff)
+        };
+        record(t, &scope, last).await;
+        let id = send(t, &scope, "r2", MAILBOX).await;
+        assert!(claim(t, &scope, 10).await.is_empty());
+        assert_eq!(get(t, &scope, id).await.skip_reason, Some(SkipReason::OptedOut));
     }
 
     async fn a_key_makes_one_test(t: &TestStore) {

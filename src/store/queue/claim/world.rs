@@ -12,20 +12,20 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Author, Channel, ChannelSet, Class, Decision, DeliveryId, Device, Facts, FailureReason, Grounds,
-        NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
+        Account, Author, Channel, ChannelSet, Class, ConsentState, Decision, DeliveryId, Device, Facts, FailureReason,
+        Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
         Store, StoreError, devices,
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
-        grounds::{self, Recipient},
+        grounds::{self, GateKey, Recipient},
         image::{self, CONVERSATION_MESSAGE, IN_FLIGHT, TEST},
         notifications, preferences,
         queue::{Claimed, Destination},
         rows::padded,
         stand_ins::{self, reader_id},
-        stop,
+        stop, test_messages,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -41,6 +41,8 @@ pub(super) struct World<'a> {
     /// By the ids of [`reader_id`]; unset: one that cannot be read.
     readers: BTreeMap<String, Option<Recipient>>,
     gates: Vec<recipient_gate::Model>,
+    /// The gates of the patients who have the address of a test, by the test.
+    holders: BTreeMap<Uuid, Vec<GateKey>>,
     notifications: BTreeMap<Uuid, notification::Model>,
     contents: BTreeMap<Uuid, content::Model>,
     /// Only of patients who are due a push.
@@ -74,6 +76,9 @@ impl<'a> World<'a> {
             }
             wanted.extend(gates);
         }
+        let holders = test_messages::holders_on(tx, keys, due).await?;
+        wanted.extend(holders.values().flatten().cloned());
+        moved.extend(holders.values().flatten().cloned());
         // An address that changed since the accept may have no gate yet, and only a row can be locked.
         let moved = moved.into_iter().map(|gate| (keys.practice().to_owned(), gate));
         grounds::gates_insert_on(tx, moved.collect()).await?;
@@ -100,6 +105,7 @@ impl<'a> World<'a> {
             settings,
             readers,
             gates,
+            holders,
             notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
             contents,
             devices,
@@ -192,7 +198,13 @@ impl<'a> World<'a> {
         (recipient, asked): (&Recipient, Option<&notification::Model>),
     ) -> Result<Decision, StoreError> {
         let Recipient { patient, choices, has_device } = recipient;
-        let gates = BTreeMap::from([(channel, grounds::gates_of(&self.gates, self.keys, channel, patient))]);
+        let mut gates = grounds::gates_of(&self.gates, self.keys, channel, patient);
+        // Whoever opted out as a patient is not written to as a contact either.
+        let holders = self.holders.get(&row.id).into_iter().flatten();
+        if grounds::any_opted_out(&self.gates, holders) {
+            gates.patient = ConsentState::OptedOut;
+        }
+        let gates = BTreeMap::from([(channel, gates)]);
         let grounds = Grounds {
             patient,
             choices: &choices.value,
