@@ -57,7 +57,7 @@ pub use id::{
 pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;
 pub use kind::{Channel, ChannelSet, Kind};
-pub use legible::{is_hidden, legible};
+pub use legible::{HIDDEN, is_hidden, legible};
 pub use locale::Locale;
 pub use notification::{
     Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Priority,

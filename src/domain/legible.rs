@@ -12,6 +12,10 @@ pub const fn is_hidden(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// What is wrong with a text that has one, as a sentence.
+pub const HIDDEN: &str =
+    "must not have characters that are not seen, such as marks of direction or spaces without width";
+
 /// The text without them.
 #[must_use]
 pub fn legible(text: &str) -> String {

@@ -8,7 +8,7 @@ use prost_types::{Duration, Timestamp};
 use url::Url;
 
 use crate::{
-    domain::is_hidden,
+    domain::{HIDDEN, is_hidden},
     service::{Error, Violation},
 };
 
@@ -136,12 +136,7 @@ impl Check {
 
     /// As [`Self::line`], for what something is called wherever it is shown: nothing in it may hide or turn the rest around.
     pub(crate) fn name(&mut self, field: &str, text: String, longest: usize) -> String {
-        let hidden = text.chars().any(is_hidden);
-        self.expect(
-            field,
-            !hidden,
-            "must not have characters that are not seen, such as marks of direction or spaces without width",
-        );
+        self.expect(field, !text.chars().any(is_hidden), HIDDEN);
         self.line(field, text, longest)
     }
 
@@ -156,6 +151,12 @@ impl Check {
         let odd = text.chars().any(|char| char.is_control() && char != '\n');
         self.expect(field, !odd, "must not have control characters besides line feeds");
         self.bounded(field, text, longest)
+    }
+
+    /// As [`Self::lines`], for what stands between the words of others: nothing in it may hide or turn them around.
+    pub(crate) fn seen_lines(&mut self, field: &str, text: String, longest: usize) -> String {
+        self.expect(field, !text.chars().any(is_hidden), HIDDEN);
+        self.lines(field, text, longest)
     }
 
     /// As [`Self::lines`], and not blank.

@@ -121,7 +121,7 @@ fn custom(check: &mut Check, custom: proto::CustomDetails) -> Option<Custom> {
             check.expect("variables", false, "must have names of 1 to 64 characters of a-z, 0-9 or '_'");
             continue;
         }
-        let value = Phi::new(check.lines(&format!("variables.{name}"), value, 1_000));
+        let value = Phi::new(check.seen_lines(&format!("variables.{name}"), value, 1_000));
         variables.insert(name, value);
     }
     Some(Custom { template_key: key?, variables })

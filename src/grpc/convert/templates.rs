@@ -76,13 +76,16 @@ pub(crate) fn trial(request: proto::PreviewTemplateRequest) -> Result<Trial, Err
 pub(crate) fn test_order(mut request: proto::SendTestMessageRequest) -> Result<TestOrder, Error> {
     let mut check = Check::default();
     let request_id = request_id(&mut check, std::mem::take(&mut request.request_id));
-    // Without the key, and maps in the order of their keys: equal requests give equal bytes.
+    let contact = check.parsed("address", &request.address, TestContact::parse);
+    if let Some(contact) = &contact {
+        request.address = contact.as_str().to_owned();
+    }
+    // Without the key, with the address as it is kept, and maps in the order of their keys: equal requests give equal bytes.
     let canonical = Phi::new(request.encode_to_vec());
     let trial = read_trial(&mut check, (request.r#ref, request.content, request.variables));
     let channel = trial.as_ref().map(|trial| trial.at.channel);
     let sent = channel.is_none_or(|channel| matches!(channel, Channel::Sms | Channel::Email));
     check.at("ref", |check| check.expect("channel", sent, "must be SMS or EMAIL: no contact has an inbox or a device"));
-    let contact = check.parsed("address", &request.address, TestContact::parse);
     check.finish(trial.zip(contact).map(|(trial, contact)| TestOrder { request_id, canonical, trial, contact }))
 }
 
@@ -113,7 +116,7 @@ fn read_trial(check: &mut Check, (at, content, values): TrialFields) -> Option<T
     for (name, value) in values.into_iter().take(MOST_VARIABLES) {
         // A malformed name may be anything, so that it is not repeated in the path.
         if is_variable(&name) {
-            let value = Phi::new(check.lines(&format!("variables.{name}"), value, 1_000));
+            let value = Phi::new(check.seen_lines(&format!("variables.{name}"), value, 1_000));
             variables.insert(name, value);
         } else {
             check.expect("variables", false, "must have names of 1 to 64 characters of a-z, 0-9 or '_'");

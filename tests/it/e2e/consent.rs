@@ -35,6 +35,11 @@ fn decision(channel: Channel, state: ConsentState) -> RecordConsentRequest {
     }
 }
 
+/// Staff record that `pat` wants no more of it.
+pub(super) async fn opts_out(t: &TestApp, channel: Channel) {
+    record(&mut t.caller(Role::Staff), decision(channel, ConsentState::OptedOut)).await.unwrap();
+}
+
 async fn record(caller: &mut Caller, request: RecordConsentRequest) -> Result<RecordConsentResponse, Status> {
     Ok(caller.preferences.record_consent(request).await?.into_inner())
 }
