@@ -9,6 +9,8 @@ mod spelling;
 
 use spelling::{clauses, plain, word};
 
+pub(super) use spelling::word as spelt;
+
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {

@@ -14,6 +14,7 @@ mod lint;
 mod mail;
 mod message;
 mod own;
+mod prefix;
 mod sample;
 mod source;
 mod token;
@@ -27,11 +28,12 @@ pub use builtin::{Language, wording};
 pub use compiled::Wording;
 pub use lint::{Part, Problem, problems, variable_problems};
 pub use own::{Active, OwnWording, Purpose, TemplateRef};
+pub use prefix::prefix_fault;
 pub use sample::Invented;
 pub use source::{Escape, Fault, LONGEST_SOURCE, Template, TemplateError, escape_html};
 pub use token::{Form, Token, TokenClass, Values};
 pub use warnings::{hanging_lines, warnings};
-pub use words::has_address;
+pub use words::{asks_for_a_keyword, has_address};
 
 use choice::Choice;
 use filled::Fill;
@@ -101,6 +103,9 @@ pub enum RenderError {
     /// What the sender typed has an address of the web, and would stand in a text message.
     #[error("a text message holds no address but the link")]
     Address,
+    /// What the sender typed asks for an answer that is taken for STOP or START, and would stand in a text message.
+    #[error("a text message asks for no answer that is taken for STOP or START")]
+    Keyword,
     /// The wording itself is at fault.
     #[error("the wording cannot be used")]
     Template(#[source] TemplateError),
@@ -127,7 +132,8 @@ const LONGEST_PUSH: usize = 3_584;
 ///
 /// # Errors
 /// `UnknownTemplate`, `NoWording` and `Blank` for a template of the practice's own; `TooLong` for a text message of more than 1,600
-/// characters with its prefix, for a push message of more than 3,584 bytes, and for any other text of more than 100 KiB; `Address`.
+/// characters with its prefix, for a push message of more than 3,584 bytes, and for any other text of more than 100 KiB; `Address`
+/// and `Keyword`.
 pub fn render(ask: &Rendering) -> Result<Content, RenderError> {
     let error = match as_worded(ask) {
         Err(error) if error.is_of_the_wording() => error,
@@ -201,8 +207,14 @@ fn text_message(
     }
     let of_the_sender = |name: &&str| Token::named(name).is_none_or(|token| token.class() == TokenClass::SenderWords);
     let typed = filled.shown.iter().any(|name| of_the_sender(name) && values.has(name));
-    if typed && words::has_address(&words_alone(ask, text.strip_prefix(&mark).unwrap_or(&text))) {
-        return Err(RenderError::Address);
+    if typed {
+        let read = words_alone(ask, text.strip_prefix(&mark).unwrap_or(&text));
+        if words::has_address(&read) {
+            return Err(RenderError::Address);
+        }
+        if words::asks_for_a_keyword(&read) {
+            return Err(RenderError::Keyword);
+        }
     }
     let counted = sms::segments(&text);
     let sms_segments = i32::try_from(counted.count).map_err(|_| RenderError::TooLong)?;
@@ -215,7 +227,7 @@ fn words_alone(ask: &Rendering, text: &str) -> String {
     let text = text.strip_prefix(&sms::compose(ask.sms_prefix, "")).unwrap_or(text);
     let known = [ask.link, ask.practice.portal_url.as_deref(), Some(ask.practice.display_name.as_str())];
     let known = known.into_iter().flatten().filter(|known| !known.is_empty());
-    known.fold(text.to_owned(), |rest, known| rest.replace(known, " "))
+    known.fold(text.to_owned(), |rest, known| words::without(&rest, known))
 }
 
 /// The name of a kind's wording.

@@ -37,7 +37,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// The text as one word, of letters and digits as they look.
-pub(super) fn word(text: &str) -> String {
+pub(in crate::domain) fn word(text: &str) -> String {
     letters(text).map(latin).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
 }
 

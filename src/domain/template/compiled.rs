@@ -45,7 +45,7 @@ impl Compiled {
     /// Compiles wording that stands in `form` and may use `variables`.
     pub(super) fn new(wording: &Wording, form: Form, variables: &[String]) -> Result<Self, TemplateError> {
         let html = Some(&wording.html).filter(|html| !html.is_empty());
-        let html = html.map(|html| Template::compile(html, form.text_classes(), variables)).transpose()?;
+        let html = html.map(|html| Template::compile_html(html, form.text_classes(), variables)).transpose()?;
         Ok(Self {
             subject: Template::compile_subject(&wording.subject, form.subject_classes(), variables)?,
             spare_subject: Template::compile_subject(&practice_name(), form.subject_classes(), &[])?,

@@ -1,7 +1,11 @@
 //! HTML that a practice wrote: what of it may stand in a mail. When it is saved, whatever may not is an error; when it is sent, it
 //! is cleaned once more with the values in it, since only then is it seen what they make of an attribute.
 
+mod bounds;
+mod colour;
+mod nest;
 mod shape;
+mod sight;
 mod style;
 
 use std::{
@@ -13,7 +17,9 @@ use std::{
 use ammonia::{Builder, UrlRelative};
 use html5ever::tokenizer::Tag;
 
-pub(super) use shape::{LINK, MARK, VALUE, is_shaped_alike, keeps_values_in_place, shows_nothing};
+pub(super) use bounds::within_bounds;
+pub(super) use shape::{LINK, MARK, VALUE, is_shaped_alike, keeps_values_in_place, number, place, said, shows_nothing};
+pub(super) use sight::unseen;
 
 /// Elements, each with the attributes that it may have besides [`ANYWHERE`].
 const ELEMENTS: &[(&str, &[&str])] = &[
@@ -83,6 +89,7 @@ fn cleaner(schemes: &'static [&'static str]) -> Builder<'static> {
                 let kept = style::kept(value);
                 (!kept.is_empty()).then_some(Cow::Owned(kept))
             }
+            "bgcolor" => style::colour(value.trim()).map(|_| Cow::Borrowed(value)),
             size if SIZES.contains(&size) => style::is_size(value.trim()).then_some(Cow::Borrowed(value)),
             _ => Some(Cow::Borrowed(value)),
         });
@@ -110,7 +117,12 @@ fn faults(tag: &Tag) -> Vec<&'static str> {
             } else if attribute == "style" && value.to_ascii_lowercase().contains("url(") {
                 Some("must not load images")
             } else if attribute == "style" && !style::is_good(value) {
-                Some("must have styles that show all in its place: plain colours, sizes to read, no length below 0 or above 200px")
+                Some(
+                    "must have styles that show all in its place: plain colours, sizes to read, fonts that mail programs have, \
+                     no length below 0 or above 200px",
+                )
+            } else if attribute == "bgcolor" && style::colour(value).is_none() {
+                Some("must have colours by their name or as #123456")
             } else if SIZES.contains(&attribute) && !style::is_size(value) {
                 Some("must have sizes of at most 600 or 100%")
             } else if attribute == "href" && !has_scheme(value) {

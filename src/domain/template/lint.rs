@@ -7,7 +7,7 @@ use super::{
     Escape, Fault, RenderError, Rendering, Template, TemplateRef, Token, Values, Wording, choice::choose, composed,
     html, message, own::Purpose, token::Form, words, words_alone,
 };
-use crate::domain::{Channel, sms};
+use crate::domain::{Channel, HIDDEN, is_hidden, sms};
 
 /// A part of wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +79,17 @@ impl Problems<'_> {
         if part == Part::Subject && source.contains(['\r', '\n']) {
             self.add(part, Fault::LineBreak.to_string());
         }
-        for fault in Template::faults(source, classes, self.variables) {
+        if source.chars().any(is_hidden) {
+            self.add(part, HIDDEN);
+        }
+        let faults = Template::faults(source, classes, self.variables);
+        if part == Part::Html && faults.is_empty() {
+            // What can be read line by line may still be too much as a whole.
+            if let Err(fault) = Template::compile_html(source, classes, self.variables) {
+                self.add(part, fault.to_string());
+            }
+        }
+        for fault in faults {
             self.add(part, fault.to_string());
         }
         let kind = self.at.purpose.kind();
@@ -95,12 +105,14 @@ impl Problems<'_> {
     fn check_text_message(&mut self, wording: &Wording, ask: &Rendering, values: &Values) {
         let classes = self.at.form().text_classes();
         let Ok(text) = Template::compile(&wording.text, classes, self.variables) else { return };
-        let read: Vec<_> =
-            [values, &Values::default()].into_iter().filter_map(|it| text.render(it, Escape::None).ok()).collect();
-        let read = [read, vec![wording.text.clone()]].concat().into_iter();
-        let read: Vec<_> = read.map(|text| words_alone(ask, &sms::compose(ask.sms_prefix, &text))).collect();
+        let read = self.extremes(&text, values).into_iter().filter_map(|it| text.render(&it, Escape::None).ok());
+        let read = read.chain([wording.text.clone()]);
+        let read: BTreeSet<_> = read.map(|text| words_alone(ask, &sms::compose(ask.sms_prefix, &text))).collect();
         if read.iter().any(|text| words::has_address(text)) {
-            self.add(Part::Text, "must have no address of the web but {{link}}");
+            self.add(
+                Part::Text,
+                "must have no address of the web but {{link}}; put a space behind the full stop of a sentence",
+            );
         }
         if read.iter().any(|text| words::asks_for_a_keyword(text)) {
             self.add(
@@ -108,6 +120,16 @@ impl Problems<'_> {
                 "must not ask for an answer such as CANCEL, YES or START, which Twilio takes for another. Ask for C or R instead",
             );
         }
+    }
+
+    /// `values`, those that are longest, none, and what is left where one may be missing, or all that may: somebody gets each.
+    fn extremes(&self, text: &Template, values: &Values) -> Vec<Values> {
+        let variables = self.variables.iter().map(String::as_str);
+        let optional = Token::ALL.iter().filter(|token| token.is_optional()).map(|token| token.name());
+        let missing: Vec<_> = optional.chain(variables).filter(|name| text.names(name)).collect();
+        let least = missing.iter().fold(values.clone(), |values, name| values.without(name));
+        let without = missing.iter().map(|name| values.without(name));
+        [values.clone(), values.longest(), Values::default(), least].into_iter().chain(without).collect()
     }
 
     /// What only shows with values in it.
@@ -166,7 +188,7 @@ impl Problems<'_> {
         if refusals.is_empty() && html::shows_nothing(&html::cleaned(&rendered, values.get(Token::Link))) {
             self.add(Part::Html, "must show something");
         }
-        for refusal in refusals {
+        for refusal in refusals.into_iter().chain(html::unseen(&source.numbered(), &source.links())) {
             self.add(Part::Html, refusal);
         }
         let variables = self.variables.iter().map(String::as_str);
@@ -175,10 +197,12 @@ impl Problems<'_> {
             self.add(Part::Text, format!("must say all that the HTML says: {{{{{name}}}}} is missing"));
         }
         let said: BTreeSet<_> = text.words().collect();
-        for name in names.iter().filter(|name| said.contains(**name) && !source.names(name)) {
+        for name in names.iter().filter(|name| said.contains(**name) && !source.says(name)) {
             self.add(
                 Part::Html,
-                format!("must say all that the text says above its signature: {{{{{name}}}}} is missing"),
+                format!(
+                    "must say all that the text says above its signature, in words or as a link: {{{{{name}}}}} is missing"
+                ),
             );
         }
     }

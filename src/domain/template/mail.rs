@@ -4,6 +4,7 @@ use super::{
     Choice, Escape, RenderError, Rendering, Token, Values,
     filled::{self, Fill, Filled},
     html, layout,
+    source::LONGEST_OUTPUT,
 };
 
 /// The lines of the text, and the page.
@@ -31,6 +32,9 @@ pub(super) fn parts(
         preview: &choice.compiled.preview.render(values, Escape::None)?,
     };
     let page = layout::html(&frame, &lines, own.as_deref());
+    if page.len() > LONGEST_OUTPUT {
+        return Err(RenderError::TooLong);
+    }
     Ok((lines, page))
 }
 

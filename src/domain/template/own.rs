@@ -143,7 +143,8 @@ impl OwnWording {
     }
 
     /// Whether the practice has a template of that key in use, on whatever channel.
-    pub(super) fn has(&self, key: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
         self.templates(key).next().is_some()
     }
 

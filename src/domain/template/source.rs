@@ -1,24 +1,23 @@
 //! Wording with tokens: liquid without block tags, compiled line by line. Source, nesting and output are bounded, and a
 //! line in which a token has no value is left out whole, so that nothing is ever rendered blank.
 
+mod line;
 mod scan;
 
-use std::{collections::BTreeSet, fmt, sync::LazyLock};
+use std::{collections::BTreeSet, fmt};
 
-use liquid::{Object, Parser, ParserBuilder};
-
-use scan::{changes_the_link, has_bad_number, token_length, unquoted, words_of};
+use line::{Line, Part, Trial};
 
 use super::{
-    blank::is_blank,
-    filled::{Fill, Filled, SIGNATURE, joined},
-    token::{TokenClass, Values},
+    filled::{Fill, Filled, joined},
+    html,
+    token::{Token, TokenClass, Values},
 };
 
 /// The longest source, in bytes.
 pub const LONGEST_SOURCE: usize = 16 * 1024;
 /// The longest output, in bytes.
-const LONGEST_OUTPUT: usize = 100 * 1024;
+pub(super) const LONGEST_OUTPUT: usize = 100 * 1024;
 
 /// The wording cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +65,26 @@ pub enum Fault {
     /// A token that this channel must not hold.
     #[error("a token gives away more than this channel may hold")]
     Forbidden,
+    /// A filter puts words of its own in the place of what it cuts off.
+    #[error("truncate may only put dots in the place of what it leaves out, two or more or none")]
+    Ellipsis,
+    /// Something stands against the link.
+    #[error(
+        "{{{{link}}}} must stand by itself: with a space or a line break before and behind it, or a bracket, and behind it a full stop or the like"
+    )]
+    GluedLink,
+    /// A token in one brace, or in three.
+    #[error("a token has two braces on each side, as {{{{first_name}}}}")]
+    Braces,
+    /// HTML of too many elements.
+    #[error("the HTML must have at most 1,000 elements")]
+    Elements,
+    /// HTML of elements too deep in one another.
+    #[error("the HTML must have its elements at most 64 deep in one another")]
+    Nested,
+    /// HTML of elements that end in another order than they begin.
+    #[error("the HTML must end b, i, a and the like within the element in which they begin")]
+    Misnested,
     /// The filled-in text is longer than 100 KiB.
     #[error("the text is too long when filled in")]
     OutputTooLong,
@@ -85,29 +104,6 @@ pub struct Template {
     lines: Vec<Line>,
     classes: &'static [TokenClass],
     single_line: bool,
-}
-
-/// A line, and whether it is a label, a colon and one token.
-struct Line {
-    parts: Vec<Part>,
-    labelled: Option<Labelled>,
-    /// The words in its tokens: names of tokens and variables among them.
-    words: BTreeSet<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Labelled {
-    Detail,
-    Link,
-}
-
-enum Part {
-    Text(String),
-    Token {
-        compiled: liquid::Template,
-        /// It is the link and nothing else.
-        link: bool,
-    },
 }
 
 impl Template {
@@ -136,6 +132,34 @@ impl Template {
         Ok(Self { single_line: true, ..Self::compile(source, classes, variables)? })
     }
 
+    /// Compiles HTML: the same, within the bounds of what is done with it afterwards. It says what stands in its words or as the
+    /// address of a link, and not what only a tooltip has.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile), and `Elements`, `Nested`, `Misnested`.
+    pub(super) fn compile_html(
+        source: &str,
+        classes: &'static [TokenClass],
+        variables: &[String],
+    ) -> Result<Self, TemplateError> {
+        let mut template = Self::compile(source, classes, variables)?;
+        let numbered = template.numbered();
+        html::within_bounds(&numbered).map_err(|(line, fault)| TemplateError { line, fault })?;
+        let said = html::said(&numbered);
+        let mut place = 0;
+        for line in &mut template.lines {
+            line.said.clear();
+            for part in &line.parts {
+                let Part::Token { words, .. } = part else { continue };
+                if said.contains(&place) {
+                    line.said.extend(words.iter().cloned());
+                }
+                place += 1;
+            }
+        }
+        Ok(template)
+    }
+
     /// Every line that [`compile`](Self::compile) would refuse.
     pub(super) fn faults(source: &str, classes: &'static [TokenClass], variables: &[String]) -> Vec<TemplateError> {
         read(source, classes, variables).1
@@ -144,6 +168,34 @@ impl Template {
     /// Whether the token or variable of that name stands in it.
     pub(super) fn names(&self, name: &str) -> bool {
         self.lines.iter().any(|line| line.words.contains(name))
+    }
+
+    /// Whether it says what the token or variable of that name stands for.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| line.said.contains(name))
+    }
+
+    /// The source with [`html::place`] of its number in the place of each token.
+    pub(super) fn numbered(&self) -> String {
+        let mut number = 0;
+        let mut numbered = |part: &Part| match part {
+            Part::Text(text) => text.chars().filter(|c| html::number(*c).is_none()).collect(),
+            Part::Token { .. } => {
+                number += 1;
+                html::place(number - 1).to_string()
+            }
+        };
+        let line = |line: &Line| line.parts.iter().map(&mut numbered).collect::<String>();
+        self.lines.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The numbers of the tokens that have the link in them.
+    pub(super) fn links(&self) -> BTreeSet<usize> {
+        let tokens = self.lines.iter().flat_map(|line| &line.parts).filter_map(|part| match part {
+            Part::Token { words, .. } => Some(words.contains(Token::Link.name())),
+            Part::Text(_) => None,
+        });
+        tokens.enumerate().filter_map(|(number, link)| link.then_some(number)).collect()
     }
 
     /// The words in the tokens above the signature: names of tokens and variables among them.
@@ -207,20 +259,19 @@ impl Template {
         let (mut length, mut signed) = (0, false);
         for (index, line) in self.lines.iter().enumerate() {
             let at_line = |fault| TemplateError { line: index + 1, fault };
-            let words = line.words.iter().map(String::as_str);
             match line.fill(&values, escape, &mut length).map_err(at_line)? {
                 // One blank line parts two paragraphs, however many were left out between them.
                 Some(Filled::Blank) if matches!(fill.lines.last(), None | Some(Filled::Blank)) => {}
                 Some(Filled::Blank) => fill.lines.push(Filled::Blank),
-                Some(line) => {
-                    signed |= line.is_signature();
+                Some(filled) => {
+                    signed |= filled.is_signature();
                     if !signed {
-                        fill.shown.extend(words);
+                        fill.shown.extend(line.said.iter().map(String::as_str));
                     }
-                    fill.lines.push(line);
+                    fill.lines.push(filled);
                     fill.kept.push(index);
                 }
-                None => fill.dropped.extend(words),
+                None => fill.dropped.extend(line.words.iter().map(String::as_str)),
             }
         }
         if fill.lines.last() == Some(&Filled::Blank) {
@@ -246,105 +297,6 @@ fn read(source: &str, classes: &'static [TokenClass], variables: &[String]) -> (
         }
     }
     (template, faults)
-}
-
-/// Invented values to try tokens with: all there are, and those that the place may hold.
-struct Trial {
-    all: Object,
-    permitted: Object,
-}
-
-impl Line {
-    /// Each token becomes a liquid template of its own, so that what it yields can be escaped whole, whatever its
-    /// filters did.
-    fn compile(source: &str, trial: &Trial) -> Result<Self, Fault> {
-        if source.contains("{%") {
-            return Err(Fault::Block);
-        }
-        let (mut parts, mut rest, mut words) = (Vec::new(), source, BTreeSet::new());
-        while let Some((text, from_token)) = rest.find("{{").and_then(|at| rest.split_at_checked(at)) {
-            let (token, after) = from_token.split_at_checked(token_length(from_token)?).ok_or(Fault::Unclosed)?;
-            if !text.is_empty() {
-                parts.push(Part::Text(text.to_owned()));
-            }
-            let unquoted = unquoted(token);
-            let link = token.trim_matches(['{', '}', ' ']) == "link";
-            parts.push(Part::Token { compiled: compile_token(token, &unquoted, trial)?, link });
-            words.extend(words_of(&unquoted).map(str::to_owned));
-            rest = after;
-        }
-        let labelled = match parts.as_slice() {
-            [.., Part::Text(label), Part::Token { link, .. }] if rest.is_empty() && label.ends_with(": ") => {
-                Some(if *link { Labelled::Link } else { Labelled::Detail })
-            }
-            _ => None,
-        };
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Ok(Self { parts, labelled, words })
-    }
-
-    fn has_token(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Token { .. }))
-    }
-
-    fn is_signature(&self) -> bool {
-        matches!(self.parts.as_slice(), [Part::Text(text)] if text == SIGNATURE)
-    }
-
-    /// The line with its values, or nothing if one of them is empty. `length` grows by what was written.
-    fn fill(&self, values: &Object, escape: Escape, length: &mut usize) -> Result<Option<Filled>, Fault> {
-        let (mut before, mut latest) = (String::new(), String::new());
-        for part in &self.parts {
-            before.push_str(&latest);
-            latest = match part {
-                Part::Text(text) => text.clone(),
-                Part::Token { compiled, .. } => {
-                    let value = compiled.render(values).map_err(|_| Fault::Unknown)?;
-                    if is_blank(&value) {
-                        return Ok(None);
-                    }
-                    if escape == Escape::Html { escape_html(&value) } else { value }
-                }
-            };
-            *length += latest.len();
-            if *length > LONGEST_OUTPUT {
-                return Err(Fault::OutputTooLong);
-            }
-        }
-        let label = || before.trim_end_matches(": ").to_owned();
-        Ok(Some(match self.labelled {
-            Some(Labelled::Detail) => Filled::Detail(label(), latest),
-            Some(Labelled::Link) => Filled::Link(label(), latest),
-            None if before.is_empty() && latest.trim().is_empty() => Filled::Blank,
-            None => Filled::Words(before + &latest),
-        }))
-    }
-}
-
-fn compile_token(token: &str, unquoted: &str, trial: &Trial) -> Result<liquid::Template, Fault> {
-    static PARSER: LazyLock<Result<Parser, liquid::Error>> = LazyLock::new(|| {
-        use liquid_lib::stdlib::{Capitalize, Default, Downcase, Strip, Truncate, Upcase};
-        // None of these multiplies its input, reads a clock, or takes a value for a program.
-        let filters = ParserBuilder::new().filter(Default).filter(Capitalize).filter(Upcase).filter(Downcase);
-        filters.filter(Strip).filter(Truncate).build()
-    });
-    if token.starts_with("{{-") || token.ends_with("-}}") {
-        return Err(Fault::Dash);
-    }
-    if has_bad_number(unquoted) {
-        return Err(Fault::Number);
-    }
-    if changes_the_link(unquoted) {
-        return Err(Fault::ChangedLink);
-    }
-    let parser = PARSER.as_ref().map_err(|_| Fault::Unreadable)?;
-    let compiled = parser.parse(token).map_err(|_| Fault::Unreadable)?;
-    // liquid cannot say which tokens are used, but it fails on those it is not given.
-    compiled.render(&trial.all).map_err(|_| Fault::Unknown)?;
-    compiled.render(&trial.permitted).map_err(|_| Fault::Forbidden)?;
-    Ok(compiled)
 }
 
 /// `text` as HTML that shows it, in an element or between quotes.

@@ -14,6 +14,7 @@ use crate::domain::{
 mod bombs;
 mod guards;
 mod own;
+mod tricks;
 
 const LINK: &str = "https://hw.example/l/0123456789abcdefghijklmn";
 const UNSUBSCRIBE: &str = "https://hw.example/u/zyxwvutsrqponmlkjihgfe";

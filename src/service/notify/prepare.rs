@@ -47,7 +47,7 @@ impl Plan {
         let violations: Vec<_> = check_times(input, now)
             .into_iter()
             .chain(check_link(input, row))
-            .chain(check_variables(input, row))
+            .chain(check_template(input, row))
             .collect();
         if !violations.is_empty() {
             return Err(Error::FieldInvalid(violations));
@@ -197,10 +197,13 @@ fn check_link(input: &Input, grounds: &GroundsRow) -> Option<Violation> {
     Some(Violation::new(field, "must lead to a host that is in the practice's link_hosts, without another port"))
 }
 
-/// Whether the variables are those that the template wants, which only the practice can tell. A template that it does not have
-/// is found missing when its text is to be made.
-fn check_variables(input: &Input, grounds: &GroundsRow) -> Vec<Violation> {
+/// Whether there is the template, and the variables are those that it wants, which only the practice can tell: whatever channels
+/// the patient can be reached on.
+fn check_template(input: &Input, grounds: &GroundsRow) -> Vec<Violation> {
     let Payload::Custom(custom) = &input.payload else { return Vec::new() };
+    if !grounds.own_wording.has(&custom.template_key) {
+        return vec![Violation::new(render::TEMPLATE_KEY, render::NO_TEMPLATE)];
+    }
     let faults = grounds.own_wording.variable_faults(custom).into_iter();
     faults.map(|(name, fault)| Violation::new(format!("notification.custom.variables.{name}"), fault)).collect()
 }

@@ -148,7 +148,7 @@ impl Stage {
                 return Err(Error::FieldInvalid(faults));
             }
         }
-        self.preview()
+        self.rendered(&self.ask())
     }
 
     /// How `wording` reads, if it may be stored.
@@ -157,7 +157,9 @@ impl Stage {
         if !violations.is_empty() {
             return Err(Error::FieldInvalid(violations));
         }
-        let mut preview = self.preview()?;
+        // What goes out is the message that patients would get, and no other.
+        let phi_permitted = !self.test || self.home.settings.email.phi_permitted();
+        let mut preview = self.rendered(&Rendering { phi_permitted, ..self.ask() })?;
         if self.at.channel == Channel::Email && !self.home.settings.email.phi_permitted() {
             preview.warnings.push(
                 "The mail provider may not carry health information: until it may, our minimal wording goes out instead."
@@ -175,18 +177,20 @@ impl Stage {
         faults
     }
 
-    fn preview(&self) -> Result<Preview, Error> {
-        let ask = self.ask();
-        let content = template::render(&ask).map_err(|error| match error {
+    fn rendered(&self, ask: &Rendering) -> Result<Preview, Error> {
+        let content = template::render(ask).map_err(|error| match error {
             RenderError::UnknownTemplate => Error::field("ref.key", "the practice uses no template of that key"),
             RenderError::NoWording => no_wording(),
             RenderError::TooLong => Error::field("content.text", "is too long when filled in"),
             RenderError::Blank => Error::field("content.text", "says nothing with these values"),
             RenderError::Address => Error::field("variables", "must have no address of the web in a text message"),
+            RenderError::Keyword => {
+                Error::field("variables", "must not ask for an answer such as CANCEL, YES or START in a text message")
+            }
             RenderError::Template(error) => Error::field("content.text", error.to_string()),
         })?;
         // What the sender would have typed is invented as well: nobody misses it.
-        let ask = Rendering { custom_content: None, ..ask };
+        let ask = Rendering { custom_content: None, ..*ask };
         let warnings = template::warnings(&ask, &content);
         Ok(Preview { content, warnings })
     }

@@ -180,9 +180,10 @@ fn outcome(test: Delivery) -> TestOutcome {
 /// Why a test was not handed over, in the terms of a failure.
 const fn objection(reason: Option<SkipReason>) -> (FailureReason, &'static str) {
     match reason {
-        Some(SkipReason::OptedOut) => {
-            (FailureReason::OptedOutAtProvider, "The contact has opted out by STOP or a complaint: nothing was sent.")
-        }
+        Some(SkipReason::OptedOut) => (
+            FailureReason::OptedOutAtProvider,
+            "The contact, or a patient of that address, has opted out: nothing was sent.",
+        ),
         Some(SkipReason::AddressNotAllowed) => {
             (FailureReason::Blocked, "The number may not be texted by this server: nothing was sent.")
         }

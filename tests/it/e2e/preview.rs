@@ -16,6 +16,7 @@ use super::{
     given::{bare_practice, link, notice, patient, practice, put_patient, reminder, visit},
     preferences::{choose, set},
     seen::{everything, fields, refused, time},
+    templates::{self, create},
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
 
@@ -134,10 +135,14 @@ on_a_server! {
         let custom = || NotificationInput { payload: Some(Payload::Custom(custom.clone())), ..reminder(t, "pat", &[]) };
         let status = refused(preview(t, custom()).await, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(fields(&status), ["notification.custom.template_key"]);
-        // Where nothing would be sent, nothing stands in the way of saying so.
+        // Whether there is such a template does not hang on what the patient wants.
         choose(t, "pat", 11, Some(&[])).await;
-        let channels = preview(t, custom()).await.unwrap();
-        assert!(channels.iter().all(|it| it.content.is_none() && decided(it).2 == 3));
+        let status = refused(preview(t, custom()).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["notification.custom.template_key"]);
+        create(t, templates::custom(Channel::Sms), templates::text("Come."), &[]).await;
+        // Where nothing would be sent, nothing stands in the way of saying so.
+        let channels = preview(t, templates::flu(t, &[], &[])).await.unwrap();
+        assert!(channels.iter().filter(|it| it.content.is_none()).count() == 3 && channels.iter().all(|it| decided(it).2 == 3));
     }
 
     async fn what_a_send_would_refuse_a_preview_refuses_alike(t: &mut TestApp) {

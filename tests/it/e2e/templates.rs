@@ -176,6 +176,11 @@ on_a_server! {
         let none = try_send(t, &new_key(), flu(t, &[("when", "soon")], &[Channel::Sms])).await;
         let status = refused(none, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(fields(&status), ["notification.custom.template_key"]);
+        // Nor would it be of use where nothing goes out.
+        put_patient(t, ACME, patient("none", "", "")).await;
+        let nobody = NotificationInput { patient_id: "none".into(), ..flu(t, &[], &[Channel::Sms]) };
+        let status = refused(try_send(t, &new_key(), nobody).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["notification.custom.template_key"]);
         create(t, custom(Channel::Sms), text("Flu shots are here {{when}}."), &["when"]).await;
         let mail = TemplateContent {
             subject: "News from {{practice_name}}".into(),

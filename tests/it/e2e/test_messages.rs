@@ -7,9 +7,9 @@ use futures::future::join;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        self, Channel, DeliveryFilter, DeliveryState, NotificationKind as Kind, PracticeSettings, RetryDeliveryRequest,
-        SendTestMessageRequest, SendTestMessageResponse, SmsSettings, TemplateContent, TemplateRef,
-        UpdatePracticeSettingsRequest, email_settings::Provider, template_ref::Target,
+        self, Channel, DeliveryFilter, DeliveryState, EmailSettings, NotificationKind as Kind, PracticeSettings,
+        RetryDeliveryRequest, SendTestMessageRequest, SendTestMessageResponse, SmsSettings, TemplateContent,
+        TemplateRef, UpdatePracticeSettingsRequest, email_settings::Provider, template_ref::Target,
     },
     sandbox::{self, Sandbox},
 };
@@ -18,6 +18,7 @@ use tonic_types::StatusExt;
 
 use super::{
     callbacks::report,
+    consent::opts_out,
     given::{ACCOUNT, AUTH_TOKEN, PHONE, all_settings, bare_practice, mask, new_key, practice, send_over},
     inbound::says,
     preferences::set,
@@ -201,6 +202,46 @@ on_a_server! {
         assert!(texts(t, PHONE).is_empty());
         says(t, "START").await;
         assert_eq!(told(&tried(t, asked(Channel::Sms, PHONE)).await.unwrap()), ("SENT", "", ""));
+    }
+
+    async fn a_patient_who_opted_out_gets_no_test_either(t: &mut TestApp) {
+        with_contacts(t, &[PHONE, "pat@example.com"]).await;
+        for (channel, address) in [(Channel::Sms, PHONE), (Channel::Email, "pat@example.com")] {
+            opts_out(t, channel).await;
+            let refusal = tried(t, asked(channel, address)).await.unwrap();
+            assert_eq!(told(&refusal), ("FAILED", "OPTED_OUT_AT_PROVIDER", ""));
+        }
+        assert!(texts(t, PHONE).is_empty() && mails(t, "pat@example.com").is_empty());
+    }
+
+    async fn a_test_of_mail_that_may_give_nothing_away_is_minimal(t: &mut TestApp) {
+        with_contacts(t, &[MAILBOX]).await;
+        let email = EmailSettings { phi_permitted: Some(false), ..Default::default() };
+        set(t, PracticeSettings { email: Some(email), ..Default::default() }, &["email.phi_permitted"]).await;
+        let content = TemplateContent { text: "Secret {{provider_name}} {{link}}".into(), ..Default::default() };
+        let custom = TemplateRef { target: Some(Target::Key("news".into())), ..reminder(Channel::Email) };
+        for r#ref in [reminder(Channel::Email), custom] {
+            let text = if matches!(r#ref.target, Some(Target::Key(_))) { "Secret {{link}}" } else { content.text.as_str() };
+            let content = Some(TemplateContent { text: text.into(), ..content.clone() });
+            let request = SendTestMessageRequest { content, r#ref: Some(r#ref), ..asked(Channel::Email, MAILBOX) };
+            assert_eq!(told(&tried(t, request).await.unwrap()), ("SENT", "", ""));
+        }
+        let sent = mails(t, MAILBOX);
+        assert_eq!(sent.len(), 2);
+        for mail in sent {
+            assert!(mail.text.starts_with("[Test]") && !mail.text.contains("Secret") && !mail.html.contains("Ray"));
+        }
+    }
+
+    async fn an_address_is_the_same_however_it_is_written(t: &mut TestApp) {
+        with_contacts(t, &[STAFF]).await;
+        let request = asked(Channel::Sms, STAFF);
+        let first = tried(t, request.clone()).await.unwrap();
+        for address in [" +12025550160", "+1 (202) 555-0160"] {
+            let again = SendTestMessageRequest { address: address.into(), ..request.clone() };
+            assert_eq!(tried(t, again).await.unwrap().provider_message_id, first.provider_message_id);
+        }
+        assert_eq!(texts(t, STAFF).len(), 1);
     }
 
     async fn twins_send_one_and_the_eleventh_of_a_minute_waits(t: &mut TestApp) {

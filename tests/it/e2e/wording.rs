@@ -65,7 +65,11 @@ on_a_server! {
             (flu(t, &[("when", " ")], &[Channel::Sms]), "notification.custom.variables.when", "SMS"),
             (flu(t, &[("when", "\u{200b}")], &[Channel::Sms]), "notification.custom.variables.when", "SMS"),
             (flu(t, &[("when", "evil.example/x")], &[Channel::Sms]), "notification.custom.variables.when", "address"),
+            (flu(t, &[("when", "evil.zone:443/x")], &[Channel::Sms]), "notification.custom.variables.when", "address"),
+            (flu(t, &[("when", "and reply YES")], &[Channel::Sms]), "notification.custom.variables.when", "keyword"),
+            (flu(t, &[("when", "\u{202e}noon")], &[Channel::Sms]), "notification.custom.variables.when", "turned"),
             (words("https://evil.example"), "notification.custom_content", "address"),
+            (words("Reply YES"), "notification.custom_content", "keyword"),
         ] {
             let status = refused(try_send(t, &new_key(), input.clone()).await, Code::InvalidArgument, "FIELD_INVALID");
             assert_eq!(fields(&status), [wrong], "{why}");
@@ -83,7 +87,7 @@ on_a_server! {
         settled(t, &sent.deliveries, ["SENT"]).await;
         let html = contents(t, &sent.notification_id).await.remove(0).html;
         assert!(html.contains("<div class=\"own\"><p><a href=\"http"), "{html}");
-        for bad in ["{{first_name | truncate: 99999999999999999999}}", "{{first_name | truncate: -5}}", "{{link | upcase}}"] {
+        for bad in ["{{first_name | truncate: 99999999999999999999}}", "{{first_name | truncate: -5}}", "{{link | upcase}}", "{{link}}x"] {
             let status = try_create(t, version(reminders(Channel::Sms), text(bad), &[])).await;
             assert_eq!(fields(&refused(status, Code::InvalidArgument, "FIELD_INVALID")), ["content.text"], "{bad}");
         }

@@ -1,6 +1,6 @@
 //! Where values stand in HTML, and what they make of it.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use html5ever::{
     tendril::StrTendril,
@@ -16,23 +16,30 @@ pub(in crate::domain::template) const LINK: &str = "x\u{e001} \u{e001}";
 /// An element put before and after a line with values, which shows whether it begins and ends outside of tags.
 pub(in crate::domain::template) const MARK: &str = "<hwline>";
 const MARK_NAME: &str = "hwline";
+/// The first character of the private plane 15.
+const FIRST_PLACE: u32 = 0xf_0000;
 /// Attributes that are read and do nothing.
 const READ: &[&str] = &["title", "alt"];
 
 /// What HTML consists of, besides text.
 #[derive(Default)]
-struct Parts(RefCell<Vec<Token>>);
+struct Parts(RefCell<Vec<(u64, Token)>>);
 
 impl TokenSink for Parts {
     type Handle = ();
 
-    fn process_token(&self, token: Token, _: u64) -> TokenSinkResult<()> {
-        self.0.borrow_mut().push(token);
+    fn process_token(&self, token: Token, line: u64) -> TokenSinkResult<()> {
+        self.0.borrow_mut().push((line, token));
         TokenSinkResult::Continue
     }
 }
 
-fn parts(html: &str) -> Vec<Token> {
+pub(super) fn parts(html: &str) -> impl Iterator<Item = Token> {
+    parts_by_line(html).into_iter().map(|(_, token)| token)
+}
+
+/// The parts, each with the line that it ends in, from 1.
+pub(super) fn parts_by_line(html: &str) -> Vec<(u64, Token)> {
     let input = BufferQueue::default();
     input.push_back(StrTendril::from_slice(html));
     let tokenizer = Tokenizer::new(Parts::default(), Default::default());
@@ -77,7 +84,7 @@ pub(in crate::domain::template) fn is_shaped_alike(made: &str, as_seen: &str, li
             Token::TagToken(tag) if &*tag.name != "br" => Some(tag),
             _ => None,
         };
-        parts(html).into_iter().filter_map(tag).collect::<Vec<_>>()
+        parts(html).filter_map(tag).collect::<Vec<_>>()
     };
     let (made, as_seen) = (tags(made), tags(as_seen));
     made.len() == as_seen.len() && made.iter().zip(&as_seen).all(|(made, seen)| is_alike(made, seen, link))
@@ -96,14 +103,56 @@ fn is_alike(made: &Tag, seen: &Tag, link: &str) -> bool {
         && made.attrs.iter().zip(&seen.attrs).all(alike)
 }
 
+/// Stands for the token of that number, as one character of a private plane. Wording that has one itself loses it before.
+pub(in crate::domain::template) fn place(number: usize) -> char {
+    u32::try_from(number).ok().and_then(|number| char::from_u32(FIRST_PLACE + number)).unwrap_or(' ')
+}
+
+/// The number that `c` stands for.
+pub(in crate::domain::template) fn number(c: char) -> Option<usize> {
+    u32::from(c).checked_sub(FIRST_PLACE).filter(|number| *number < 0xffff).and_then(|it| usize::try_from(it).ok())
+}
+
+/// The numbers of the tokens that a reader learns of: those in text, or as the address of a link. One that is there twice was put
+/// there by its author, as a reference to its character.
+pub(in crate::domain::template) fn said(numbered: &str) -> BTreeSet<usize> {
+    let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
+    let mut look = |text: &str, tells: bool| {
+        for number in text.chars().filter_map(number) {
+            if seen.insert(number) && tells {
+                said.insert(number)
+            } else {
+                said.remove(&number)
+            };
+        }
+    };
+    for token in parts(numbered) {
+        match token {
+            Token::CharacterTokens(text) => look(&text, true),
+            Token::CommentToken(text) => look(&text, false),
+            Token::TagToken(tag) => tag.attrs.iter().for_each(|attribute| {
+                look(&attribute.value, (&*tag.name, &*attribute.name.local) == ("a", "href"));
+            }),
+            _ => {}
+        }
+    }
+    said
+}
+
+/// The value of an attribute.
+pub(super) fn attribute<'a>(tag: &'a Tag, name: &str) -> Option<&'a str> {
+    let found = tag.attrs.iter().find(|attribute| &*attribute.name.local == name);
+    found.map(|attribute| attribute.value.trim())
+}
+
 /// Whether `html` shows no text.
 pub(in crate::domain::template) fn shows_nothing(html: &str) -> bool {
-    parts(html).iter().all(|token| !matches!(token, Token::CharacterTokens(text) if !is_blank(text)))
+    parts(html).all(|token| !matches!(token, Token::CharacterTokens(text) if !is_blank(&text)))
 }
 
 /// The start tags of `html`.
 pub(super) fn start_tags(html: &str) -> impl Iterator<Item = Tag> {
-    parts(html).into_iter().filter_map(|token| match token {
+    parts(html).filter_map(|token| match token {
         Token::TagToken(tag) if tag.kind == TagKind::StartTag => Some(tag),
         _ => None,
     })
@@ -154,6 +203,25 @@ mod tests {
         {
             assert!(!alike(bad, "red align=right") && !alike(bad, "red"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_tooltip_says_nothing_and_a_link_does() {
+        let numbered = |html: &str| {
+            said(&html.replace("{0}", &place(0).to_string()).replace("{1}", &place(1).to_string()))
+                .into_iter()
+                .collect()
+        };
+        let found: Vec<Vec<usize>> = [
+            "<p>{0} <b>{1}</b></p>",
+            "<a href=\"{0}\" title=\"{1}\">x</a>",
+            "<p title=\"{0} {1}\">x</p>",
+            "<p title=\"{0}\" title=\"{1}\">&#983040;</p>",
+            "<!-- {0} --> {1}",
+        ]
+        .map(numbered)
+        .into();
+        assert_eq!(found, [vec![0, 1], vec![0], vec![], vec![], vec![1]]);
     }
 
     #[test]

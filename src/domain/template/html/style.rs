@@ -1,6 +1,8 @@
 //! What may stand in a `style` attribute: known properties with plain values. None of them loads anything, moves an element out of
 //! its place, or hides what it holds.
 
+use super::colour::Colour;
+
 /// Properties that mail programs know.
 const PROPERTIES: &[&str] = &[
     "background-color",
@@ -49,15 +51,138 @@ const PROPERTIES: &[&str] = &[
 const WIDEST: f32 = 600.0;
 /// The most that any other length may be, in pixels.
 const LONGEST: f32 = 200.0;
+/// What `smaller` and the elements that are small make of a size.
+pub(super) const SMALLER: f32 = 5.0 / 6.0;
+/// Ways to show an element in its place. Others show nothing of it, such as `table-column`.
+const DISPLAYS: &[&str] = &[
+    "block",
+    "inline",
+    "inline-block",
+    "inline-table",
+    "list-item",
+    "table",
+    "table-caption",
+    "table-cell",
+    "table-footer-group",
+    "table-header-group",
+    "table-row",
+    "table-row-group",
+];
+/// Fonts that have letters for letters: the generic ones, and those that computers and mail programs have.
+const FONTS: &[&str] = &[
+    "-apple-system",
+    "apple color emoji",
+    "arial",
+    "arial black",
+    "blinkmacsystemfont",
+    "book antiqua",
+    "calibri",
+    "cambria",
+    "candara",
+    "cantarell",
+    "century gothic",
+    "consolas",
+    "constantia",
+    "corbel",
+    "courier",
+    "courier new",
+    "franklin gothic medium",
+    "garamond",
+    "geneva",
+    "georgia",
+    "gill sans",
+    "helvetica",
+    "helvetica neue",
+    "inter",
+    "lato",
+    "lucida grande",
+    "lucida sans",
+    "lucida sans unicode",
+    "menlo",
+    "monaco",
+    "monospace",
+    "montserrat",
+    "noto sans",
+    "open sans",
+    "optima",
+    "oxygen",
+    "palatino",
+    "palatino linotype",
+    "roboto",
+    "sans-serif",
+    "segoe ui",
+    "segoe ui emoji",
+    "serif",
+    "source sans pro",
+    "system-ui",
+    "tahoma",
+    "times",
+    "times new roman",
+    "trebuchet ms",
+    "ubuntu",
+    "ui-sans-serif",
+    "ui-serif",
+    "verdana",
+];
+
+/// A size of letters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Size {
+    Pixels(f32),
+    /// Times that of the element around.
+    Times(f32),
+}
 
 /// `style` without what may not stand there.
 pub(super) fn kept(style: &str) -> String {
+    good(style).iter().map(|(property, value)| format!("{property}:{value}")).collect::<Vec<_>>().join(";")
+}
+
+/// What may stand there: properties in small letters, with their values.
+pub(super) fn good(style: &str) -> Vec<(String, String)> {
     if !is_plain(style) {
-        return String::new();
+        return Vec::new();
     }
-    let good = declarations(style)
-        .filter(|(property, value)| PROPERTIES.contains(&property.as_str()) && fits(property, value));
-    good.map(|(property, value)| format!("{property}:{value}")).collect::<Vec<_>>().join(";")
+    declarations(style)
+        .filter(|(property, value)| PROPERTIES.contains(&property.as_str()) && fits(property, value))
+        .collect()
+}
+
+/// The colour that a value in whatever letters says.
+pub(super) fn colour(value: &str) -> Option<Colour> {
+    Colour::read(&value.to_ascii_lowercase())
+}
+
+/// The size of letters that a value in small letters says.
+pub(super) fn size(value: &str) -> Option<Size> {
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let (number, unit) = value.split_at_checked(digits)?;
+    // By CSS Fonts Module Level 4, 2.5, of 16 pixels.
+    let named = match value {
+        "xx-small" => Size::Pixels(16.0 * 3.0 / 5.0),
+        "x-small" => Size::Pixels(16.0 * 3.0 / 4.0),
+        "small" => Size::Pixels(16.0 * 8.0 / 9.0),
+        "medium" => Size::Pixels(16.0),
+        "large" => Size::Pixels(16.0 * 6.0 / 5.0),
+        "x-large" => Size::Pixels(16.0 * 3.0 / 2.0),
+        "xx-large" => Size::Pixels(32.0),
+        "xxx-large" => Size::Pixels(48.0),
+        "smaller" => Size::Times(SMALLER),
+        "larger" => Size::Times(1.2),
+        "inherit" => Size::Times(1.0),
+        _ => {
+            let number: f32 = number.parse().ok()?;
+            return match unit {
+                "px" => Some(Size::Pixels(number)),
+                "pt" => Some(Size::Pixels(number * 4.0 / 3.0)),
+                "rem" => Some(Size::Pixels(number * 16.0)),
+                "em" => Some(Size::Times(number)),
+                "%" => Some(Size::Times(number / 100.0)),
+                _ => None,
+            };
+        }
+    };
+    Some(named)
 }
 
 /// Whether nothing that it says of the known properties would be left out. Others are left out in silence: each mail program has
@@ -86,12 +211,18 @@ fn declarations(style: &str) -> impl Iterator<Item = (String, String)> {
 
 /// Whether the property may have that value.
 fn fits(property: &str, value: &str) -> bool {
-    if property == "font-family" {
-        return !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || " ,-_'\"".contains(c));
+    let value = value.to_ascii_lowercase();
+    match property {
+        "font-family" => return value == "inherit" || value.split(',').all(is_font),
+        "display" => return DISPLAYS.contains(&value.as_str()),
+        "color" => return value == "inherit" || colour(&value).is_some(),
+        "background-color" => return ["inherit", "transparent"].contains(&value.as_str()) || colour(&value).is_some(),
+        "font-size" if size(&value).is_none() => return false,
+        _ => {}
     }
-    let Some(value) = without_colours(&value.to_ascii_lowercase()) else { return false };
+    let Some(value) = without_colours(&value) else { return false };
     let mut words = value.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()).peekable();
-    words.peek().is_some() && words.all(|word| is_hex(word) || is_word(property, word) || is_length(property, word))
+    words.peek().is_some() && words.all(|word| is_hex(word) || is_word(word) || is_length(property, word))
 }
 
 /// With a name in the place of each `rgb()` and `hsl()`; none if there is any other function. A colour that is seen through would
@@ -118,10 +249,15 @@ fn is_hex(word: &str) -> bool {
         .is_some_and(|hex| matches!(hex.len(), 3 | 6) && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-fn is_word(property: &str, word: &str) -> bool {
-    let letters = word.starts_with(|c: char| c.is_ascii_lowercase())
-        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    letters && !matches!((property, word), ("display", "none" | "contents") | ("color", "transparent"))
+fn is_word(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+}
+
+fn is_font(name: &str) -> bool {
+    let name = name.trim();
+    let bare = ['"', '\''].iter().find_map(|quote| name.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(name);
+    FONTS.contains(&bare)
 }
 
 fn is_length(property: &str, word: &str) -> bool {
@@ -143,6 +279,8 @@ fn is_length(property: &str, word: &str) -> bool {
     let range = match property {
         "font-size" => 8.0..=LONGEST,
         "line-height" => 12.0..=LONGEST,
+        // Letters far apart are words no more.
+        "letter-spacing" => 0.0..=16.0,
         "width" | "max-width" | "min-width" => 0.0..=WIDEST,
         _ => 0.0..=LONGEST,
     };
@@ -172,6 +310,8 @@ mod tests {
             "line-height:1.5;font-size:16px",
             "padding:12px 24px;display:inline-block;text-decoration:none",
             "width:100%;border-collapse:collapse;font-weight:700",
+            "display:table-cell;font-size:smaller",
+            "background-color:transparent;color:inherit;font-size:1.2em",
         ] {
             assert!(is_good(good), "{good}");
             assert_eq!(kept(good), good);
@@ -190,6 +330,19 @@ mod tests {
             "font-size:1px",
             "line-height:0",
             "display:none",
+            "display:contents",
+            "display:table-column",
+            "display:table-column-group",
+            "display:ruby-text",
+            "font-family:Wingdings",
+            "font-family:Arial, Webdings",
+            "font-family:",
+            "font-size:math",
+            "color:canvas",
+            "color:initial",
+            "color:currentcolor",
+            "background-color:initial",
+            "letter-spacing:100px",
             "color:transparent",
             "color:rgba(0,0,0,0)",
             "color:rgb(0,0,0,0)",

@@ -64,3 +64,50 @@ pub(super) fn changes_the_link(unquoted: &str) -> bool {
     let has = |wanted: &[&str]| words_of(unquoted).any(|word| wanted.contains(&word));
     has(&["link"]) && has(CHANGING)
 }
+
+/// Whether what stands around the link would be taken for a part of it, or keep it from being found. No program that finds links in
+/// text takes along white space, quotes or angle brackets (RFC 3986, appendix C), nor punctuation that ends a sentence or a bracket.
+pub(super) fn glues(before: &str, behind: &str) -> bool {
+    let parts = |c: char| c.is_whitespace() || "\"<>\u{201c}\u{ab}".contains(c);
+    let opens =
+        before.chars().next_back().is_none_or(|c| parts(c) || "([{'\u{2018}\u{bf}\u{a1}\u{ff08}\u{ff1a}".contains(c));
+    let closing = ".,;:!?)]}'\u{2019}\u{2026}\u{bb}\u{201d}\u{3002}\u{ff09}";
+    let ends = behind.chars().find(|c| !closing.contains(*c)).is_none_or(parts);
+    !opens || !ends
+}
+
+/// What stands in one brace on each side.
+pub(super) fn in_one_brace(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(inside, _)| inside.trim())
+}
+
+/// Whether `truncate` puts something else than dots in the place of what it leaves out. A single dot would make a host of a name
+/// and what follows it.
+pub(super) fn has_own_ellipsis(token: &str) -> bool {
+    let filters = split(token, '|').into_iter().skip(1);
+    let truncates = filters.filter(|filter| filter.trim_start().starts_with("truncate"));
+    truncates.into_iter().filter_map(|filter| split(filter, ',').get(1).copied()).any(|ellipsis| {
+        let ellipsis = ellipsis.trim().trim_end_matches(['}', ' ']);
+        let inside = ['"', '\''].iter().find_map(|quote| ellipsis.strip_prefix(*quote)?.strip_suffix(*quote));
+        inside.is_none_or(|inside| inside == "." || !inside.chars().all(|c| c == '.' || c == '\u{2026}'))
+    })
+}
+
+/// The parts between signs that stand outside of quotes.
+fn split(token: &str, sign: char) -> Vec<&str> {
+    let mut quote = None;
+    let parts = |c: char| match quote {
+        Some(open) => {
+            if c == open {
+                quote = None;
+            }
+            false
+        }
+        None if matches!(c, '"' | '\'') => {
+            quote = Some(c);
+            false
+        }
+        None => c == sign,
+    };
+    token.split(parts).collect()
+}

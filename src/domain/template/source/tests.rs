@@ -45,6 +45,11 @@ fn what_is_no_token_with_a_safe_filter_is_refused() {
         ("{{ first_name | truncate: -1 }}", Fault::Number),
         ("{{ 99999999999999999999 }}", Fault::Number),
         ("{{ link | upcase }}", Fault::ChangedLink),
+        ("{{ first_name | truncate: 5, '<u>' }}", Fault::Ellipsis),
+        ("{{ first_name | upcase | truncate: 5, \"a|b\" }}", Fault::Ellipsis),
+        ("{{ first_name | truncate: 5, amount }}", Fault::Ellipsis),
+        ("{{link}}x", Fault::GluedLink),
+        ("{first_name}", Fault::Braces),
         ("{{ link | default: first_name | truncate: 9 }}", Fault::ChangedLink),
         ("{{ first_name | default: link | downcase }}", Fault::ChangedLink),
         (&format!("{{{{ a{} }}}}", "[".repeat(17)), Fault::Brackets),
@@ -126,9 +131,8 @@ fn filters_work() {
 #[test]
 fn what_a_filter_yields_is_escaped_whole() {
     let pairs = [(Token::FirstName, "<b>&\"'"), (Token::CustomContent, "one\ntwo")];
-    let source =
-        "<p>{{first_name}}{{ amount | default: '<i>' }}</p>{{custom_content}}{{first_name | truncate: 2, '<u>'}}";
-    assert_eq!(rendered(source, &pairs, Escape::Html), "<p>&lt;b&gt;&amp;&quot;&#39;&lt;i&gt;</p>one<br>two&lt;u&gt;");
+    let source = "<p>{{first_name}}{{ amount | default: '<i>' }}</p>{{custom_content}}{{first_name | truncate: 4}}";
+    assert_eq!(rendered(source, &pairs, Escape::Html), "<p>&lt;b&gt;&amp;&quot;&#39;&lt;i&gt;</p>one<br>two&lt;...");
 }
 
 #[test]

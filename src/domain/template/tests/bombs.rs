@@ -15,7 +15,7 @@ fn bombs() -> Vec<(&'static str, String, bool)> {
         ("brackets", format!("{{{{ a{}", "a[".repeat(8_000)), true),
         ("closed brackets", format!("{{{{ a{}{} }}}}", "[a".repeat(2_000), "]".repeat(2_000)), true),
         ("braces", "{".repeat(16 * 1024), true),
-        ("many tokens", tokens("{{link}}"), false),
+        ("many tokens", tokens("{{link}} "), false),
         ("many filters", format!("{{{{ first_name{} }}}}", " | upcase".repeat(1_800)), false),
         ("many lines", "\n".repeat(16 * 1024), false),
     ]
@@ -42,7 +42,7 @@ fn one_bomb() {
 }
 
 /// Nanoseconds of the processor that this thread has had.
-fn processor_time() -> u64 {
+pub(super) fn processor_time() -> u64 {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().unwrap().parse().unwrap()
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::{
     domain::{
         EmailAddress, EmailProvider, EmailSettings, PhoneNumber, PushSettings, SendGridSettings, SmsSender,
-        SmsSettings, SmtpSecurity, SmtpSettings, WebhookKey, mail_domain,
+        SmsSettings, SmtpSecurity, SmtpSettings, WebhookKey, mail_domain, template::prefix_fault,
     },
     grpc::{
         convert::check::Check,
@@ -84,7 +84,7 @@ pub(super) const SMS: &Fields<proto::SmsSettings, SmsSettings> = &[
     ("api_key_secret_set", Field::OutputOnly),
     ("from_number", Field::Plain(from_number)),
     ("messaging_service_sid", Field::Plain(messaging_service)),
-    ("prefix", Field::Plain(|check, new, sms| sms.prefix = check.name("prefix", new.prefix.clone(), 30))),
+    ("prefix", Field::Plain(prefix)),
     ("inbound_webhook_url", Field::OutputOnly),
 ];
 
@@ -114,6 +114,13 @@ fn messaging_service(check: &mut Check, new: &proto::SmsSettings, sms: &mut SmsS
     } else {
         sms.sender = Some(SmsSender::MessagingService(service));
     }
+}
+
+fn prefix(check: &mut Check, new: &proto::SmsSettings, sms: &mut SmsSettings) {
+    if let Some(fault) = prefix_fault(&new.prefix) {
+        check.expect("prefix", false, fault);
+    }
+    sms.prefix = check.name("prefix", new.prefix.clone(), 30);
 }
 
 /// An identifier of Twilio: two letters that say of what, and 32 hexadecimal digits.

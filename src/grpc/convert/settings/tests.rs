@@ -288,6 +288,10 @@ fn malformed_values_are_refused_under_their_paths() {
         ("email.dkim_private_key", email(NewEmail { dkim_private_key: SHORT_KEY.into(), ..Default::default() })),
         ("email.dkim_private_key", email(NewEmail { dkim_private_key: ODD_KEY.into(), ..Default::default() })),
         ("sms.prefix", sms(NewSms { prefix: "Acme\u{202e}".into(), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "...".into(), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "STOP".into(), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "Reply YES".into(), ..Default::default() })),
+        ("sms.prefix", sms(NewSms { prefix: "evil.zone".into(), ..Default::default() })),
         ("email.from_name", email(NewEmail { from_name: "Ac\u{200b}me".into(), ..Default::default() })),
         (
             "email.bounce_address",

@@ -12,7 +12,9 @@ use crate::{
     store::GroundsRow,
 };
 
-const TEMPLATE_KEY: &str = "notification.custom.template_key";
+pub(super) const TEMPLATE_KEY: &str = "notification.custom.template_key";
+/// What is wrong with the key of a template that the practice does not have.
+pub(super) const NO_TEMPLATE: &str = "the practice has no template of that key";
 
 /// Renders the text.
 pub(in crate::service::notify) fn content(
@@ -53,7 +55,7 @@ pub(in crate::service::notify) fn ask<'a>(
 pub(in crate::service::notify) fn refused(input: &Input, channel: Channel, error: RenderError) -> Error {
     let label = channel.label();
     match error {
-        RenderError::UnknownTemplate => Error::field(TEMPLATE_KEY, "the practice has no template of that key"),
+        RenderError::UnknownTemplate => Error::field(TEMPLATE_KEY, NO_TEMPLATE),
         RenderError::NoWording => Error::field(TEMPLATE_KEY, format!("the template has no wording for {label}")),
         RenderError::Template(_) => Error::field(
             TEMPLATE_KEY,
@@ -69,15 +71,21 @@ pub(in crate::service::notify) fn refused(input: &Input, channel: Channel, error
             of_the_words(input, template::is_blank, all, &format!("leaves nothing to say on {label}"))
         }
         RenderError::Address => {
-            let custom = matches!(input.payload, Payload::Custom(_));
-            let all = if custom { "notification.custom.variables" } else { "notification.custom_content" };
-            of_the_words(
-                input,
-                template::has_address,
-                all,
-                &format!("must have no address of the web, which would stand in {label}"),
-            )
+            let what = format!("must have no address of the web, which would stand in {label}");
+            of_the_words(input, template::has_address, typed(input), &what)
         }
+        RenderError::Keyword => {
+            let what = "must not ask for an answer such as CANCEL, YES or START, which Twilio takes for another";
+            of_the_words(input, template::asks_for_a_keyword, typed(input), what)
+        }
+    }
+}
+
+/// Where all stands that the sender typed.
+const fn typed(input: &Input) -> &'static str {
+    match &input.payload {
+        Payload::Custom(_) => "notification.custom.variables",
+        _ => "notification.custom_content",
     }
 }
 
