@@ -21,7 +21,7 @@ fn html_shows_what_it_says() {
         format!("<p style=\"color:black;background-color:black\">{all}</p>"),
         format!("<p><small><small><small><small>{all}</small></small></small></small></p>"),
         format!("<p style=\"font-family:Wingdings\">{all}</p>"),
-        format!("<p>{{{{first_name}}}}, {{{{visit_time}}}} <a href=\"https://evil.example\">{{{{link}}}}</a></p>"),
+        "<p>{{first_name}}, {{visit_time}} <a href=\"https://evil.example\">{{link}}</a></p>".to_owned(),
         "<p>{{first_name}}, {{visit_time}} <a href=\"{{link}}\"></a></p>".into(),
         "<p title=\"{{visit_time}}\">{{first_name}} {{link}}</p>".into(),
         format!("<p>\u{202e}{all}</p>"),
