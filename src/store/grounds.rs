@@ -29,8 +29,10 @@ use crate::domain::{
 pub(super) const PATIENT: i16 = 1;
 /// The gate of an address.
 pub(super) const ADDRESS: i16 = 2;
-/// So many gates go into one statement: SQLite binds 32,766 values. One address may be that of a whole practice's patients.
-const AT_ONCE: usize = 1_000;
+/// So many gates are read by one statement, and so many are made by one: SQLite binds 32,766 values. One address may be that of a
+/// whole practice's patients, and 500 patients are read at once.
+const READ_AT_ONCE: usize = 4_000;
+const MADE_AT_ONCE: usize = 1_000;
 
 /// What is known of a patient and their practice at one moment.
 #[derive(Clone, Debug)]
@@ -212,7 +214,7 @@ pub(super) fn gate_keys(keys: &PracticeKeys, channel: Channel, patient: &Patient
 /// Makes sure that each gate of each practice has a row, since only a row can be locked.
 pub(super) async fn gates_insert_on(tx: &Tx, gates: BTreeSet<(String, GateKey)>) -> Result<(), StoreError> {
     let gates: Vec<_> = gates.into_iter().collect();
-    for part in gates.chunks(AT_ONCE) {
+    for part in gates.chunks(MADE_AT_ONCE) {
         let rows = padded(part.iter().cloned()).into_iter().map(|(practice, gate)| recipient_gate::ActiveModel {
             practice_id: Set(practice),
             channel: Set(gate.channel),
@@ -245,7 +247,7 @@ pub(super) async fn gates_on(
 ) -> Result<Vec<recipient_gate::Model>, StoreError> {
     let gates: Vec<_> = gates.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let mut rows = Vec::new();
-    for part in gates.chunks(AT_ONCE) {
+    for part in gates.chunks(READ_AT_ONCE) {
         let query = gates_query(practice, part);
         let query = if lock { query.lock(LockType::Share) } else { query };
         rows.extend(query.all(db).await?);
