@@ -224,6 +224,11 @@ on_a_server! {
             refused(try_get(&t.caller(Role::Staff), id).await, Code::NotFound, "NOT_FOUND");
             refused(try_link(t, id, "pat", true).await, Code::NotFound, "NOT_FOUND");
         }
+        // Nobody of one practice is given what was said in the other.
+        put_patient(t, "beta", patient("bea", "", BENS)).await;
+        assert_eq!(texts_in(t, ACME, STRANGER, "And you?").await, StatusCode::OK);
+        let strangers = view(t, Subset::Unlinked).await.remove(0);
+        refused(try_link(t, &strangers, "bea", true).await, Code::NotFound, "NOT_FOUND");
         let both = staff_of(t, "beta");
         refused(try_list(&both, ACME, ConversationFilter::default()).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
     }

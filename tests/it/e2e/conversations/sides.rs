@@ -11,13 +11,13 @@ use heedwell::{
 use tonic::{Code, Status};
 
 use super::{
-    STRANGER, all, bodies, messages, of, only, own, say, to_conversation, to_patient, try_get, try_list, try_messages,
-    try_say, view, writes,
+    STRANGER, all, bodies, messages, of, only, own, say, staff_of, to_conversation, to_patient, try_get, try_list,
+    try_messages, try_say, view, writes,
 };
 use crate::{
     e2e::{
         consent::all_said,
-        given::{PHONE, mask, new_key, patient, practice, put_patient},
+        given::{PHONE, bare_practice, mask, new_key, patient, practice, put_patient},
         seen::{fields, metadata, refused},
     },
     support::app::{ACME, Caller, TestApp, on_a_server},
@@ -226,7 +226,18 @@ on_a_server! {
             }
         }
         assert_eq!(listed, expected);
-        // Messages too; a token is for the list that it came with.
+        // A token is for the practice and the list that it came with. Messages are paged too.
+        bare_practice(t, "beta").await;
+        let request = ListConversationsRequest { practice_id: ACME.into(), page_size: 1, ..Default::default() };
+        let token = staff.clone().conversations.list_conversations(request).await.unwrap().into_inner().next_page_token;
+        let foreign = ListConversationsRequest {
+            practice_id: "beta".into(),
+            page_size: 1,
+            page_token: token,
+            ..Default::default()
+        };
+        let answer = staff_of(t, "beta").conversations.list_conversations(foreign).await;
+        refused(answer, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
         let home = all(t).await.remove(0).conversation_id;
         let request = |page_token: &str, id: &str| ListMessagesRequest {
             practice_id: ACME.into(),
