@@ -23,7 +23,7 @@ mod words;
 
 use std::fmt;
 
-pub use blank::is_blank;
+pub use blank::{is_blank, is_legible};
 pub use builtin::{Language, wording};
 pub use compiled::Wording;
 pub use lint::{Part, Problem, problems, variable_problems};

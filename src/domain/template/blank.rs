@@ -15,6 +15,12 @@ const fn is_invisible(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether there is a letter or a digit to be read in it.
+#[must_use]
+pub fn is_legible(text: &str) -> bool {
+    text.chars().any(|c| c.is_alphanumeric() && !is_blank(c.encode_utf8(&mut [0; 4])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

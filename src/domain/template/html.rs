@@ -61,6 +61,8 @@ const AROUND: &[&str] = &["html", "head", "body"];
 /// Attributes of every element.
 const ANYWHERE: &[&str] = &["dir", "lang", "style", "title"];
 const SCHEMES: &[&str] = &["https", "mailto", "tel"];
+/// Attributes that editors add, and that are left out without a word: what they say is so in every mail, or for nobody in it.
+const LEFT_OUT: &[&str] = &["rel", "role", "target"];
 /// Attributes that give a size.
 const SIZES: &[&str] = &["border", "cellpadding", "cellspacing", "colspan", "height", "rowspan", "width"];
 
@@ -112,6 +114,8 @@ fn faults(tag: &Tag) -> Vec<&'static str> {
             let (attribute, value) = (&*attribute.name.local, attribute.value.trim());
             if attribute.starts_with("on") {
                 Some("must not have scripts")
+            } else if LEFT_OUT.contains(&attribute) || attribute.starts_with("aria-") {
+                None
             } else if !own.contains(&attribute) && !ANYWHERE.contains(&attribute) {
                 Some("must not have attributes that mail programs do not know, such as class or id")
             } else if attribute == "style" && value.to_ascii_lowercase().contains("url(") {
@@ -161,6 +165,9 @@ mod tests {
                     <table width=\"100%\"><tbody><tr><td align=\"center\">1</td></tr></tbody></table>";
         assert_eq!(cleaned(good, ""), good);
         assert_eq!(refusals(good), BTreeSet::new());
+        let edited =
+            "<a href=\"https://x.example\" target=\"_blank\" rel=\"noopener\" role=\"button\" aria-label=\"x\">x</a>";
+        assert_eq!((refusals(edited), &*cleaned(edited, "")), (BTreeSet::new(), "<a href=\"https://x.example\">x</a>"));
         assert_eq!(refusals("<!DOCTYPE html><html><head></head><body><p>x</p></body></html>"), BTreeSet::new());
         for (bad, left, why) in [
             ("<script>alert(1)</script>x", "x", "scripts"),

@@ -1,15 +1,14 @@
 //! What stands before each text message: who speaks. It is held to what is said after it.
 
-use super::{is_blank, words};
+use super::{is_legible, words};
 use crate::domain::Meaning;
 
 /// What is wrong with a prefix, as a sentence; an empty one stands for the practice's name.
 #[must_use]
 pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
-    let shows = |c: char| c.is_alphanumeric() && !is_blank(c.encode_utf8(&mut [0; 4]));
     if prefix.is_empty() {
         None
-    } else if !prefix.chars().any(shows) {
+    } else if !is_legible(prefix) {
         Some("must have a letter or a digit: it says who writes")
     } else if words::has_address(prefix) {
         Some("must have no address of the web")

@@ -8,7 +8,7 @@ use prost_types::{Duration, Timestamp};
 use url::Url;
 
 use crate::{
-    domain::{HIDDEN, is_hidden},
+    domain::{HIDDEN, is_hidden, template::is_legible},
     service::{Error, Violation},
 };
 
@@ -144,6 +144,11 @@ impl Check {
     pub(crate) fn required_name(&mut self, field: &str, text: String, longest: usize) -> String {
         self.expect(field, !text.trim().is_empty(), "is required");
         self.name(field, text, longest)
+    }
+
+    /// That whatever is not left empty has something to read.
+    pub(crate) fn legible(&mut self, field: &str, text: &str) {
+        self.expect(field, text.is_empty() || is_legible(text), "must have a letter or a digit");
     }
 
     /// Lines of at most `longest` characters in all; may be empty.

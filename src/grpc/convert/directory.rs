@@ -9,7 +9,7 @@ use super::{
     etag, timestamp,
 };
 use crate::{
-    domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored, legible},
+    domain::{EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Stored, legible, template::prefix_fault},
     grpc::proto,
     service::{
         Error, PatientQuery,
@@ -33,13 +33,19 @@ pub(crate) fn practice(practice: Option<proto::Practice>) -> Result<Practice, Er
 
 fn read_practice(check: &mut Check, practice: proto::Practice) -> Option<Practice> {
     let legal_name = check.required_name("legal_name", practice.legal_name, 200);
+    check.legible("legal_name", legal_name.trim());
     let display_name = check.required_name("display_name", practice.display_name, 30);
+    // It stands before text messages, unless the practice says otherwise.
+    if let Some(fault) = prefix_fault(display_name.trim()) {
+        check.expect("display_name", false, fault);
+    }
     let phone = check.parsed_if_set("phone", &practice.phone, |text| PhoneNumber::parse(text, REGION));
     let time_zone = check.parsed("time_zone", &practice.time_zone, time_zone);
     let locale = check.parsed_if_set("locale", &practice.locale, locale).unwrap_or_else(|| "en-US".to_owned());
     let portal_url =
         if practice.portal_url.is_empty() { None } else { check.https("portal_url", &practice.portal_url) };
-    let postal_address = check.lines("postal_address", practice.postal_address, 500);
+    let postal_address = check.seen_lines("postal_address", practice.postal_address, 500);
+    check.legible("postal_address", &postal_address);
     let time_zone = time_zone?;
     Some(Practice { legal_name, display_name, phone, time_zone, locale, portal_url, postal_address })
 }

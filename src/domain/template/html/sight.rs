@@ -28,7 +28,8 @@ const PLAIN: Look = Look {
 /// What mail programs colour links with.
 const LINK_INK: Colour = Colour::new(0, 0, 0xee);
 
-const FAINT: &str = "must have text in colours that are told from their background: a contrast of at least 3 to 1";
+const FAINT: &str = "must have text in colours that are told from their background, a contrast of at least 3 to 1; \
+                     a background is given by background-color or bgcolor";
 const TINY: &str = "must have text of at least 9 pixels, also where one size is a part of another";
 const MISLED: &str = "must not have {{link}} as the words of another address";
 const WORDLESS: &str = "must have words in its links";

@@ -25,7 +25,7 @@ fn faults<T>(result: Result<T, Error>) -> Vec<String> {
 #[test]
 fn practices_are_checked() {
     type Change = fn(&mut proto::Practice);
-    let rows: [(&str, Change); 14] = [
+    let rows: [(&str, Change); 20] = [
         ("legal_name", |it| it.legal_name.clear()),
         ("legal_name", |it| it.legal_name = "x".repeat(201)),
         ("legal_name", |it| it.legal_name = "a\u{2067}b".into()),
@@ -33,6 +33,12 @@ fn practices_are_checked() {
         ("display_name", |it| it.display_name = "x".repeat(31)),
         ("display_name", |it| it.display_name = "a\nb".into()),
         ("display_name", |it| it.display_name = "a\u{202e}b".into()),
+        ("legal_name", |it| it.legal_name = "\u{3164}".into()),
+        ("display_name", |it| it.display_name = ".".into()),
+        ("display_name", |it| it.display_name = "STOP".into()),
+        ("display_name", |it| it.display_name = "evil.zone/x".into()),
+        ("postal_address", |it| it.postal_address = "\u{2800}\n.".into()),
+        ("postal_address", |it| it.postal_address = "a\u{202e}b".into()),
         ("phone", |it| it.phone = "12".into()),
         ("time_zone", |it| it.time_zone.clear()),
         ("time_zone", |it| it.time_zone = "Chicago".into()),

@@ -144,7 +144,10 @@ pub(super) const EMAIL: &Fields<proto::EmailSettings, EmailSettings> = &[
     ),
     (
         "from_name",
-        Field::Plain(|check, new, email| email.from_name = check.name("from_name", new.from_name.clone(), 100)),
+        Field::Plain(|check, new, email| {
+            check.legible("from_name", &new.from_name);
+            email.from_name = check.name("from_name", new.from_name.clone(), 100);
+        }),
     ),
     (
         "reply_to_address",

@@ -278,6 +278,7 @@ fn malformed_values_are_refused_under_their_paths() {
         ("sms.prefix", sms(NewSms { prefix: "a\nb".into(), ..Default::default() })),
         ("email.from_address", email(NewEmail { from_address: "front".into(), ..Default::default() })),
         ("email.from_name", email(NewEmail { from_name: "a\r\nb".into(), ..Default::default() })),
+        ("email.from_name", email(NewEmail { from_name: "\u{3164}".into(), ..Default::default() })),
         ("email.reply_to_address", email(NewEmail { reply_to_address: "x".into(), ..Default::default() })),
         ("email.smtp.host", smtp(NewSmtp { host: "smtp://mail.example.com".into(), ..Default::default() })),
         ("email.smtp.host", smtp(NewSmtp { host: "mail example.com".into(), ..Default::default() })),
