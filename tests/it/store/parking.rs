@@ -14,7 +14,7 @@ use super::{
     *,
 };
 
-fn turn(scope: &Scope) -> Turn {
+pub(super) fn turn(scope: &Scope) -> Turn {
     let practice = scope.practice().clone();
     Turn { worker: Uuid::from_u128(1), practice, class: Class::Normal, limit: 10, mark: None }
 }
@@ -27,7 +27,7 @@ async fn park(t: &TestStore, scope: &Scope, at: DateTime<Utc>, failing: Option<F
     taken
 }
 
-fn refused() -> Option<Failing> {
+pub(super) fn refused() -> Option<Failing> {
     Some(Failing { reason: FailureReason::ProviderConfig, code: "20003".into() })
 }
 

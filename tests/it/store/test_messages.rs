@@ -6,16 +6,17 @@ use chrono::{NaiveTime, TimeDelta};
 use futures::future::join;
 use heedwell::{
     domain::{
-        Channel, ChannelSet, ConsentSource, ConsentState, Content, Delivery, DeliveryFilter, DeliveryId, DeliveryState,
-        Facts, FailureReason, Kind, KindChannels, Look, Patient, PracticeSettings, QuietHours, Scope, SkipReason,
-        TestContact, Verdict,
+        Channel, ChannelSet, Class, ConsentSource, ConsentState, Content, Delivery, DeliveryFilter, DeliveryId,
+        DeliveryState, Facts, FailureReason, Kind, KindChannels, Look, Patient, PracticeSettings, QuietHours, Scope,
+        SkipReason, TestContact, Verdict,
     },
-    store::{Destination, NewConsent, NewRetry, NewTestMessage, StoreError, TestAccepted},
+    store::{Destination, Handover, Leave, NewConsent, NewRetry, NewTestMessage, StoreError, TestAccepted, Turn},
 };
 
 use super::{
     consent::{decision, record},
     given::{NORTH, accepted, claim, claim_one, email, patient, phone, ready_practice, receipt, settings, settle},
+    parking::{refused, turn},
     *,
 };
 
@@ -99,6 +100,25 @@ on_both! {
             t.advance(120);
             assert!(claim(t, &scope, 10).await.is_empty());
         }
+    }
+
+    async fn an_account_that_is_out_of_order_is_waited_for_as_long_as_a_caller_waits(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let id = send(t, &scope, "r1", STAFF).await;
+        let in_an_hour = t.now() + TimeDelta::hours(1);
+        let park = async || {
+            let leave = move |_: &Handover<'_>| Leave::Later { at: in_an_hour, failing: refused() };
+            let turn = Turn { class: Class::Urgent, ..turn(&scope) };
+            t.store.claim(&t.engine, turn, leave).await.unwrap().seen
+        };
+        assert_eq!(park().await, 1);
+        t.advance(19);
+        assert_eq!(park().await, 0, "it is parked");
+        assert_eq!(get(t, &scope, id).await.state, DeliveryState::Pending);
+        t.advance(1);
+        assert_eq!(park().await, 1);
+        let failed = get(t, &scope, id).await;
+        assert_eq!((failed.state, failed.failure.unwrap().reason), (DeliveryState::Failed, FailureReason::ProviderConfig));
     }
 
     async fn the_gates_of_its_address_hold_and_what_is_for_patients_does_not(t: &TestStore) {
