@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use tokio::time::sleep;
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
 use super::{Dispatch, limits::Health, stopwatch::Stopwatch};
 use crate::{
@@ -32,8 +32,14 @@ impl Answer {
 impl Dispatch {
     /// Hands `claimed` over once. The verdict says what is known; it never guesses.
     pub(super) async fn attempt(&self, claimed: Claimed, watch: Stopwatch) -> Settlement {
-        let Answer { verdict, health, gone } = guarded(self.call(&claimed, &watch)).await;
+        // Kept until what the call tells of the account is noted: whoever is next in its place has to know.
+        let room = self.room(&claimed, &watch).await;
+        let Answer { verdict, health, gone } = match &room {
+            Some(_) => guarded(self.call(&claimed, &watch)).await,
+            None => Answer::NOT_STARTED,
+        };
         self.limits().ended(&claimed, health, claimed.claimed_at + watch.elapsed());
+        drop(room);
         Settlement {
             practice: claimed.practice,
             id: claimed.id,
@@ -45,14 +51,17 @@ impl Dispatch {
         }
     }
 
-    async fn call(&self, claimed: &Claimed, watch: &Stopwatch) -> Answer {
+    /// Room for one more call at the account, unless there is none in time.
+    async fn room(&self, claimed: &Claimed, watch: &Stopwatch) -> Option<OwnedSemaphorePermit> {
         let calls = self.limits().calls(claimed);
-        // Held until the call has ended.
-        let _room = tokio::select! {
-            room = calls.acquire_owned() => room,
-            () = sleep(self.settings.start_limit.saturating_sub(watch.elapsed())) => return Answer::NOT_STARTED,
-            () = self.stop.cancelled() => return Answer::NOT_STARTED,
-        };
+        tokio::select! {
+            room = calls.acquire_owned() => room.ok(),
+            () = sleep(self.settings.start_limit.saturating_sub(watch.elapsed())) => None,
+            () = self.stop.cancelled() => None,
+        }
+    }
+
+    async fn call(&self, claimed: &Claimed, watch: &Stopwatch) -> Answer {
         // A claim that has grown old may be about to be taken over: begun now, the call could outlive its lease.
         let in_time = watch.allows(self.settings.start_limit) || mutant!("no start limit");
         if !in_time || self.stop.is_cancelled() || self.limits().hold_back(claimed) {
