@@ -20,6 +20,7 @@ use crate::{
     providers::{self, Providers},
     service::{
         admission::Admission,
+        audit::Audit,
         callbacks::Callbacks,
         consent::{self, Consents},
         conversations::Conversations,
@@ -33,7 +34,7 @@ use crate::{
         unsubscribe::Unsubscribe,
         watch::Watch,
     },
-    store::{OpenError, Store, StoreError, Time},
+    store::{OpenError, Proof, Store, StoreError, Time},
     wake::Wake,
 };
 
@@ -141,6 +142,7 @@ impl All<'_> {
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
             preferences: Preferences::new(store.clone(), self.public_url.to_owned()),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
+            audit: Audit::new(store.clone(), pages.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
             templates: Templates::new(
                 store.clone(),
@@ -285,8 +287,9 @@ pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn
             tell(format!("{practice}: {finding}"));
         }
         let verdict = if proof.findings.is_empty() { "holds" } else { "DOES NOT HOLD" };
-        tell(format!("{practice}: {} entries, {} attempts: {verdict}", proof.entries, proof.attempts));
-        found |= !proof.findings.is_empty();
+        let Proof { entries, attempts, events, findings } = proof;
+        tell(format!("{practice}: {entries} entries, {attempts} attempts, {events} audit events: {verdict}"));
+        found |= !findings.is_empty();
     }
     Ok(found)
 }

@@ -5,6 +5,7 @@
 mod actor;
 pub mod address;
 mod attempt;
+mod audit;
 mod consent;
 mod contact;
 mod content;
@@ -30,9 +31,10 @@ mod settings;
 pub mod sms;
 pub mod template;
 
-pub use actor::{Actor, ActorType, Author, Denied, Engine, Practices, Role, Scope};
+pub use actor::{Actor, ActorType, Author, Call, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability, mail_domain};
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
+pub use audit::{AuditEvent, AuditRecord};
 pub use consent::{
     Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,
     unanswered_stops,

@@ -1,6 +1,7 @@
 //! The gRPC API: verify the token, check the practice and the role, parse, call a use case, show what it yields. Generated
 //! types never leave this room, and every error leaves it through `status`.
 
+mod audit;
 mod auth;
 mod call;
 mod conversations;
@@ -33,8 +34,8 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox, notify::Notify,
-        preferences::Preferences, templates::Templates, watch::Watch,
+        audit::Audit, consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox,
+        notify::Notify, preferences::Preferences, templates::Templates, watch::Watch,
     },
 };
 
@@ -51,7 +52,7 @@ const SERVICES: [&str; 9] = [
     TemplateServiceServer::<templates::Handlers>::NAME,
     InboxServiceServer::<inbox::Handlers>::NAME,
     ConversationsServiceServer::<conversations::Handlers>::NAME,
-    AuditServiceServer::<later::Audit>::NAME,
+    AuditServiceServer::<audit::Handlers>::NAME,
 ];
 
 /// What the calls are served with.
@@ -75,6 +76,8 @@ pub struct Services {
     pub templates: Templates,
     /// Talks with patients.
     pub conversations: Conversations,
+    /// Shows audit trails.
+    pub audit: Audit,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -86,7 +89,7 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates, conversations } =
+    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates, conversations, audit } =
         services;
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let conversations = conversations::Handlers { conversations, watch: watch.clone() };
@@ -97,7 +100,7 @@ fn routes(services: Services) -> Routes {
         .add_service(bounded!(TemplateServiceServer(templates::Handlers { templates })))
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))
-        .add_service(bounded!(AuditServiceServer(later::Audit)));
+        .add_service(bounded!(AuditServiceServer(audit::Handlers { audit })));
     guarded(routes, verifier)
 }
 

@@ -2,6 +2,7 @@
 //! what goes wrong is [`Error`].
 
 pub mod admission;
+pub mod audit;
 pub mod callbacks;
 pub mod consent;
 pub mod conversations;
@@ -19,6 +20,6 @@ pub mod watch;
 pub use error::{Error, Violation};
 
 pub use crate::store::{
-    ConsentChange, ConsentQuery, Labels, NotificationDetail, NotificationRecord, PatientQuery, StoredVersion,
-    Subscription, Target,
+    AuditQuery, ConsentChange, ConsentQuery, Labels, NotificationDetail, NotificationRecord, PatientQuery,
+    StoredVersion, Subscription, Target,
 };

@@ -4,6 +4,8 @@
 //! later.
 
 mod attempts;
+mod audit;
+mod chain;
 mod choices;
 mod consent;
 mod conversations;
@@ -54,6 +56,7 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
+pub use audit::{AuditPage, AuditQuery};
 pub use consent::{ConsentChange, NewConsent, Recorded, Subscription};
 pub use conversations::{
     ConversationPage, Correspondent, Heard, InboundText, Labels, MessagePage, NewMessage, NewText, Sent, Target,
@@ -74,7 +77,7 @@ pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, Notificat
 pub use page::Keyset;
 pub use parked::Parked;
 pub use polls::{Answer, Poll};
-pub use proof::{Finding, Proof};
+pub use proof::{Finding, Flaw, Proof};
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, MailAttempt, Receipt};
 pub use reconcile::{Doubt, Rival};

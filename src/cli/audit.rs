@@ -1,4 +1,4 @@
-//! `heedwell audit verify`: proves the consent ledgers. Each finding is a line of standard output; exit code 1 if there is any.
+//! `heedwell audit verify`: proves the consent ledgers and the audit trails. Each finding is a line of standard output; exit code 1 if there is any.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(super) fn command(settings: impl IntoIterator<Item = Arg>) -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("verify")
-                .about("Proves the consent ledgers, and that no attempt began after an opt-out; exit code 1 if not")
+                .about("Proves the consent ledgers, the audit trails, and that no attempt began after an opt-out; exit code 1 if not")
                 .arg(Arg::new("practice").long("practice").help("Only this practice"))
                 .args(settings),
         )

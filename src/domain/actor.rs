@@ -1,11 +1,11 @@
 //! Who calls, and what the call may touch. [`Actor::scope`] is the only way from a token to a practice's rows: every
 //! method of the store wants the [`Scope`] it yields. The server's own work has [`Engine`].
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{PatientId, PracticeId};
+use super::{AuditEvent, PatientId, PracticeId};
 
 /// What a token allows its bearer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,7 +186,8 @@ impl Actor {
             (Role::Patient, None) => return Err(Denied::Scope),
             _ => None,
         };
-        Ok(Scope { practice, author: self.author(role), patient, expire_time: Some(self.expire_time) })
+        let (author, expire_time) = (self.author(role), Some(self.expire_time));
+        Ok(Scope { practice, author, patient, expire_time, call: Call::default() })
     }
 
     /// Whether the token holds `role` itself.
@@ -205,6 +206,17 @@ impl Actor {
     }
 }
 
+/// The call by which something is done, for the audit trail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Its name, such as `heedwell.v1.NotifyService/GetNotification`.
+    pub action: String,
+    /// By which it is found in the logs.
+    pub trace_id: String,
+    /// The address that it came from.
+    pub source_address: String,
+}
+
 /// The key to the rows of one practice. It cannot be made but from a token that covers the practice, or by [`Engine`].
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -212,9 +224,24 @@ pub struct Scope {
     author: Author,
     patient: Option<PatientId>,
     expire_time: Option<DateTime<Utc>>,
+    call: Call,
 }
 
 impl Scope {
+    /// The same, for what this call does.
+    #[must_use]
+    pub fn during(self, call: Call) -> Self {
+        Self { call, ..self }
+    }
+
+    /// What the audit trail says of the call, which ends well: that it is about `patient` and `resource`.
+    #[must_use]
+    pub fn audit(&self, patient: Option<PatientId>, resource: String) -> AuditEvent {
+        let Call { action, trace_id, source_address } = self.call.clone();
+        let (actor, action) = (self.author.clone(), Cow::Owned(action));
+        AuditEvent { actor, action, patient, resource, code: 0, trace_id, source_address }
+    }
+
     /// The practice.
     #[must_use]
     pub const fn practice(&self) -> &PracticeId {
@@ -259,8 +286,8 @@ impl Engine {
 
     /// The key to one practice's rows, for something that `author` (this server or a provider) does.
     #[must_use]
-    pub const fn scope(&self, practice: PracticeId, author: Author) -> Scope {
-        Scope { practice, author, patient: None, expire_time: None }
+    pub fn scope(&self, practice: PracticeId, author: Author) -> Scope {
+        Scope { practice, author, patient: None, expire_time: None, call: Call::default() }
     }
 }
 

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::status;
 use crate::{
     auth::{TokenError, Verifier},
-    domain::{Actor, Role, Scope},
+    domain::{Actor, Call, Role, Scope},
     service::Error,
 };
 
@@ -54,7 +54,10 @@ pub(super) fn scope<T>(request: &tonic::Request<T>, practice: &str, roles: &[Rol
     let scope = actor(request)?.scope(practice, roles)?;
     // Only an id that a token covers is written down: anything else may be any text.
     tracing::Span::current().record("practice.id", practice);
-    Ok(scope)
+    Ok(match request.extensions().get::<Call>() {
+        Some(call) => scope.during(call.clone()),
+        None => scope,
+    })
 }
 
 /// The answer of a call that this server does not offer yet: only to those who might make it.

@@ -8,16 +8,22 @@ use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 use super::status;
-use crate::ports::Connection;
+use crate::{domain::Call, ports::Connection};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the call an id, which its answer carries, and a span. An id that the caller brought is not taken over: it could be
 /// any text, and would end up in the log.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let span =
-        tracing::info_span!("rpc", rpc.method = method(request.uri().path()), request.id = id, practice.id = Empty);
+    let method = method(request.uri().path()).to_owned();
+    let span = tracing::info_span!("rpc", rpc.method = method, request.id = id, practice.id = Empty);
+    let peer = request.extensions().get::<Connection>().and_then(Connection::peer);
+    request.extensions_mut().insert(Call {
+        action: method.trim_start_matches('/').to_owned(),
+        trace_id: id.clone(),
+        source_address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+    });
     let start = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");

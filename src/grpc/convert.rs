@@ -1,6 +1,7 @@
 //! Between the contract's messages and the domain. What comes in is checked whole, every fault under its path; what goes
 //! out is complete. Nothing here decides or looks anything up.
 
+pub(super) mod audit;
 pub(super) mod check;
 pub(super) mod consent;
 pub(super) mod conversations;

@@ -4,12 +4,9 @@
 use futures::stream::Empty;
 use tonic::{Request, Response, Status};
 
-#[allow(clippy::wildcard_imports, reason = "every message of two services, each named once below")]
+#[allow(clippy::wildcard_imports, reason = "every message of a service, each named once below")]
 use super::proto::*;
-use super::{
-    auth,
-    proto::{audit_service_server::AuditService, broadcast_service_server::BroadcastService},
-};
+use super::{auth, proto::broadcast_service_server::BroadcastService};
 use crate::domain::Role::{Auditor, PracticeAdmin, Staff};
 
 /// A service as a table: each call with its messages and the roles that may make it.
@@ -54,12 +51,5 @@ not_offered! {
     }
     streams {
         WatchBroadcastStream = watch_broadcast(WatchBroadcastRequest) -> WatchBroadcastResponse: [Staff, Auditor];
-    }
-}
-
-not_offered! {
-    /// The audit trail.
-    Audit for AuditService {
-        list_audit_events(ListAuditEventsRequest) -> ListAuditEventsResponse: [Auditor];
     }
 }

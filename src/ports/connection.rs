@@ -1,6 +1,6 @@
 //! The life of one connection.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
@@ -38,9 +38,16 @@ tokio::task_local! {
 pub struct Connection {
     calls: Arc<Semaphore>,
     cut: CancellationToken,
+    peer: Option<IpAddr>,
 }
 
 impl Connection {
+    /// The address at its other end: that of a proxy, where there is one. Unset when it was gone before it was asked for.
+    #[must_use]
+    pub const fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// A place among the calls in work on this connection; unset when all are taken.
     #[must_use]
     pub fn place(&self) -> Option<OwnedSemaphorePermit> {
@@ -60,25 +67,32 @@ pub(super) async fn serve(tcp: TcpStream, port: Arc<Port>, stop: Stop, tasks: Ta
     // Without these it works as well, only slower to send and to notice a peer that is gone.
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
+    let peer = tcp.peer_addr().ok().map(|address| address.ip().to_canonical());
     let at_once = stop.at_once.clone();
     let life = async {
-        let Some(tls) = &port.tls else { return speak(tcp, &port, &stop, tasks).await };
+        let Some(tls) = &port.tls else { return speak(tcp, peer, &port, &stop, tasks).await };
         let handshake = timeout(port.settings.head, tls.0.accept(tcp));
         tokio::select! {
             () = stop.planned.cancelled() => {}
-            agreed = handshake => if let Ok(Ok(tls)) = agreed { speak(tls, &port, &stop, tasks).await },
+            agreed = handshake => if let Ok(Ok(tls)) = agreed { speak(tls, peer, &port, &stop, tasks).await },
         }
     };
     at_once.run_until_cancelled(life).await;
 }
 
-async fn speak(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, port: &Port, stop: &Stop, tasks: TaskTracker) {
+async fn speak(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<IpAddr>,
+    port: &Port,
+    stop: &Stop,
+    tasks: TaskTracker,
+) {
     let settings = port.settings;
     let cut = CancellationToken::new();
     // The calls do not outlive their connection.
     let _calls = cut.clone().drop_guard();
     let pace = Arc::new(Pace::default());
-    let connection = Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone() };
+    let connection = Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone(), peer };
     let router = port.router.clone();
     let service = service_fn({
         let pace = Arc::clone(&pace);

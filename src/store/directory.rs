@@ -10,16 +10,17 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store, StoreError, consent,
+    Store, StoreError, chain, consent,
     draft::{Draft, save_all_on},
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
-    ledger,
     tx::Tx,
-    vault::{PracticeKeys, Sealed},
+    vault::{PracticeKeys, Sealed, Vault},
 };
 use crate::{
-    crypto::GENESIS,
-    domain::{Author, Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, Scope, Stored},
+    crypto::{ChainKey, GENESIS},
+    domain::{
+        Author, Channel, EmailAddress, Patient, PatientId, Phi, PhoneNumber, Practice, PracticeId, Scope, Stored,
+    },
 };
 
 /// Names and addresses of a patient, as they are sealed.
@@ -109,8 +110,7 @@ impl Store {
                         }
                         let key = store.inner.vault.mint(&id, tx.now);
                         super::entity::data_key::Entity::insert(key).exec_without_returning(&tx.db).await?;
-                        let seal = ledger::seal(&store.inner.vault.consent_chain(&id), 0, &GENESIS);
-                        insert_heads_on(tx, id.as_str(), seal).await?;
+                        insert_heads_on(tx, &store.inner.vault, &id).await?;
                     }
                 }
                 Ok(Stored { value, update_time: row.update_time, revision: row.revision })
@@ -300,14 +300,16 @@ fn has_name(patient: &Patient, start: &str) -> bool {
 }
 
 /// The rows on which a practice's feed, ledger and trail are numbered exist before anything is numbered.
-async fn insert_heads_on(tx: &Tx, practice: &str, seal: Vec<u8>) -> Result<(), StoreError> {
-    let id = || Set(practice.to_owned());
+async fn insert_heads_on(tx: &Tx, vault: &Vault, practice: &PracticeId) -> Result<(), StoreError> {
+    let id = || Set(practice.as_str().to_owned());
+    let seal = |chain: &ChainKey| Set(Some(chain::seal(chain, 0, &GENESIS)));
     let feed = feed_head::ActiveModel { practice_id: id(), seq: Set(0), open0: Set(0), open1: Set(0), open2: Set(0) };
     feed_head::Entity::insert(feed).exec_without_returning(&tx.db).await?;
-    let consent =
-        consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: Set(Vec::new()), seal: Set(Some(seal)) };
+    let (mac, sealed) = (|| Set(Vec::new()), seal(&vault.consent_chain(practice)));
+    let consent = consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: mac(), seal: sealed };
     consent_head::Entity::insert(consent).exec_without_returning(&tx.db).await?;
-    let audit = audit_head::ActiveModel { practice_id: id(), seq: Set(0), mac: Set(Vec::new()) };
+    let sealed = seal(&vault.audit_chain(practice));
+    let audit = audit_head::ActiveModel { practice_id: id(), seq: Set(0), mac: mac(), seal: sealed };
     audit_head::Entity::insert(audit).exec_without_returning(&tx.db).await?;
     Ok(())
 }

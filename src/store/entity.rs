@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "the derives of the ORM want public models")]
 
 pub(super) mod attempt;
+pub(super) mod audit;
 pub(super) mod audit_head;
 pub(super) mod callback_inbox;
 pub(super) mod channel_health;

@@ -14,19 +14,18 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    chain::{framed, mac_of, micros, seal},
     entity::{consent_head, consent_ledger},
     rows::padded,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::{
-    crypto::{ChainKey, GENESIS},
-    domain::{
-        ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
-    },
+use crate::domain::{
+    ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
 };
 
-const BODY: Sealed = Sealed { table: "consent_ledger", column: "body_ct" };
+const TABLE: &str = "consent_ledger";
+const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
 
 /// What of an entry is sealed.
 #[derive(Serialize, Deserialize)]
@@ -72,7 +71,7 @@ pub(super) async fn append_on(
     entries: Vec<NewEntry>,
 ) -> Result<Vec<ConsentRecord>, StoreError> {
     let head = head_on(tx, keys.practice()).await?;
-    let (mut seq, mut mac) = (head.seq, mac_of(&head.mac)?);
+    let (mut seq, mut mac) = (head.seq, mac_of(TABLE, &head.mac)?);
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         seq += 1;
@@ -124,24 +123,8 @@ fn row(
     })
 }
 
-/// The MAC in a column; before the first entry there is none.
-pub(super) fn mac_of(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
-    if bytes.is_empty() { Ok(GENESIS) } else { bytes.try_into().map_err(|_| StoreError::Corrupt("consent_ledger")) }
-}
-
-/// What the head of a ledger has beside the newest entry's position and MAC, so that none but us can say that an earlier entry
-/// is the newest.
-pub(super) fn seal(chain: &ChainKey, seq: i64, mac: &[u8; 32]) -> Vec<u8> {
-    // No entry begins like this: see `chained`.
-    const HEAD: u8 = 0;
-    let mut bytes = vec![HEAD];
-    bytes.extend(seq.to_be_bytes());
-    chain.link(mac, &bytes).to_vec()
-}
-
-/// Everything of a row that its MAC covers: all but the MAC itself, each part with its length.
+/// Everything of a row that its MAC covers: all but the MAC itself.
 pub(super) fn chained(row: &consent_ledger::Model) -> Vec<u8> {
-    const VERSION: u8 = 1;
     let consent_ledger::Model {
         practice_id,
         seq,
@@ -156,7 +139,6 @@ pub(super) fn chained(row: &consent_ledger::Model) -> Vec<u8> {
         id,
         mac: _,
     } = row;
-    let micros = |time: &DateTime<Utc>| time.timestamp_micros().to_be_bytes();
     let parts: [&[u8]; 11] = [
         practice_id.as_bytes(),
         &seq.to_be_bytes(),
@@ -166,16 +148,11 @@ pub(super) fn chained(row: &consent_ledger::Model) -> Vec<u8> {
         address_bi.as_deref().unwrap_or_default(),
         &state.to_be_bytes(),
         &source.to_be_bytes(),
-        &micros(effective_at),
-        &micros(at),
+        &micros(*effective_at),
+        &micros(*at),
         body_ct,
     ];
-    let mut bytes = vec![VERSION, u8::from(address_bi.is_some())];
-    for part in parts {
-        bytes.extend((part.len() as u64).to_be_bytes());
-        bytes.extend(part);
-    }
-    bytes
+    framed(u8::from(address_bi.is_some()), &parts)
 }
 
 pub(super) const fn state_number(state: ConsentState) -> i16 {
@@ -188,7 +165,7 @@ pub(super) const fn state_number(state: ConsentState) -> i16 {
 
 /// What of an entry decides.
 pub(super) fn to_entry(row: &consent_ledger::Model) -> Result<ConsentEntry, StoreError> {
-    let corrupt = || StoreError::Corrupt("consent_ledger");
+    let corrupt = || StoreError::Corrupt(TABLE);
     let state = match row.state {
         1 => ConsentState::OptedIn,
         2 => ConsentState::OptedOut,
@@ -213,13 +190,13 @@ pub(super) fn to_record(keys: &PracticeKeys, row: &consent_ledger::Model) -> Res
         entry: to_entry(row)?,
         record_time: row.at,
         author: Author {
-            kind: ActorType::from_number(body.author_type).ok_or(StoreError::Corrupt("consent_ledger"))?,
+            kind: ActorType::from_number(body.author_type).ok_or(StoreError::Corrupt(TABLE))?,
             id: body.author_id,
             display_name: body.author_name,
         },
         address_hint: body.address_hint,
         evidence: Phi::new(body.evidence),
-        hash: mac_of(&row.mac)?,
+        hash: mac_of(TABLE, &row.mac)?,
     })
 }
 

@@ -7,21 +7,22 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder, QuerySelect, sea_query::Expr,
 };
+use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, audit,
     draft::{Draft, Note, save_all_on},
-    entity::{delivery, link},
+    entity::{delivery, link, notification},
     image::IN_FLIGHT,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{Author, DeliveryState, Engine, NotificationId};
+use crate::domain::{AuditEvent, Author, DeliveryState, Engine, NotificationId};
 
 const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
 
-/// Openings of a link that the timeline tells one by one. Beyond them nothing is written but the count, and that only where it
-/// decides whether the link opens: nobody shall hold up deliveries by pressing on.
+/// Openings of a link that the timelines tell one by one. Beyond them they are counted and put on the audit trail, but no
+/// delivery is touched: nobody shall hold those up by pressing on.
 const MOST_LINES: i32 = 50;
 
 /// A link that is made with a notification.
@@ -94,15 +95,12 @@ pub(super) async fn insert_on(
 
 /// Revokes those links of a notification that would still open. Says how many.
 pub(super) async fn revoke_on(tx: &Tx, notification: NotificationId) -> Result<i32, StoreError> {
-    let unused = Condition::any()
-        .add(link::Column::MaxOpens.eq(0))
-        .add(Expr::col(link::Column::Opens).lt(Expr::col(link::Column::MaxOpens)));
     let revoked = link::Entity::update_many()
         .col_expr(link::Column::RevokeTime, Expr::value(tx.now))
         .filter(link::Column::NotificationId.eq(notification.0))
         .filter(link::Column::RevokeTime.is_null())
         .filter(link::Column::ExpireTime.gt(tx.now))
-        .filter(unused)
+        .filter(unused())
         .exec(&tx.db)
         .await?;
     Ok(i32::try_from(revoked.rows_affected).unwrap_or(i32::MAX))
@@ -110,6 +108,13 @@ pub(super) async fn revoke_on(tx: &Tx, notification: NotificationId) -> Result<i
 
 fn is_open(row: &link::Model, now: DateTime<Utc>) -> bool {
     row.revoke_time.is_none() && now < row.expire_time && has_openings(row)
+}
+
+/// As [`has_openings`].
+fn unused() -> Condition {
+    Condition::any()
+        .add(link::Column::MaxOpens.eq(0))
+        .add(Expr::col(link::Column::Opens).lt(Expr::col(link::Column::MaxOpens)))
 }
 
 const fn has_openings(row: &link::Model) -> bool {
@@ -127,8 +132,8 @@ impl Store {
         Ok(row.is_some_and(|row| is_open(&row, now)))
     }
 
-    /// Opens the link with that digest: counts it, and notes it on the notification's deliveries that went out, or may have. Who
-    /// opened it is not known, and nothing is kept that could tell.
+    /// Opens the link with that digest: counts it, puts it on the audit trail, and notes it on the notification's deliveries that
+    /// went out, or may have. Who opened it is not known, and nothing is kept that could tell.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
@@ -140,18 +145,19 @@ impl Store {
         let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
         let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
-        let counted = match (row.opens, row.max_opens) {
-            (MOST_LINES.., 0) => true,
-            (MOST_LINES.., _) => self.write(move |tx| Box::pin(count_on(tx, digest))).await?,
-            _ => self.write(move |tx| Box::pin(note_on(tx, row))).await?,
+        let counted = if row.opens < MOST_LINES {
+            self.write(move |tx| Box::pin(async move { note_on(tx, &keys, row).await })).await?
+        } else {
+            self.write(move |tx| Box::pin(async move { count_on(tx, &keys, row).await })).await?
         };
         Ok(if counted { LinkState::Open { target_url } } else { LinkState::Closed })
     }
 }
 
 /// Counts an opening and notes it on what carried the link. False: it does not open any more.
-async fn note_on(tx: &Tx, row: link::Model) -> Result<bool, StoreError> {
+async fn note_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool, StoreError> {
     let drafts = sent_on(tx, &row).await?;
+    let notification = row.notification_id;
     let row = link::Entity::find_by_id(row.token_digest).lock_exclusive().one(&tx.db).await?;
     let Some(row) = row.filter(|row| is_open(row, tx.now)) else { return Ok(false) };
     let (first, opens) = (row.first_open_time.is_none(), row.opens + 1);
@@ -161,6 +167,7 @@ async fn note_on(tx: &Tx, row: link::Model) -> Result<bool, StoreError> {
         update.first_open_time = Set(Some(tx.now));
     }
     update.update(&tx.db).await?;
+    audit_on(tx, keys, notification).await?;
     let opened = drafts.into_iter().map(|mut draft| {
         draft.row.open_time.get_or_insert(tx.now);
         if let Some(detail) = detail(opens) {
@@ -172,17 +179,34 @@ async fn note_on(tx: &Tx, row: link::Model) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Counts an opening, and locks nothing but the link. False: it does not open any more.
-async fn count_on(tx: &Tx, digest: [u8; 32]) -> Result<bool, StoreError> {
+/// Counts an opening, and touches nothing but the link and the audit trail. False: it does not open any more.
+async fn count_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool, StoreError> {
     let counted = link::Entity::update_many()
         .col_expr(link::Column::Opens, Expr::col(link::Column::Opens).add(1))
-        .filter(link::Column::TokenDigest.eq(digest.to_vec()))
-        .filter(Expr::col(link::Column::Opens).lt(Expr::col(link::Column::MaxOpens)))
+        .filter(link::Column::TokenDigest.eq(row.token_digest))
+        .filter(unused())
         .filter(link::Column::RevokeTime.is_null())
         .filter(link::Column::ExpireTime.gt(tx.now))
         .exec(&tx.db)
         .await?;
-    Ok(counted.rows_affected == 1)
+    if counted.rows_affected == 0 {
+        return Ok(false);
+    }
+    audit_on(tx, keys, row.notification_id).await?;
+    Ok(true)
+}
+
+/// Puts an opening on the audit trail.
+async fn audit_on(tx: &Tx, keys: &PracticeKeys, notification: Uuid) -> Result<(), StoreError> {
+    let patient: Option<String> = notification::Entity::find_by_id(notification)
+        .select_only()
+        .column(notification::Column::PatientId)
+        .into_tuple()
+        .one(&tx.db)
+        .await?;
+    let patient = patient.map(|id| id.parse().map_err(|_| StoreError::Corrupt("notification"))).transpose()?;
+    let resource = format!("notification/{notification}");
+    audit::append_on(tx, keys, AuditEvent::of_system(AuditEvent::LINK_OPENED, patient, resource)).await
 }
 
 /// What the timeline says of the opening with that number. A link without a limit shall not fill it.

@@ -1,4 +1,4 @@
-//! Proof: whether the consent ledger is as it was written, whether the gates say what it says, and whether any attempt began
+//! Proof: whether the consent ledger and the audit trail are as they were written, whether the gates say what it says, and whether any attempt began
 //! although the ledger, as far as it had been consulted, said no. Positions are compared and not times: a decision may be
 //! back-dated, and clocks differ.
 
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    entity::{attempt, consent_head, consent_ledger, delivery, practice, recipient_gate},
+    entity::{attempt, audit, audit_head, consent_head, consent_ledger, delivery, practice, recipient_gate},
     grounds,
     ledger::{state_number, to_entry},
     vault::PracticeKeys,
@@ -29,9 +29,9 @@ use crate::domain::{
 /// How many rows are read at once.
 const PAGE: u64 = 1_000;
 
-/// What does not hold.
+/// What is wrong with a chain of entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum Flaw {
     /// The entry at this position is gone.
     Missing {
         /// Where it was.
@@ -54,8 +54,29 @@ pub enum Finding {
         /// Where it is.
         position: i64,
     },
-    /// The head of the ledger is not what the last entry made of it.
+    /// The head is not what the last entry made of it.
     Head,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { position } => write!(f, "entry {position} is missing"),
+            Self::Broken { position } => write!(f, "entry {position} is not what was written there"),
+            Self::Moved { position, from } => write!(f, "entry {position} was written as entry {from}"),
+            Self::Unlinked { position } => write!(f, "entry {position} cannot be checked: the one before is missing"),
+            Self::Head => f.write_str("the head does not fit the last entry"),
+        }
+    }
+}
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The consent ledger is not as it was written.
+    Ledger(Flaw),
+    /// The audit trail is not as it was written.
+    Trail(Flaw),
     /// A gate says something else than the ledger.
     Gate {
         /// The channel.
@@ -90,11 +111,8 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { position } => write!(f, "entry {position} is missing"),
-            Self::Broken { position } => write!(f, "entry {position} is not what was written there"),
-            Self::Moved { position, from } => write!(f, "entry {position} was written as entry {from}"),
-            Self::Unlinked { position } => write!(f, "entry {position} cannot be checked: the one before is missing"),
-            Self::Head => f.write_str("the head does not fit the last entry"),
+            Self::Ledger(flaw) => flaw.fmt(f),
+            Self::Trail(flaw) => write!(f, "audit trail: {flaw}"),
             Self::Gate { channel, patient, position } => {
                 let whose = patient.as_ref().map_or("an address".to_owned(), |id| format!("patient {id}"));
                 write!(f, "the {} gate of {whose} does not say what entry {position} says", channel.label())
@@ -117,6 +135,8 @@ pub struct Proof {
     pub entries: u64,
     /// Attempts.
     pub attempts: u64,
+    /// Entries of the audit trail.
+    pub events: u64,
     /// In the order in which it was found.
     pub findings: Vec<Finding>,
 }
@@ -137,6 +157,8 @@ impl Store {
                 .column(consent_ledger::Column::PracticeId)
                 .distinct()
                 .into_query(),
+            audit_head::Entity::find().select_only().column(audit_head::Column::PracticeId).into_query(),
+            audit::Entity::find().select_only().column(audit::Column::PracticeId).distinct().into_query(),
         ] {
             for row in self.read().query_all(&query).await? {
                 ids.push(row.try_get_by_index(0)?);
@@ -147,7 +169,7 @@ impl Store {
         ids.into_iter().map(|id| id.parse().map_err(|_| StoreError::Corrupt("consent_head"))).collect()
     }
 
-    /// Proves the ledger of a practice, as it is at one moment.
+    /// Proves the ledger and the trail of a practice, as they are at one moment.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
@@ -156,7 +178,15 @@ impl Store {
         self.snapshot(move |db| {
             Box::pin(async move {
                 let mut proof = Proof::default();
-                let entries = chain::prove_on(db, &keys, &mut proof).await?;
+                let mut entries = Vec::new();
+                // What decides is read as far as it can be, also where it does not hold.
+                let consent = |row: &consent_ledger::Model| entries.extend(to_entry(row).ok());
+                let (count, flaws) = chain::prove_on(db, &keys, consent).await?;
+                proof.entries = count;
+                proof.findings.extend(flaws.into_iter().map(Finding::Ledger));
+                let (count, flaws) = chain::prove_on(db, &keys, |_: &audit::Model| ()).await?;
+                proof.events = count;
+                proof.findings.extend(flaws.into_iter().map(Finding::Trail));
                 let known = Known::of(entries);
                 prove_gates_on(db, &keys, &known, &mut proof).await?;
                 prove_attempts_on(db, &keys, &known, &mut proof).await?;

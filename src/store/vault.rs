@@ -31,6 +31,7 @@ pub(super) struct PracticeKeys {
     retired: Vec<DataKey>,
     blind: BlindIndexKey,
     consent: ChainKey,
+    audit: ChainKey,
 }
 
 impl Vault {
@@ -60,8 +61,8 @@ impl Vault {
         let current = keys.next().ok_or(StoreError::NotFound("practice"))??;
         let retired = keys.collect::<Result<_, _>>()?;
         let blind = self.keys.blind_index(practice.as_str());
-        let consent = self.consent_chain(practice);
-        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent });
+        let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
+        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent, audit });
         self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
         Ok(keys)
     }
@@ -69,6 +70,11 @@ impl Vault {
     /// What chains the consent ledger of `practice`.
     pub(super) fn consent_chain(&self, practice: &PracticeId) -> ChainKey {
         self.keys.chain("consent", practice.as_str())
+    }
+
+    /// What chains the audit trail of `practice`.
+    pub(super) fn audit_chain(&self, practice: &PracticeId) -> ChainKey {
+        self.keys.chain("audit", practice.as_str())
     }
 
     /// A data key for a practice that has none yet.
@@ -121,6 +127,11 @@ impl PracticeKeys {
     /// Chains the consent ledger.
     pub(super) fn consent_chain(&self) -> &ChainKey {
         &self.consent
+    }
+
+    /// Chains the audit trail.
+    pub(super) fn audit_chain(&self) -> &ChainKey {
+        &self.audit
     }
 
     /// The blind index of a phone number: equal for equal numbers of this practice, meaningless without the key.

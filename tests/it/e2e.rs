@@ -6,6 +6,7 @@ mod given;
 mod seen;
 
 mod access;
+mod audit;
 mod bad_input;
 mod batch;
 mod bounces;

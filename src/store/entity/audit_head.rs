@@ -11,6 +11,8 @@ pub struct Model {
     pub seq: i64,
     #[sea_orm(column_type = "Blob")]
     pub mac: Vec<u8>,
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub seal: Option<Vec<u8>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -8,13 +8,14 @@ use std::{
 
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{Finding, PAGE, Proof, consent_head, consent_ledger, to_entry};
+use super::{Flaw, PAGE, audit, audit_head, consent_head, consent_ledger};
 use crate::{
-    crypto::GENESIS,
-    domain::ConsentEntry,
+    crypto::{ChainKey, GENESIS},
     store::{
         StoreError,
-        ledger::{chained, mac_of, seal},
+        audit::chained as chained_event,
+        chain::{mac_of, seal},
+        ledger::chained as chained_entry,
         vault::PracticeKeys,
     },
 };
@@ -26,10 +27,69 @@ const MOST_MISSING: usize = 10_000;
 
 type Mac = [u8; 32];
 
+/// An entry of such a ledger.
+pub(super) trait Entry: Clone + Sized {
+    fn chain(keys: &PracticeKeys) -> &ChainKey;
+    fn seq(&self) -> i64;
+    fn mac(&self) -> &[u8];
+    /// What its MAC covers, were it at that position.
+    fn at(&self, seq: i64) -> Vec<u8>;
+    async fn page_on(db: &impl ConnectionTrait, practice: &str, after: i64) -> Result<Vec<Self>, StoreError>;
+    async fn head_on(db: &impl ConnectionTrait, practice: &str) -> Result<Option<Head>, StoreError>;
+}
+
+/// The head of such a ledger.
+pub(super) struct Head {
+    seq: i64,
+    mac: Vec<u8>,
+    seal: Option<Vec<u8>>,
+}
+
+/// Makes the rows of a ledger entries.
+macro_rules! entry {
+    ($ledger:ident, $head:ident, $chain:ident, $chained:ident) => {
+        impl Entry for $ledger::Model {
+            fn chain(keys: &PracticeKeys) -> &ChainKey {
+                keys.$chain()
+            }
+
+            fn seq(&self) -> i64 {
+                self.seq
+            }
+
+            fn mac(&self) -> &[u8] {
+                &self.mac
+            }
+
+            fn at(&self, seq: i64) -> Vec<u8> {
+                if seq == self.seq { $chained(self) } else { $chained(&Self { seq, ..self.clone() }) }
+            }
+
+            async fn page_on(db: &impl ConnectionTrait, practice: &str, after: i64) -> Result<Vec<Self>, StoreError> {
+                let rows = $ledger::Entity::find()
+                    .filter($ledger::Column::PracticeId.eq(practice))
+                    .filter($ledger::Column::Seq.gt(after))
+                    .order_by_asc($ledger::Column::Seq)
+                    .limit(PAGE);
+                Ok(rows.all(db).await?)
+            }
+
+            async fn head_on(db: &impl ConnectionTrait, practice: &str) -> Result<Option<Head>, StoreError> {
+                let head = $head::Entity::find_by_id(practice).one(db).await?;
+                Ok(head.map(|$head::Model { seq, mac, seal, .. }| Head { seq, mac, seal }))
+            }
+        }
+    };
+}
+
+entry!(consent_ledger, consent_head, consent_chain, chained_entry);
+entry!(audit, audit_head, audit_chain, chained_event);
+
 /// What came of the first look.
-struct Walk<'a> {
-    keys: &'a PracticeKeys,
-    /// The position of the last entry.
+struct Walk<'a, E> {
+    chain: &'a ChainKey,
+    /// How many entries there are, and the position of the last.
+    entries: u64,
     last: i64,
     /// The MAC that it has, and the one that it should have.
     macs: Vec<Mac>,
@@ -37,40 +97,36 @@ struct Walk<'a> {
     stored: BTreeMap<i64, Mac>,
     missing: BTreeSet<i64>,
     /// Entries that do not fit the one before, or have none.
-    odd: BTreeMap<i64, consent_ledger::Model>,
+    odd: BTreeMap<i64, E>,
     unlinked: BTreeSet<i64>,
-    entries: Vec<ConsentEntry>,
 }
 
-/// Checks the chain of a practice. Yields what its entries say, also those that do not hold.
-pub(super) async fn prove_on(
+/// Checks a chain of a practice, and shows `see` each of its entries, also those that do not hold. Yields how many there are, and
+/// what is wrong.
+pub(super) async fn prove_on<E: Entry>(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
-    proof: &mut Proof,
-) -> Result<Vec<ConsentEntry>, StoreError> {
-    let head = consent_head::Entity::find_by_id(keys.practice()).one(db).await?;
+    mut see: impl FnMut(&E),
+) -> Result<(u64, Vec<Flaw>), StoreError> {
+    let head = E::head_on(db, keys.practice()).await?;
     let mut walk = Walk {
-        keys,
+        chain: E::chain(keys),
+        entries: 0,
         last: 0,
         macs: vec![GENESIS],
         stored: BTreeMap::from([(0, GENESIS)]),
         missing: BTreeSet::new(),
         odd: BTreeMap::new(),
         unlinked: BTreeSet::new(),
-        entries: Vec::new(),
     };
     loop {
-        let after = walk.stored_up_to();
-        let rows = consent_ledger::Entity::find()
-            .filter(consent_ledger::Column::PracticeId.eq(keys.practice()))
-            .filter(consent_ledger::Column::Seq.gt(after))
-            .order_by_asc(consent_ledger::Column::Seq)
-            .limit(PAGE)
-            .all(db)
-            .await?;
+        let after = if walk.entries == 0 { i64::MIN } else { walk.last };
+        let rows = E::page_on(db, keys.practice(), after).await?;
         let full = rows.len() as u64 == PAGE;
-        proof.entries += rows.len() as u64;
-        rows.into_iter().for_each(|row| walk.step(row));
+        for row in rows {
+            see(&row);
+            walk.step(row);
+        }
         if !full {
             break;
         }
@@ -82,33 +138,37 @@ pub(super) async fn prove_on(
         }
         None => false,
     };
-    proof.findings.extend(walk.missing.iter().map(|&position| Finding::Missing { position }));
-    walk.judge(&mut proof.findings);
+    let mut flaws = walk.missing.iter().map(|&position| Flaw::Missing { position }).collect();
+    walk.judge(&mut flaws);
     if !fits {
-        proof.findings.push(Finding::Head);
+        flaws.push(Flaw::Head);
     }
-    Ok(walk.entries)
+    Ok((walk.entries, flaws))
 }
 
-impl Walk<'_> {
-    fn step(&mut self, row: consent_ledger::Model) {
-        let is_next = row.seq == self.last + 1;
-        if !is_next {
-            self.miss(row.seq);
-            self.unlinked.insert(row.seq);
+/// The MAC of an entry, if it is one.
+fn mac(entry: &impl Entry) -> Option<Mac> {
+    entry.mac().try_into().ok()
+}
+
+impl<E: Entry> Walk<'_, E> {
+    fn step(&mut self, row: E) {
+        let seq = row.seq();
+        if seq != self.last + 1 {
+            self.miss(seq);
+            self.unlinked.insert(seq);
             self.macs.clear();
         }
-        let mac = mac_of(&row.mac).ok().filter(|_| !row.mac.is_empty());
+        let mac = mac(&row);
         let expected: Vec<Mac> = self.macs.iter().map(|previous| self.link(previous, &row)).collect();
-        // What decides is read as far as it can be.
-        self.entries.extend(to_entry(&row).ok());
-        self.stored.extend(mac.map(|mac| (row.seq, mac)));
-        self.last = row.seq;
+        self.entries += 1;
+        self.stored.extend(mac.map(|mac| (seq, mac)));
+        self.last = seq;
         if mac.is_some_and(|mac| expected.contains(&mac)) {
             self.macs = mac.into_iter().collect();
         } else {
             self.macs = mac.into_iter().chain(expected).collect();
-            self.odd.insert(row.seq, row);
+            self.odd.insert(seq, row);
         }
     }
 
@@ -118,14 +178,10 @@ impl Walk<'_> {
         self.missing.extend((self.last + 1..position).take(room));
     }
 
-    fn stored_up_to(&self) -> i64 {
-        if self.entries.is_empty() && self.odd.is_empty() { i64::MIN } else { self.last }
-    }
-
     /// Whether the head is what the last entry made of it. One that is missing or does not fit is named by itself.
-    fn is_head(&self, head: &consent_head::Model) -> bool {
-        let mac = mac_of(&head.mac).ok();
-        let sealed = mac.map(|mac| seal(self.keys.consent_chain(), head.seq, &mac));
+    fn is_head(&self, head: &Head) -> bool {
+        let mac = mac_of("head", &head.mac).ok();
+        let sealed = mac.map(|mac| seal(self.chain, head.seq, &mac));
         if head.seal.is_none() || head.seal != sealed {
             return false;
         }
@@ -136,38 +192,34 @@ impl Walk<'_> {
         }
     }
 
-    fn link(&self, previous: &Mac, row: &consent_ledger::Model) -> Mac {
-        self.keys.consent_chain().link(previous, &chained(row))
+    fn link(&self, previous: &Mac, row: &E) -> Mac {
+        self.chain.link(previous, &row.at(row.seq()))
     }
 
     /// Says of each odd entry whether it was moved, cannot be checked, or is not what was written.
-    fn judge(&self, findings: &mut Vec<Finding>) {
+    fn judge(&self, flaws: &mut Vec<Flaw>) {
         let few = self.odd.len() <= MOST_MOVED;
-        let pool: Vec<Mac> =
-            std::iter::once(GENESIS).chain(self.odd.values().filter_map(|row| mac_of(&row.mac).ok())).collect();
+        let pool: Vec<Mac> = std::iter::once(GENESIS).chain(self.odd.values().filter_map(mac)).collect();
         let holes: Vec<i64> = self.missing.iter().copied().take(MOST_MOVED).collect();
         for (&position, row) in &self.odd {
-            let links = |row: &consent_ledger::Model| {
-                pool.iter().any(|previous| self.link(previous, row).as_slice() == row.mac.as_slice())
-            };
+            let links = |row: &E| pool.iter().any(|previous| self.link(previous, row).as_slice() == row.mac());
             // The one before was moved away, and is among the odd ones.
             if few && links(row) {
                 continue;
             }
             let mut places = self.odd.keys().chain(&holes).copied().filter(|place| few && *place != position);
             let from = places.find(|&from| self.follows(from, row, &pool));
-            findings.push(match from {
-                Some(from) => Finding::Moved { position, from },
-                None if self.unlinked.contains(&position) => Finding::Unlinked { position },
-                None => Finding::Broken { position },
+            flaws.push(match from {
+                Some(from) => Flaw::Moved { position, from },
+                None if self.unlinked.contains(&position) => Flaw::Unlinked { position },
+                None => Flaw::Broken { position },
             });
         }
     }
 
     /// Whether `row` was written as entry `from`.
-    fn follows(&self, from: i64, row: &consent_ledger::Model, pool: &[Mac]) -> bool {
-        let there = consent_ledger::Model { seq: from, ..row.clone() };
-        let before = self.stored.get(&(from - 1));
-        pool.iter().chain(before).any(|previous| self.link(previous, &there).as_slice() == row.mac.as_slice())
+    fn follows(&self, from: i64, row: &E, pool: &[Mac]) -> bool {
+        let (there, before) = (row.at(from), self.stored.get(&(from - 1)));
+        pool.iter().chain(before).any(|previous| self.chain.link(previous, &there).as_slice() == row.mac())
     }
 }

@@ -10,13 +10,13 @@ use heedwell::{
         CancelNotificationRequest, Channel, ConsentSource, ConsentState, Conversation, CreateTemplateVersionRequest,
         DESCRIPTOR, DeletePushDeviceRequest, DeliveryFilter, GetConversationRequest, GetNotificationRequest,
         GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest, GetTemplateRequest, LinkConversationRequest,
-        ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest, ListInboxItemsRequest,
-        ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest, MarkConversationReadRequest,
-        MarkInboxItemsRequest, NotificationKind, PracticeSettings, PreviewTemplateRequest, RecordConsentRequest,
-        RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest, SendNotificationRequest, TemplateContent,
-        TemplateRef, UpdateConversationRequest, UpdatePracticeSettingsRequest, WatchConversationsRequest,
-        WatchDeliveriesRequest, WatchInboxRequest, batch_send_notifications_request::BatchItem,
-        batch_send_notifications_response::batch_result::Outcome,
+        ListAuditEventsRequest, ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest,
+        ListInboxItemsRequest, ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest,
+        MarkConversationReadRequest, MarkInboxItemsRequest, NotificationKind, PracticeSettings, PreviewTemplateRequest,
+        RecordConsentRequest, RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest,
+        SendNotificationRequest, TemplateContent, TemplateRef, UpdateConversationRequest,
+        UpdatePracticeSettingsRequest, WatchConversationsRequest, WatchDeliveriesRequest, WatchInboxRequest,
+        batch_send_notifications_request::BatchItem, batch_send_notifications_response::batch_result::Outcome,
         conversations_service_client::ConversationsServiceClient, inbox_service_client::InboxServiceClient,
         mark_inbox_items_request::Selection, send_message_request::Target as Whom, template_ref::Target,
         template_service_client::TemplateServiceClient,
@@ -93,7 +93,7 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("DirectoryService/GetPatient", &[Staff, Directory, Patient], true),
     ("DirectoryService/ListPatients", &[Staff, Directory], true),
     ("DirectoryService/ErasePatient", &[PracticeAdmin], false),
-    ("AuditService/ListAuditEvents", &[Auditor], false),
+    ("AuditService/ListAuditEvents", &[Auditor], true),
 ];
 
 /// Messages as bytes, so that one function makes every call.
@@ -273,7 +273,7 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations } = caller;
+    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations, mut audit } = caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {
@@ -300,6 +300,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ..Default::default()
     };
     let list_consent = ListConsentRecordsRequest { practice_id: id(), patient_id: "pat".into(), ..Default::default() };
+    let events = ListAuditEventsRequest { practice_id: id(), ..Default::default() };
     let update = UpdatePracticeSettingsRequest {
         practice_id: id(),
         settings: Some(PracticeSettings::default()),
@@ -326,6 +327,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
             preferences.get_practice_settings(GetPracticeSettingsRequest { practice_id: id() }).await.err(),
         ),
         ("UpdatePracticeSettings", preferences.update_practice_settings(update).await.err()),
+        ("ListAuditEvents", audit.list_audit_events(events).await.err()),
     ]);
     answers
 }
@@ -431,7 +433,7 @@ async fn in_an_absent_practice_of_templates(
 on_a_server! {
     async fn an_absent_practice_is_refused_like_a_foreign_one_even_to_those_whom_it_would_not_be(t: &mut TestApp) {
         practice(t).await;
-        let roles = [Sender, Staff, PracticeAdmin, Directory, Portal];
+        let roles = [Sender, Staff, PracticeAdmin, Directory, Portal, Auditor];
         let foreign = call(t, &t.token_of(&Pass::new(&roles, &["beta"])), "DirectoryService/GetPractice", ACME).await;
         let foreign = refused(foreign, Code::PermissionDenied, "SCOPE_FORBIDDEN");
         for pass in [Pass { practices: Practices::All, ..Pass::new(&roles, &[]) }, Pass::new(&roles, &["ghost"])] {

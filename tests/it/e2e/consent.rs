@@ -289,9 +289,9 @@ on_a_server! {
             record(&mut t.caller(Role::Staff), decision(Channel::Sms, state)).await.unwrap();
         }
         t.stop().await;
-        assert_eq!(verify(t), (Some(0), "acme: 2 entries, 1 attempts: holds\n".to_owned()));
+        assert_eq!(verify(t), (Some(0), "acme: 2 entries, 1 attempts, 0 audit events: holds\n".to_owned()));
         t.execute("UPDATE consent_ledger SET source = 8 WHERE seq = 1").await;
-        let found = "acme: entry 1 is not what was written there\nacme: 2 entries, 1 attempts: DOES NOT HOLD\n";
+        let found = "acme: entry 1 is not what was written there\nacme: 2 entries, 1 attempts, 0 audit events: DOES NOT HOLD\n";
         assert_eq!(verify(t), (Some(1), found.to_owned()));
         t.execute("UPDATE consent_ledger SET source = 2 WHERE seq = 1").await;
         t.execute("UPDATE attempt SET consent_seq = 1").await;

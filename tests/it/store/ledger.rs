@@ -2,12 +2,13 @@
 
 use heedwell::{
     domain::{Channel, ConsentSource, ConsentState, DeliveryId, Meaning, Scope},
-    store::{Finding, NewConsent},
+    store::{Finding, Flaw, NewConsent},
 };
 
 use super::{
     consent::{decision, proves, record, text},
     given::{NORTH, Order, SOUTH, accepted, claim_one, patient, phone, ready_practice, settle},
+    links::linked,
     *,
 };
 use crate::support::Backend;
@@ -75,108 +76,138 @@ struct Tampering {
 
 const OF: &str = "practice_id = 'north'";
 
-fn edit(t: &TestStore, dice: &mut Dice, last: i64) -> Tampering {
-    let position = 1 + dice.below(last);
-    let bytes = |hex: &str| match t.home.backend {
-        Backend::Sqlite => format!("x'{hex}'"),
-        Backend::Postgres => format!("'\\x{hex}'"),
-    };
-    let change = match dice.below(10) {
-        0 => "patient_id = patient_id || 'x'".to_owned(),
-        1 => "channel = channel % 4 + 1".to_owned(),
-        2 => "state = 3 - state".to_owned(),
-        3 => "source = source % 8 + 1".to_owned(),
-        4 => "effective_at = '2020-01-01T00:00:00+00:00'".to_owned(),
-        5 => "at = '2020-01-01T00:00:00+00:00'".to_owned(),
-        6 => format!("body_ct = {}", bytes("00")),
-        7 => format!("mac = {}", bytes(&"00".repeat(32))),
-        8 => format!("address_bi = {}", bytes("0001")),
-        _ => match t.home.backend {
-            Backend::Sqlite => "id = x'00000000000000000000000000000001'".to_owned(),
-            Backend::Postgres => "id = '00000000-0000-0000-0000-000000000001'".to_owned(),
-        },
-    };
-    let statements = vec![format!("UPDATE consent_ledger SET {change} WHERE {OF} AND seq = {position}")];
-    Tampering { statements, named: vec![Finding::Broken { position }] }
+/// A ledger that can be tampered with.
+struct Book {
+    table: &'static str,
+    head: &'static str,
+    /// Changes of an entry, where `BYTES` stands before hexadecimal digits.
+    edits: &'static [&'static str],
+    finding: fn(Flaw) -> Finding,
 }
 
-fn delete(dice: &mut Dice, last: i64) -> Tampering {
-    let position = 1 + dice.below(last);
-    let statements = vec![format!("DELETE FROM consent_ledger WHERE {OF} AND seq = {position}")];
-    let mut named = vec![Finding::Missing { position }];
-    if position < last {
-        named.push(Finding::Unlinked { position: position + 1 });
+const CONSENT: Book = Book {
+    table: "consent_ledger",
+    head: "consent_head",
+    edits: &[
+        "patient_id = patient_id || 'x'",
+        "channel = channel % 4 + 1",
+        "state = 3 - state",
+        "source = source % 8 + 1",
+        "effective_at = '2020-01-01T00:00:00+00:00'",
+        "at = '2020-01-01T00:00:00+00:00'",
+        "body_ct = BYTES00'",
+        "mac = BYTES0000000000000000000000000000000000000000000000000000000000000000'",
+        "address_bi = BYTES0001'",
+        "id = UUID",
+    ],
+    finding: Finding::Ledger,
+};
+
+const AUDIT: Book = Book {
+    table: "audit",
+    head: "audit_head",
+    edits: &[
+        "patient_id = patient_id || 'x'",
+        "action = 'link.opened'",
+        "at = '2020-01-01T00:00:00+00:00'",
+        "body_ct = BYTES00'",
+        "mac = BYTES0000000000000000000000000000000000000000000000000000000000000000'",
+        "actor_bi = BYTES0001'",
+        "actor_bi = NULL",
+    ],
+    finding: Finding::Trail,
+};
+
+impl Book {
+    fn edit(&self, t: &TestStore, dice: &mut Dice, last: i64) -> Tampering {
+        let position = 1 + dice.below(last);
+        let (bytes, uuid) = match t.home.backend {
+            Backend::Sqlite => ("x'", "x'00000000000000000000000000000001'"),
+            Backend::Postgres => ("'\\x", "'00000000-0000-0000-0000-000000000001'"),
+        };
+        let which = usize::try_from(dice.below(i64::try_from(self.edits.len()).unwrap())).unwrap();
+        let change = self.edits[which].replace("BYTES", bytes).replace("UUID", uuid);
+        let statements = vec![format!("UPDATE {} SET {change} WHERE {OF} AND seq = {position}", self.table)];
+        Tampering { statements, named: vec![(self.finding)(Flaw::Broken { position })] }
     }
-    Tampering { statements, named }
-}
 
-fn swap(dice: &mut Dice, last: i64) -> Tampering {
-    let one = 1 + dice.below(last);
-    let other = 1 + (one + dice.below(last - 1)) % last;
-    let to = |from: i64, to: i64| format!("UPDATE consent_ledger SET seq = {to} WHERE {OF} AND seq = {from}");
-    let (low, high) = (one.min(other), one.max(other));
-    let statements = vec![to(low, -1), to(high, low), to(-1, high)];
-    let named = vec![Finding::Moved { position: low, from: high }, Finding::Moved { position: high, from: low }];
-    Tampering { statements, named }
-}
-
-/// An entry is taken out of its place and put at the end.
-fn shift(dice: &mut Dice, last: i64) -> Tampering {
-    let position = 1 + dice.below(last - 1);
-    let end = last + 1;
-    let statements = vec![format!("UPDATE consent_ledger SET seq = {end} WHERE {OF} AND seq = {position}")];
-    let moved = Finding::Moved { position: end, from: position };
-    Tampering { statements, named: vec![Finding::Missing { position }, moved, Finding::Head] }
-}
-
-/// The end is cut off, with or without a word to the head.
-fn cut(dice: &mut Dice, last: i64) -> Tampering {
-    let kept = last - 1 - dice.below(3);
-    let cut = format!("DELETE FROM consent_ledger WHERE {OF} AND seq > {kept}");
-    if dice.below(2) == 0 {
-        let head = format!(
-            "UPDATE consent_head SET seq = {kept}, mac = (SELECT mac FROM consent_ledger WHERE {OF} AND seq = {kept}) \
-             WHERE {OF}"
-        );
-        return Tampering { statements: vec![cut, head], named: vec![Finding::Head] };
+    fn delete(&self, dice: &mut Dice, last: i64) -> Tampering {
+        let position = 1 + dice.below(last);
+        let statements = vec![format!("DELETE FROM {} WHERE {OF} AND seq = {position}", self.table)];
+        let mut named = vec![(self.finding)(Flaw::Missing { position })];
+        if position < last {
+            named.push((self.finding)(Flaw::Unlinked { position: position + 1 }));
+        }
+        Tampering { statements, named }
     }
-    Tampering {
-        statements: vec![cut],
-        named: (kept + 1..=last).map(|position| Finding::Missing { position }).collect(),
+
+    fn swap(&self, dice: &mut Dice, last: i64) -> Tampering {
+        let one = 1 + dice.below(last);
+        let other = 1 + (one + dice.below(last - 1)) % last;
+        let to = |from: i64, to: i64| format!("UPDATE {} SET seq = {to} WHERE {OF} AND seq = {from}", self.table);
+        let (low, high) = (one.min(other), one.max(other));
+        let statements = vec![to(low, -1), to(high, low), to(-1, high)];
+        let moved = |position, from| (self.finding)(Flaw::Moved { position, from });
+        Tampering { statements, named: vec![moved(low, high), moved(high, low)] }
     }
-}
 
-fn head(dice: &mut Dice) -> Tampering {
-    let change = match dice.below(2) {
-        0 => "seq = seq - 1",
-        _ => "mac = (SELECT mac FROM consent_ledger WHERE practice_id = 'north' AND seq = 1)",
-    };
-    let statements = vec![format!("UPDATE consent_head SET {change} WHERE {OF}")];
-    Tampering { statements, named: vec![Finding::Head] }
-}
+    /// An entry is taken out of its place and put at the end.
+    fn shift(&self, dice: &mut Dice, last: i64) -> Tampering {
+        let position = 1 + dice.below(last - 1);
+        let end = last + 1;
+        let statements = vec![format!("UPDATE {} SET seq = {end} WHERE {OF} AND seq = {position}", self.table)];
+        let flaws = [Flaw::Missing { position }, Flaw::Moved { position: end, from: position }, Flaw::Head];
+        Tampering { statements, named: flaws.into_iter().map(self.finding).collect() }
+    }
 
-on_both! {
+    /// The end is cut off, with or without a word to the head.
+    fn cut(&self, dice: &mut Dice, last: i64) -> Tampering {
+        let (table, head) = (self.table, self.head);
+        let kept = last - 1 - dice.below(3);
+        let cut = format!("DELETE FROM {table} WHERE {OF} AND seq > {kept}");
+        if dice.below(2) == 0 {
+            let head = format!(
+                "UPDATE {head} SET seq = {kept}, mac = (SELECT mac FROM {table} WHERE {OF} AND seq = {kept}) WHERE {OF}"
+            );
+            return Tampering { statements: vec![cut, head], named: vec![(self.finding)(Flaw::Head)] };
+        }
+        let missing = (kept + 1..=last).map(|position| (self.finding)(Flaw::Missing { position }));
+        Tampering { statements: vec![cut], named: missing.collect() }
+    }
+
+    /// The head goes back, with or without all entries: as if there had never been any.
+    fn head(&self, dice: &mut Dice) -> Tampering {
+        let (table, head) = (self.table, self.head);
+        let change = match dice.below(3) {
+            0 => "seq = seq - 1".to_owned(),
+            1 => format!("mac = (SELECT mac FROM {table} WHERE {OF} AND seq = 1)"),
+            _ => "seal = NULL".to_owned(),
+        };
+        let statements = vec![format!("UPDATE {head} SET {change} WHERE {OF}")];
+        Tampering { statements, named: vec![(self.finding)(Flaw::Head)] }
+    }
+
+    /// Changes the book again and again, and each time looks what is said of it.
     #[expect(clippy::print_stdout, reason = "what was measured")]
-    async fn every_change_of_a_ledger_is_named(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        fill(t, &scope).await;
-        proves(t).await;
-        let last = t.number("SELECT max(seq) FROM consent_ledger").await;
-        t.execute("CREATE TEMP TABLE kept_ledger AS SELECT * FROM consent_ledger").await;
-        t.execute("CREATE TEMP TABLE kept_head AS SELECT * FROM consent_head").await;
+    async fn tamper(&self, t: &TestStore) {
+        let Self { table, head, .. } = self;
+        let last = t.number(&format!("SELECT max(seq) FROM {table}")).await;
         let mut dice = Dice(0x5eed);
         let practice = NORTH.parse().unwrap();
+        for name in [table, head] {
+            t.execute(&format!("CREATE TEMP TABLE kept_{name} AS SELECT * FROM {name}")).await;
+        }
         let mut tried = [0_u32; 6];
         for n in 0..tamperings() {
             let kind = if n < 6 { i64::from(n) } else { dice.below(6) };
             tried[usize::try_from(kind).unwrap()] += 1;
             let Tampering { statements, named } = match kind {
-                0 => edit(t, &mut dice, last),
-                1 => delete(&mut dice, last),
-                2 => swap(&mut dice, last),
-                3 => shift(&mut dice, last),
-                4 => cut(&mut dice, last),
-                _ => head(&mut dice),
+                0 => self.edit(t, &mut dice, last),
+                1 => self.delete(&mut dice, last),
+                2 => self.swap(&mut dice, last),
+                3 => self.shift(&mut dice, last),
+                4 => self.cut(&mut dice, last),
+                _ => self.head(&mut dice),
             };
             for statement in &statements {
                 t.execute(statement).await;
@@ -185,12 +216,33 @@ on_both! {
             // What the ledger says now is not what the gates say, which is found as well.
             let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
             assert_eq!(sorted(&found), sorted(&named), "{n}: {statements:?}");
-            for (table, kept) in [("consent_ledger", "kept_ledger"), ("consent_head", "kept_head")] {
-                t.execute(&format!("DELETE FROM {table}")).await;
-                t.execute(&format!("INSERT INTO {table} SELECT * FROM {kept}")).await;
+            for name in [table, head] {
+                t.execute(&format!("DELETE FROM {name}")).await;
+                t.execute(&format!("INSERT INTO {name} SELECT * FROM kept_{name}")).await;
             }
         }
         println!("edits, deletions, swaps, shifts, cuts, heads: {tried:?}");
+    }
+}
+
+on_both! {
+    async fn every_change_of_a_ledger_is_named(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        fill(t, &scope).await;
+        proves(t).await;
+        CONSENT.tamper(t).await;
+        proves(t).await;
+    }
+
+    async fn every_change_of_a_trail_is_named(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        linked(t, &scope, "r1", [1; 32], 0).await;
+        for _ in 0..LENGTH {
+            t.advance(7);
+            t.store.link_open(&t.engine, [1; 32]).await.unwrap();
+        }
+        proves(t).await;
+        AUDIT.tamper(t).await;
         proves(t).await;
     }
 
@@ -209,14 +261,14 @@ on_both! {
         let found = t.store.ledger_prove(&t.engine, &NORTH.parse().unwrap()).await.unwrap().findings;
         let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
         let named = [
-            Finding::Broken { position: 3 },
-            Finding::Broken { position: 4 },
-            Finding::Missing { position: 10 },
-            Finding::Missing { position: 11 },
-            Finding::Unlinked { position: 12 },
-            Finding::Broken { position: 20 },
-            Finding::Moved { position: 30, from: 33 },
-            Finding::Moved { position: 33, from: 30 },
+            Finding::Ledger(Flaw::Broken { position: 3 }),
+            Finding::Ledger(Flaw::Broken { position: 4 }),
+            Finding::Ledger(Flaw::Missing { position: 10 }),
+            Finding::Ledger(Flaw::Missing { position: 11 }),
+            Finding::Ledger(Flaw::Unlinked { position: 12 }),
+            Finding::Ledger(Flaw::Broken { position: 20 }),
+            Finding::Ledger(Flaw::Moved { position: 30, from: 33 }),
+            Finding::Ledger(Flaw::Moved { position: 33, from: 30 }),
         ];
         assert_eq!(sorted(&found), sorted(&named));
         // So that what follows every test finds a ledger that holds no nonsense.
@@ -235,8 +287,8 @@ on_both! {
             let practice = practice.parse::<heedwell::domain::PracticeId>().unwrap();
             async move { t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings }
         };
-        assert_eq!(found(SOUTH).await, [Finding::Broken { position: 1 }]);
-        assert!(found(NORTH).await.contains(&Finding::Missing { position: 1 }));
+        assert_eq!(found(SOUTH).await, [Finding::Ledger(Flaw::Broken { position: 1 })]);
+        assert!(found(NORTH).await.contains(&Finding::Ledger(Flaw::Missing { position: 1 })));
         let practices: Vec<String> =
             t.store.ledgers(&t.engine).await.unwrap().iter().map(|practice| practice.as_str().to_owned()).collect();
         assert_eq!(practices, [NORTH, SOUTH]);
@@ -275,7 +327,7 @@ on_both! {
             "DELETE FROM consent_head",
         ] {
             t.execute(statement).await;
-            let head = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings.contains(&Finding::Head);
+            let head = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings.contains(&Finding::Ledger(Flaw::Head));
             // The head still says that there was an entry.
             assert_eq!(head, !["DELETE FROM recipient_gate", "DELETE FROM consent_ledger"].contains(&statement), "{statement}");
             assert_eq!(t.store.ledgers(&t.engine).await.unwrap(), std::slice::from_ref(&practice));
@@ -329,9 +381,10 @@ fn sorted(findings: &[Finding]) -> Vec<String> {
 fn a_finding_names_its_place() {
     let delivery = DeliveryId(uuid::Uuid::nil());
     for (finding, text) in [
-        (Finding::Missing { position: 7 }, "entry 7 is missing"),
-        (Finding::Broken { position: 7 }, "entry 7 is not what was written there"),
-        (Finding::Moved { position: 7, from: 9 }, "entry 7 was written as entry 9"),
+        (Finding::Ledger(Flaw::Missing { position: 7 }), "entry 7 is missing"),
+        (Finding::Ledger(Flaw::Broken { position: 7 }), "entry 7 is not what was written there"),
+        (Finding::Ledger(Flaw::Moved { position: 7, from: 9 }), "entry 7 was written as entry 9"),
+        (Finding::Trail(Flaw::Missing { position: 7 }), "audit trail: entry 7 is missing"),
         (
             Finding::SentAfterOptOut { delivery, attempt: 2, position: 7, consulted: 8 },
             "attempt 2 of delivery 00000000-0000-0000-0000-000000000000 began after the opt-out of entry 7 (consulted: 8)",

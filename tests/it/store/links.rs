@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use futures::future::join_all;
 use heedwell::{
-    domain::{Channel, DeliveryId, DeliveryState, Look, Scope, Source, Verdict},
-    store::{LinkState, NewLink},
+    domain::{AuditEvent, AuditRecord, Channel, DeliveryId, DeliveryState, Look, Scope, Source, Verdict},
+    store::{AuditQuery, LinkState, NewLink},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 const TARGET: &str = "https://portal.example.com/visit/7";
 
 /// A notification with one link; only the text message has gone out.
-async fn linked(t: &TestStore, scope: &Scope, request_id: &str, digest: [u8; 32], max_opens: i32) {
+pub(super) async fn linked(t: &TestStore, scope: &Scope, request_id: &str, digest: [u8; 32], max_opens: i32) {
     let link = NewLink {
         token_digest: digest,
         target_url: TARGET.into(),
@@ -43,6 +43,15 @@ fn never_used(t: &TestStore, token_digest: [u8; 32]) -> NewLink {
 async fn told(t: &TestStore, id: DeliveryId) -> usize {
     let rows = t.rows("SELECT delivery_id FROM delivery_event WHERE detail LIKE 'The link was opened%'").await;
     rows.iter().filter(|row| row.try_get_by_index::<uuid::Uuid>(0).unwrap() == id.0).count()
+}
+
+/// What the audit trail says of openings, the oldest first.
+async fn trail(t: &TestStore, scope: &Scope) -> Vec<AuditRecord> {
+    let query = AuditQuery { action_prefix: AuditEvent::LINK_OPENED.into(), limit: 100, ..Default::default() };
+    let event = scope.audit(None, String::new());
+    let mut records = t.store.audit_list(scope, &query, event).await.unwrap().records;
+    records.reverse();
+    records
 }
 
 async fn open(t: &TestStore, digest: [u8; 32]) -> LinkState {
@@ -122,8 +131,9 @@ on_both! {
         assert_eq!(opened.iter().map(|line| line.event_time).collect::<Vec<_>>(), times[..50]);
         assert!(opened.last().unwrap().detail.contains("not told") && !opened[48].detail.contains("not told"));
         assert!(opened.iter().all(|line| line.attempt == 0 && line.state == sms.state));
-        // Beyond it nothing decides whether the link opens, so that nothing is written.
-        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 50").await, 1);
+        // Beyond it they are counted, and on the trail alone.
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 53").await, 1);
+        assert_eq!(trail(t, &scope).await.len(), 53);
         // What has not gone out was not opened.
         let mail = page.deliveries.iter().find(|it| it.channel == Channel::Email).unwrap();
         assert_eq!(told(t, mail.id).await, 0);
@@ -177,7 +187,8 @@ on_both! {
             assert_eq!(open(t, [2; 32]).await, leads_to_target());
         }
         assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 60").await, 1);
-        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 50").await, 1);
+        assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 53").await, 1);
+        assert_eq!(trail(t, &scope).await.len(), 13);
         assert_eq!((t.number(events).await, t.store.feed_head(&scope).await.unwrap()), (before, head));
         assert_eq!(t.number("SELECT count(*) FROM delivery WHERE open_time IS NOT NULL").await, 0);
         t.execute("UPDATE link SET opens = 51, revoke_time = create_time").await;
@@ -210,6 +221,23 @@ on_both! {
         assert_eq!(t.number("SELECT count(*) FROM link WHERE opens = 5").await, 1);
     }
 
+    async fn each_opening_is_on_the_audit_trail(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        linked(t, &scope, "r1", [1; 32], 2).await;
+        let page = t.store.deliveries_list(&scope, &Default::default(), (None, None), None, 10).await.unwrap();
+        let (patient, Source::Notification(id)) = (page.deliveries[0].patient.clone(), page.deliveries[0].source) else {
+            panic!("no notification")
+        };
+        let opened = join_all((0..8).map(|_| open(t, [1; 32]))).await;
+        assert_eq!(opened.iter().filter(|state| **state == leads_to_target()).count(), 2);
+        let entries = trail(t, &scope).await;
+        assert_eq!(entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [1, 2]);
+        for AuditRecord { event, event_time, .. } in entries {
+            let expected = AuditEvent::of_system("link.open", patient.clone(), format!("notification/{id}"));
+            assert_eq!((event, event_time), (expected, t.now()));
+        }
+    }
+
     async fn an_opening_that_leads_nowhere_is_noted_nowhere(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         linked(t, &scope, "r1", [1; 32], 0).await;
@@ -218,5 +246,6 @@ on_both! {
         assert_eq!(open(t, [1; 32]).await, LinkState::Closed);
         assert_eq!(t.store.feed_head(&scope).await.unwrap(), head);
         assert_eq!(t.number("SELECT count(*) FROM link WHERE opens > 0").await, 0);
+        assert!(trail(t, &scope).await.is_empty());
     }
 }

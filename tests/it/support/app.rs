@@ -17,9 +17,10 @@ use heedwell::{
     config::{self, Config, Env},
     domain::{Engine, Practices, Role},
     grpc::proto::{
-        conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
-        inbox_service_client::InboxServiceClient, notify_service_client::NotifyServiceClient,
-        preferences_service_client::PreferencesServiceClient, template_service_client::TemplateServiceClient,
+        audit_service_client::AuditServiceClient, conversations_service_client::ConversationsServiceClient,
+        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
+        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
+        template_service_client::TemplateServiceClient,
     },
     sandbox::{self, Sandbox},
     store::Time,
@@ -318,6 +319,7 @@ pub(crate) struct Caller {
     pub(crate) inbox: InboxServiceClient<Authorised>,
     pub(crate) templates: TemplateServiceClient<Authorised>,
     pub(crate) conversations: ConversationsServiceClient<Authorised>,
+    pub(crate) audit: AuditServiceClient<Authorised>,
 }
 
 impl Caller {
@@ -329,7 +331,8 @@ impl Caller {
             preferences: PreferencesServiceClient::new(service.clone()),
             inbox: InboxServiceClient::new(service.clone()),
             templates: TemplateServiceClient::new(service.clone()),
-            conversations: ConversationsServiceClient::new(service),
+            conversations: ConversationsServiceClient::new(service.clone()),
+            audit: AuditServiceClient::new(service),
         }
     }
 }

@@ -1,0 +1,58 @@
+//! The audit trail: who did or saw what.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+
+use super::{Author, PatientId};
+
+/// What is put on the trail. Nothing in it is a patient's data, but for whom it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Who.
+    pub actor: Author,
+    /// The call, such as `heedwell.v1.ConversationsService/ListMessages`, or what the server did by itself.
+    pub action: Cow<'static, str>,
+    /// About whom.
+    pub patient: Option<PatientId>,
+    /// About what, such as `notification/0198...`; may be empty.
+    pub resource: String,
+    /// How it ended: a number of google.rpc.Code.
+    pub code: i32,
+    /// Ties the entry to the logs; may be empty.
+    pub trace_id: String,
+    /// From where; empty when it is not known, or must not be kept.
+    pub source_address: String,
+}
+
+impl AuditEvent {
+    /// That somebody opened a secure link. Who it was is not known, and nothing is kept that could tell.
+    pub const LINK_OPENED: &'static str = "link.open";
+
+    /// Something that the server did by itself, or let somebody do whom it does not know.
+    #[must_use]
+    pub fn of_system(action: &'static str, patient: Option<PatientId>, resource: String) -> Self {
+        Self {
+            actor: Author::system(),
+            action: Cow::Borrowed(action),
+            patient,
+            resource,
+            code: 0,
+            trace_id: String::new(),
+            source_address: String::new(),
+        }
+    }
+}
+
+/// An entry of the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Its place: 1, 2, 3, without gaps.
+    pub position: i64,
+    /// When it was entered.
+    pub event_time: DateTime<Utc>,
+    /// What it says.
+    pub event: AuditEvent,
+    /// Its MAC, which covers the entry before.
+    pub hash: [u8; 32],
+}
