@@ -209,6 +209,11 @@ on_a_server! {
         for minute in 1..=5 {
             t.advance(TimeDelta::seconds(61));
             quiescence(t).await;
+            while refused(t, HOG_ACCOUNT) == first {
+                // A claim that was under way as the clock jumped begins nothing, and gives back whom it took.
+                t.advance(TimeDelta::seconds(1));
+                quiescence(t).await;
+            }
             let calls = refused(t, HOG_ACCOUNT) - first;
             assert!((1..=minute).contains(&calls), "{calls} calls in {minute} minutes");
             let (id, phone) = &quiet[0];
