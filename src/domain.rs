@@ -69,9 +69,9 @@ pub use phi::Phi;
 pub use preference::{Choices, Effective};
 pub use reconcile::{AfterLook, Inquiry, Look, next_poll};
 pub use retry::RetryBar;
-pub use schedule::{Expiry, GIVE_UP_AFTER, QuietHours, moment};
+pub use schedule::{Expiry, GIVE_UP_AFTER, MOST_AUTOMATIC, OpenSpan, Opening, OpeningHours, QuietHours, moment};
 pub use settings::{
-    Account, BounceSettings, Dkim, DkimKey, DkimSettings, EmailProvider, EmailSettings, Finding, KindChannels,
-    PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount, SmsSender,
-    SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey, in_pool,
+    Account, AfterHours, BounceSettings, Dkim, DkimKey, DkimSettings, EmailProvider, EmailSettings, Finding,
+    KindChannels, PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount,
+    SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey, in_pool,
 };

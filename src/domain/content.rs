@@ -1,6 +1,6 @@
 //! What a patient reads, per channel.
 
-use super::Phi;
+use super::{Phi, sms};
 
 /// Text as the patient gets it. Which parts are filled depends on the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,4 +22,18 @@ pub struct Content {
     pub template_key: String,
     /// Its version; 0 for built-in wording.
     pub template_version: i32,
+}
+
+impl Content {
+    /// A text message of no template.
+    #[must_use]
+    pub fn of_text(text: String) -> Self {
+        let counted = sms::segments(&text);
+        Self {
+            text: Phi::new(text),
+            sms_segments: i32::try_from(counted.count).unwrap_or(i32::MAX),
+            sms_gsm7: counted.gsm7,
+            ..Self::default()
+        }
+    }
 }

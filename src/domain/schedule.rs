@@ -1,8 +1,12 @@
 //! ◆ When a message may go: what the clock on the wall shows, and the hours in which it waits. When a notification ends, and
-//! when tries in vain do.
+//! when tries in vain do. When a practice is open.
+
+mod opening;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+
+pub use opening::{MOST_AUTOMATIC, OpenSpan, Opening, OpeningHours};
 
 /// Tries in vain end this long after the first might be made.
 pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);

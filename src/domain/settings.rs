@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Channel, ChannelSet, EmailAddress, Kind, PhoneNumber, Practice, QuietHours, TestContact};
+use super::{Channel, ChannelSet, EmailAddress, Kind, OpeningHours, PhoneNumber, Practice, QuietHours, TestContact};
 pub use dkim::{Dkim, DkimKey, DkimSettings};
 pub use push::{PushSettings, ServiceAccount};
 pub use sendgrid::{SendGridAccount, SendGridSettings, WebhookKey};
@@ -35,12 +35,23 @@ pub struct PracticeSettings {
     pub push: PushSettings,
     /// When texts and push messages wait unless they are urgent; unset: never.
     pub quiet_hours: Option<QuietHours>,
+    /// What the server answers to texts while the practice is closed.
+    pub after_hours: AfterHours,
     /// Channels that need a recorded opt-in, not just the absence of an opt-out.
     pub opt_in_channels: ChannelSet,
     /// Hosts that secure links may lead to, in lower case.
     pub link_hosts: BTreeSet<String>,
     /// To whom tests may go.
     pub test_contacts: BTreeSet<TestContact>,
+}
+
+/// What whoever writes gets while the practice is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AfterHours {
+    /// Empty: nothing.
+    pub text: String,
+    /// When the practice is open.
+    pub hours: OpeningHours,
 }
 
 /// Twilio.

@@ -2,6 +2,7 @@
 //! one order, their ids rise with it, and what is unread or waited for is counted in the row. It is locked after the gates and
 //! the ledger, and before the head of the feed; of two, that of a number before that of a patient.
 
+mod after_hours;
 mod inbound;
 mod labels;
 mod link;

@@ -14,9 +14,10 @@ use super::{
     vault::{PracticeKeys, Sealed},
 };
 use crate::domain::{
-    BounceSettings, Channel, ChannelSet, DkimKey, DkimSettings, EmailAddress, EmailProvider, EmailSettings, Kind,
-    KindChannels, PhoneNumber, Practice, PracticeSettings, PushSettings, QuietHours, Scope, SendGridSettings,
-    ServiceAccount, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored, TestContact, WebhookKey,
+    AfterHours, BounceSettings, Channel, ChannelSet, DkimKey, DkimSettings, EmailAddress, EmailProvider, EmailSettings,
+    Kind, KindChannels, OpenSpan, OpeningHours, PhoneNumber, Practice, PracticeSettings, PushSettings, QuietHours,
+    Scope, SendGridSettings, ServiceAccount, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings, Stored, TestContact,
+    WebhookKey,
 };
 
 const BODY: Sealed = Sealed { table: "practice_settings", column: "body_ct" };
@@ -30,6 +31,7 @@ struct Body {
     email: EmailBody,
     push: Option<PushBody>,
     quiet_hours: Option<QuietBody>,
+    after_hours: AfterHoursBody,
     opt_in: Vec<i16>,
     link_hosts: BTreeSet<String>,
     test_contacts: BTreeSet<String>,
@@ -47,6 +49,14 @@ struct KindBody {
 struct QuietBody {
     start: u32,
     end: u32,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct AfterHoursBody {
+    text: String,
+    /// Days of the week, each with times of the day in seconds after midnight.
+    spans: Vec<(u8, u32, u32)>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -276,6 +286,7 @@ fn to_body(settings: &PracticeSettings) -> Body {
             start: hours.start().num_seconds_from_midnight(),
             end: hours.end().num_seconds_from_midnight(),
         }),
+        after_hours: after_hours_body(&settings.after_hours),
         opt_in: numbers(settings.opt_in_channels),
         link_hosts: settings.link_hosts.clone(),
         test_contacts: settings.test_contacts.iter().map(|contact| contact.as_str().to_owned()).collect(),
@@ -285,6 +296,21 @@ fn to_body(settings: &PracticeSettings) -> Body {
 fn quiet_hours(body: &QuietBody) -> Option<QuietHours> {
     let time = |seconds| NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0);
     QuietHours::new(time(body.start)?, time(body.end)?)
+}
+
+fn after_hours_body(after_hours: &AfterHours) -> AfterHoursBody {
+    let spans = after_hours
+        .hours
+        .spans()
+        .map(|span| (span.weekday(), span.start().num_seconds_from_midnight(), span.end().num_seconds_from_midnight()));
+    AfterHoursBody { text: after_hours.text.clone(), spans: spans.collect() }
+}
+
+fn after_hours(body: AfterHoursBody) -> Option<AfterHours> {
+    let time = |seconds| NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0);
+    let span = |(weekday, start, end)| OpenSpan::new(weekday, time(start)?, time(end)?);
+    let spans: Option<Vec<_>> = body.spans.into_iter().map(span).collect();
+    Some(AfterHours { text: body.text, hours: OpeningHours::new(spans?)? })
 }
 
 fn dkim_body(dkim: &DkimSettings) -> DkimBody {
@@ -373,6 +399,7 @@ fn from_body(body: Body) -> Result<PracticeSettings, StoreError> {
             }),
         },
         quiet_hours: body.quiet_hours.map(|hours| quiet_hours(&hours).ok_or_else(corrupt)).transpose()?,
+        after_hours: after_hours(body.after_hours).ok_or_else(corrupt)?,
         opt_in_channels: channels(body.opt_in)?,
         link_hosts: body.link_hosts,
         test_contacts: body.test_contacts.into_iter().map(TestContact::from_trusted).collect(),

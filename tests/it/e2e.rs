@@ -6,6 +6,7 @@ mod given;
 mod seen;
 
 mod access;
+mod after_hours;
 mod audit;
 mod bad_input;
 mod batch;

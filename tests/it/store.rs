@@ -1,6 +1,7 @@
 //! One conformance suite for the store: every public method, on both databases.
 
 mod accepts;
+mod after_hours;
 mod at_rest;
 mod cancels;
 mod choices;

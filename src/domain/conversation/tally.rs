@@ -16,6 +16,8 @@ pub enum Said {
     },
     /// By staff.
     ByStaff(MessageRoute),
+    /// By this server: nobody has answered by it.
+    Automatic,
 }
 
 /// The counts and marks that follow from the messages of a conversation.
@@ -52,7 +54,7 @@ impl Tally {
     /// Counts a message. One that somebody must read opens the conversation again; one of staff answers whoever waits.
     pub fn add(&mut self, said: Said, now: DateTime<Utc>) {
         match said {
-            Said::ByPatient { quiet: true, .. } => return,
+            Said::ByPatient { quiet: true, .. } | Said::Automatic => return,
             Said::ByPatient { asks_to_stop, .. } => {
                 self.inbound += 1;
                 self.staff_unread += 1;
@@ -131,14 +133,17 @@ mod tests {
         assert_eq!(after(&[PLAIN, Said::ByStaff(MessageRoute::Sms)]).waiting_since, None);
         assert_eq!(after(&[PLAIN, Said::ByStaff(MessageRoute::Portal), PLAIN]).waiting_since, Some(at(2)));
         assert_eq!(after(&[PLAIN, KEYWORD]).waiting_since, Some(at(0)));
+        assert_eq!(after(&[PLAIN, Said::Automatic]).waiting_since, Some(at(0)), "no person answered");
     }
 
     #[test]
-    fn a_keyword_changes_nothing() {
+    fn neither_a_keyword_nor_an_automatic_reply_changes_anything() {
         let closed = Tally { state: ConversationState::Closed, ..Tally::NEW };
-        let mut tally = closed;
-        tally.add(KEYWORD, at(0));
-        assert_eq!(tally, closed);
+        for said in [KEYWORD, Said::Automatic] {
+            let mut tally = closed;
+            tally.add(said, at(0));
+            assert_eq!(tally, closed, "{said:?}");
+        }
     }
 
     #[test]
@@ -171,6 +176,7 @@ mod tests {
             Just(STOP_PLEASE),
             Just(Said::ByStaff(MessageRoute::Sms)),
             Just(Said::ByStaff(MessageRoute::Portal)),
+            Just(Said::Automatic),
         ];
         let side = prop_oneof![Just(Side::Staff), Just(Side::Patient)];
         prop_oneof![3 => said.prop_map(Step::Say), 1 => (side, any::<usize>()).prop_map(|(side, n)| Step::Mark(side, n))]
@@ -200,6 +206,7 @@ mod tests {
                     let for_side = match said {
                         Said::ByPatient { quiet, .. } => (!quiet).then_some(Side::Staff),
                         Said::ByStaff(route) => (route == MessageRoute::Portal).then_some(Side::Patient),
+                        Said::Automatic => None,
                     };
                     listed.messages.push((for_side, [tally.rank(Side::Staff), tally.rank(Side::Patient)]));
                 }

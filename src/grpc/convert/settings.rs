@@ -10,8 +10,8 @@ pub(crate) use self::update::Update;
 use super::{etag, timestamp};
 use crate::{
     domain::{
-        Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Finding, Kind, KindChannels, PracticeSettings,
-        QuietHours, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
+        AfterHours, Channel, ChannelSet, EmailAddress, EmailProvider, EmailSettings, Finding, Kind, KindChannels,
+        OpenSpan, PracticeSettings, QuietHours, SmsSender, SmsSettings, SmtpSecurity, SmtpSettings,
     },
     grpc::proto::{self, channel_status::State, email_settings::Provider, sms_settings::Sender},
     service::preferences::{ChannelStatus, SettingsView, SetupState},
@@ -20,7 +20,7 @@ use crate::{
 /// Settings with their setup check. Every kind is there, with its default where nothing was set.
 pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
     let settings = &view.settings.value;
-    let PracticeSettings { sms, email, push, quiet_hours, opt_in_channels, link_hosts, .. } = settings;
+    let PracticeSettings { sms, email, push, quiet_hours, after_hours, opt_in_channels, link_hosts, .. } = settings;
     let kind_channels = Kind::ALL.map(|kind| shown_kind(kind, settings.kind(kind)));
     proto::PracticeSettings {
         kind_channels: kind_channels.into(),
@@ -31,6 +31,7 @@ pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
             ..Default::default()
         }),
         quiet_hours: quiet_hours.map(shown_hours),
+        after_hours_reply: (*after_hours != AfterHours::default()).then(|| shown_reply(after_hours)),
         opt_in_channels: numbers(*opt_in_channels),
         link_hosts: link_hosts.iter().cloned().collect(),
         test_contacts: settings.test_contacts.iter().map(|contact| contact.as_str().to_owned()).collect(),
@@ -50,9 +51,21 @@ fn shown_kind(kind: Kind, channels: KindChannels) -> proto::KindChannels {
 }
 
 fn shown_hours(hours: QuietHours) -> proto::QuietHours {
-    let time =
-        |time: NaiveTime| proto::TimeOfDay { hours: time.hour().cast_signed(), minutes: time.minute().cast_signed() };
-    proto::QuietHours { start: Some(time(hours.start())), end: Some(time(hours.end())) }
+    proto::QuietHours { start: Some(shown_time(hours.start())), end: Some(shown_time(hours.end())) }
+}
+
+fn shown_reply(after_hours: &AfterHours) -> proto::AfterHoursReply {
+    let span = |span: OpenSpan| proto::after_hours_reply::OpenSpan {
+        weekday: span.weekday().into(),
+        start: Some(shown_time(span.start())),
+        end: Some(shown_time(span.end())),
+    };
+    let open_spans = after_hours.hours.spans().map(span).collect();
+    proto::AfterHoursReply { text: after_hours.text.clone(), open_spans }
+}
+
+fn shown_time(time: NaiveTime) -> proto::TimeOfDay {
+    proto::TimeOfDay { hours: time.hour().cast_signed(), minutes: time.minute().cast_signed() }
 }
 
 pub(super) fn numbers(channels: ChannelSet) -> Vec<i32> {

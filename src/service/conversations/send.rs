@@ -166,13 +166,7 @@ fn text(whom: Correspondent, body: &Phi<String>) -> Result<NewText, Error> {
         let most = sms::LONGEST_MESSAGE;
         return Err(Error::field("body", format!("must be at most {most} characters long with the practice's name")));
     }
-    let counted = sms::segments(&text);
-    let content = Content {
-        text: Phi::new(text),
-        sms_segments: i32::try_from(counted.count).unwrap_or(i32::MAX),
-        sms_gsm7: counted.gsm7,
-        ..Content::default()
-    };
+    let content = Content::of_text(text);
     Ok(NewText { reader: row.patient, number: whom.number, reached_at: whom.reached_at, content, expire_time })
 }
 

@@ -6,6 +6,7 @@ use sea_orm::{ActiveValue::Set, EntityTrait, TryInsertResult};
 use serde::Serialize;
 
 use super::{
+    after_hours,
     rows::{Body, MediaBody, Owner, Sender},
     thread::{Saying, Thread},
 };
@@ -76,22 +77,28 @@ struct Received<'a> {
 }
 
 impl Store {
-    /// Stores a text once, in its conversation, with what follows from it for consent.
+    /// Stores a text once, in its conversation, with what follows from it for consent, and with what is answered to it while the
+    /// practice is closed.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses; nothing is stored then, and the provider must repeat it.
     pub async fn text_take(&self, scope: &Scope, text: InboundText) -> Result<Heard, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let scope = scope.clone();
+        let (scope, regions) = (scope.clone(), Arc::clone(&self.inner.sms_regions));
         self.write(move |tx| {
             Box::pin(async move {
                 if !keep_on(tx, &keys, &text).await? {
                     return Ok(Heard::Repeat);
                 }
                 let (entries, drafts) = consent_on(tx, &keys, &scope, &text).await?;
-                let mut thread = home_on(tx, &keys, &text).await?;
+                let (owner, home) = home_on(tx, &keys, &text).await?;
+                let reply = after_hours::prepare_on(tx, &keys, &regions, &text, &home).await?;
+                let mut thread = thread_on(tx, &keys, &text, owner, home).await?;
                 say(tx, &keys, &mut thread, &text, entries > 0)?;
                 let mut changes = draft::write_all_on(tx, drafts).await?;
+                if let Some(reply) = reply {
+                    changes.extend(after_hours::say_on(tx, &keys, &mut thread, reply).await?);
+                }
                 changes.extend(thread.save_on(tx).await?);
                 feed::append_on(tx, changes).await?;
                 Ok(Heard::New { entries })
@@ -151,9 +158,9 @@ const fn source(meaning: Meaning) -> ConsentSource {
     }
 }
 
-/// The conversation that a text belongs to, by who has its number at this moment.
-async fn home_on(tx: &Tx, keys: &Arc<PracticeKeys>, text: &InboundText) -> Result<Thread, StoreError> {
-    let (owner, home) = match &text.from {
+/// Whose conversation a text belongs to, by who has its number at this moment; and whose it is where it is no patient's.
+async fn home_on(tx: &Tx, keys: &PracticeKeys, text: &InboundText) -> Result<(Owner, Home), StoreError> {
+    Ok(match &text.from {
         Some(from) => {
             let index = keys.phone_index(from);
             let holders = grounds::holders_on(tx, keys.practice(), Channel::Sms, &index).await?.into_iter();
@@ -162,7 +169,17 @@ async fn home_on(tx: &Tx, keys: &Arc<PracticeKeys>, text: &InboundText) -> Resul
             (Owner::Number(index), Home::of(&holders))
         }
         None => (Owner::Other(keys.digest("sender", text.from_text.expose())), Home::Sender),
-    };
+    })
+}
+
+/// Locks that conversation.
+async fn thread_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    text: &InboundText,
+    owner: Owner,
+    home: Home,
+) -> Result<Thread, StoreError> {
     match home {
         Home::Patient(patient) => {
             let mut thread = Thread::begin_on(tx, keys, &Owner::Patient(patient), None).await?;

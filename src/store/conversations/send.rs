@@ -15,8 +15,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Channel, Class, Content, Conversation, ConversationId, ConversationMessage, DeliveryId, Direction, Facts,
-        GIVE_UP_AFTER, MessageId, MessageRoute, Patient, Phi, PhoneNumber, Said, Scope, Side,
+        Author, Channel, Class, Content, Conversation, ConversationId, ConversationMessage, DeliveryId, Direction,
+        Facts, GIVE_UP_AFTER, MessageId, MessageRoute, Patient, Phi, PhoneNumber, Said, Scope, Side,
     },
     store::{
         NewNotification, Store, StoreError, draft,
@@ -176,7 +176,7 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
         },
     )?;
     if let (Some(text), Some(delivery)) = (&new.text, delivery) {
-        changes.push(text_on(tx, keys, scope, (id, delivery), text).await?);
+        changes.push(text_on(tx, keys, scope.author(), (id, delivery), text).await?);
         if text.number.is_none() {
             thread.row.phone_hint = text.reader.address_hint(Channel::Sms);
         }
@@ -187,7 +187,7 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
 }
 
 /// Makes sure that the gates have rows, since only a row can be locked.
-async fn gates_on(tx: &Tx, keys: &PracticeKeys, text: &NewText) -> Result<(), StoreError> {
+pub(super) async fn gates_on(tx: &Tx, keys: &PracticeKeys, text: &NewText) -> Result<(), StoreError> {
     let gates = grounds::gate_keys(keys, Channel::Sms, &text.reader).into_iter();
     // Whoever is not in the directory has none but that of the number.
     let gates = gates.filter(|gate| text.number.is_none() || gate.kind == grounds::ADDRESS);
@@ -196,10 +196,10 @@ async fn gates_on(tx: &Tx, keys: &PracticeKeys, text: &NewText) -> Result<(), St
 }
 
 /// Writes the delivery of a message.
-async fn text_on(
+pub(super) async fn text_on(
     tx: &Tx,
     keys: &PracticeKeys,
-    scope: &Scope,
+    author: &Author,
     (message, id): (MessageId, DeliveryId),
     text: &NewText,
 ) -> Result<Change, StoreError> {
@@ -222,7 +222,7 @@ async fn text_on(
     let from = (text.number.as_ref(), text.reached_at.as_str());
     let sealed = notifications::reply_row(keys, id, &text.content, from)?.into_active_model();
     content::Entity::insert(sealed).exec_without_returning(&tx.db).await?;
-    let event = draft::first_event(&row, scope.author(), "Accepted for sending.").into_active_model();
+    let event = draft::first_event(&row, author, "Accepted for sending.").into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
     Change::created(&row, image::to_delivery(&row)?)
 }

@@ -199,7 +199,7 @@ fn news_for(said: Said) -> i16 {
     match said {
         Said::ByPatient { quiet: false, .. } => FOR_STAFF,
         Said::ByStaff(MessageRoute::Portal) => FOR_THE_PATIENT,
-        Said::ByPatient { quiet: true, .. } | Said::ByStaff(MessageRoute::Sms) => 0,
+        Said::ByPatient { quiet: true, .. } | Said::ByStaff(MessageRoute::Sms) | Said::Automatic => 0,
     }
 }
 

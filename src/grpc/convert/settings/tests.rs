@@ -169,71 +169,86 @@ fn the_key_of_an_event_webhook_is_shown_and_its_address_beside_it() {
     assert!(cleared.email.webhook_key().is_none());
 }
 
+const SETTABLE: &[&str] = &[
+    "kind_channels",
+    "link_hosts",
+    "test_contacts",
+    "sms",
+    "sms.account_sid",
+    "sms.auth_token",
+    "sms.secondary_auth_token",
+    "sms.api_key_sid",
+    "sms.api_key_secret",
+    "sms.from_number",
+    "sms.messaging_service_sid",
+    "sms.prefix",
+    "after_hours_reply",
+    "after_hours_reply.text",
+    "after_hours_reply.open_spans",
+    "email",
+    "email.smtp",
+    "email.smtp.host",
+    "email.smtp.port",
+    "email.smtp.security",
+    "email.smtp.username",
+    "email.smtp.password",
+    "email.sendgrid",
+    "email.sendgrid.api_key",
+    "email.sendgrid.webhook_public_key",
+    "email.from_address",
+    "email.from_name",
+    "email.reply_to_address",
+    "email.phi_permitted",
+    "push",
+    "push.fcm_service_account_json",
+    "email.dkim_domain",
+    "email.dkim_selector",
+    "email.dkim_private_key",
+    "email.bounce_address",
+    "email.bounce_secret",
+];
+
+const OUTPUT_ONLY: &[&str] = &[
+    "channel_statuses",
+    "content_retention",
+    "update_time",
+    "etag",
+    "sms.auth_token_set",
+    "sms.api_key_secret_set",
+    "sms.secondary_auth_token_set",
+    "sms.inbound_webhook_url",
+    "email.smtp.password_set",
+    "email.sendgrid.api_key_set",
+    "email.sendgrid.event_webhook_url",
+    "push.fcm_service_account_set",
+    "email.dkim_key_set",
+    "email.dkim_record_name",
+    "email.dkim_record",
+    "email.bounce_secret_set",
+    "email.bounce_webhook_url",
+];
+
+const NO_SETTINGS: &[&str] = &[
+    "",
+    "sms.",
+    "sms.sender",
+    "sms.auth_token.x",
+    "email.smtp.host.x",
+    "email.push",
+    "push.x",
+    "Sms",
+    "*",
+    "nope",
+    "after_hours_reply.x",
+];
+
 #[test]
-fn every_path_of_the_contract_is_known_output_only_or_told_to_come_later() {
-    let settable = [
-        "kind_channels",
-        "link_hosts",
-        "test_contacts",
-        "sms",
-        "sms.account_sid",
-        "sms.auth_token",
-        "sms.secondary_auth_token",
-        "sms.api_key_sid",
-        "sms.api_key_secret",
-        "sms.from_number",
-        "sms.messaging_service_sid",
-        "sms.prefix",
-        "email",
-        "email.smtp",
-        "email.smtp.host",
-        "email.smtp.port",
-        "email.smtp.security",
-        "email.smtp.username",
-        "email.smtp.password",
-        "email.sendgrid",
-        "email.sendgrid.api_key",
-        "email.sendgrid.webhook_public_key",
-        "email.from_address",
-        "email.from_name",
-        "email.reply_to_address",
-        "email.phi_permitted",
-        "push",
-        "push.fcm_service_account_json",
-        "email.dkim_domain",
-        "email.dkim_selector",
-        "email.dkim_private_key",
-        "email.bounce_address",
-        "email.bounce_secret",
-    ];
-    for path in settable {
-        assert!(faults(proto::PracticeSettings::default(), &[path]).is_empty(), "{path}");
+fn every_path_of_the_contract_is_known_or_output_only() {
+    for path in SETTABLE {
+        assert!(faults(proto::PracticeSettings::default(), &[*path]).is_empty(), "{path}");
     }
-    let output_only = [
-        "channel_statuses",
-        "content_retention",
-        "update_time",
-        "etag",
-        "sms.auth_token_set",
-        "sms.api_key_secret_set",
-        "sms.secondary_auth_token_set",
-        "sms.inbound_webhook_url",
-        "email.smtp.password_set",
-        "email.sendgrid.api_key_set",
-        "email.sendgrid.event_webhook_url",
-        "push.fcm_service_account_set",
-        "email.dkim_key_set",
-        "email.dkim_record_name",
-        "email.dkim_record",
-        "email.bounce_secret_set",
-        "email.bounce_webhook_url",
-    ];
-    let later = ["after_hours_reply"];
     let whole = ["quiet_hours.start", "quiet_hours.end", "quiet_hours.end.hours"];
-    let unknown =
-        ["", "sms.", "sms.sender", "sms.auth_token.x", "email.smtp.host.x", "email.push", "push.x", "Sms", "*", "nope"];
-    let groups =
-        [(&output_only[..], "output only"), (&later, "not support"), (&whole, "as a whole"), (&unknown, "no setting")];
+    let groups = [(OUTPUT_ONLY, "output only"), (&whole, "as a whole"), (NO_SETTINGS, "no setting")];
     for (paths, word) in groups {
         for path in paths {
             let found = faults(proto::PracticeSettings::default(), &["sms", path]);
@@ -558,4 +573,66 @@ fn channels_that_want_an_opt_in_are_named_once_each() {
     assert!(apply(settings, of(&[]), &["opt_in_channels"]).opt_in_channels.is_empty());
     let found: Vec<_> = faults(of(&[3, 3, 0, 9]), &["opt_in_channels"]).into_iter().map(|(field, _)| field).collect();
     assert_eq!(found, [1, 2, 3].map(|place| format!("settings.opt_in_channels[{place}]")));
+}
+
+/// A day of the week, and the hours and minutes of start and end.
+type Span = (i32, (i32, i32), (i32, i32));
+
+fn closed(text: &str, spans: &[Span]) -> proto::PracticeSettings {
+    let time = |(hours, minutes)| Some(proto::TimeOfDay { hours, minutes });
+    let open_spans = spans.iter().map(|&(weekday, start, end)| proto::after_hours_reply::OpenSpan {
+        weekday,
+        start: time(start),
+        end: time(end),
+    });
+    let reply = proto::AfterHoursReply { text: text.into(), open_spans: open_spans.collect() };
+    proto::PracticeSettings { after_hours_reply: Some(reply), ..Default::default() }
+}
+
+#[test]
+fn the_hours_of_a_practice_are_set_whole_or_in_part_and_shown_as_set() {
+    let spans = [(1, (9, 0), (12, 0)), (1, (12, 0), (17, 30)), (7, (20, 0), (0, 0))];
+    let after = apply(full(), closed("We are closed.", &spans), &["after_hours_reply"]);
+    assert!(shown_reply(&after.after_hours) == closed("We are closed.", &spans).after_hours_reply.unwrap());
+    let after = apply(after, closed("Gone", &[]), &["after_hours_reply.text"]);
+    assert!(shown_reply(&after.after_hours) == closed("Gone", &spans).after_hours_reply.unwrap());
+    let after = apply(after, closed("", &spans[..1]), &["after_hours_reply.open_spans"]);
+    assert!(shown_reply(&after.after_hours) == closed("Gone", &spans[..1]).after_hours_reply.unwrap());
+    let after = apply(after, proto::PracticeSettings::default(), &["after_hours_reply"]);
+    assert_eq!(after.after_hours, AfterHours::default());
+}
+
+#[test]
+fn spans_that_make_no_sense_are_all_told_at_once() {
+    let spans = [
+        (0, (9, 0), (8, 0)),
+        (8, (9, 0), (17, 0)),
+        (1, (9, 0), (9, 0)),
+        (1, (24, 0), (17, 60)),
+        (2, (9, 0), (17, 0)),
+        (2, (16, 59), (0, 0)),
+        (3, (0, 0), (0, 0)),
+    ];
+    let found = faults(closed("Closed\u{7}", &spans), &["after_hours_reply"]);
+    let fields: Vec<&str> = found.iter().map(|(field, _)| field.as_str()).collect();
+    let at = |place: &str| format!("settings.after_hours_reply.{place}");
+    let expected = [
+        "text",
+        "open_spans[0].weekday",
+        "open_spans[0].end",
+        "open_spans[1].weekday",
+        "open_spans[2].end",
+        "open_spans[3].start.hours",
+        "open_spans[3].end.minutes",
+        "open_spans[5]",
+    ]
+    .map(at);
+    assert_eq!(fields, expected);
+    for text in ["x".repeat(321), " \n".into()] {
+        let found = faults(closed(&text, &[]), &["after_hours_reply.text"]);
+        assert_eq!((found.len(), found[0].0.as_str()), (1, "settings.after_hours_reply.text"));
+    }
+    assert!(faults(closed(&"x".repeat(320), &[]), &["after_hours_reply"]).is_empty());
+    let many = faults(closed("", &[(1, (0, 0), (1, 0)); 71]), &["after_hours_reply.open_spans"]);
+    assert_eq!(many[0].0, "settings.after_hours_reply.open_spans");
 }

@@ -7,7 +7,9 @@ use chrono::NaiveTime;
 
 use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
-    domain::{Channel, ChannelSet, Kind, KindChannels, PracticeSettings, QuietHours, TestContact},
+    domain::{
+        Channel, ChannelSet, Kind, KindChannels, OpenSpan, OpeningHours, PracticeSettings, QuietHours, TestContact,
+    },
     grpc::{
         convert::{check::Check, revision},
         proto::{self, email_settings::Provider},
@@ -19,11 +21,14 @@ use crate::{
 const MOST_PATHS: usize = 100;
 /// Most contacts that tests may go to.
 const MOST_CONTACTS: usize = 10;
+/// Most spans in which a practice is open: ten on each day.
+const MOST_SPANS: usize = 70;
+/// The longest automatic reply, in characters.
+const LONGEST_REPLY: usize = 320;
 
 pub(super) const OUTPUT_ONLY: &str = "is output only";
 pub(super) const UNKNOWN: &str = "names no setting";
 const WHOLE: &str = "names a part of a setting that is set as a whole";
-const LATER: &str = "names a setting that this server does not support yet";
 
 /// A change, good in itself: what it makes of settings depends on them only where secrets are kept.
 pub(crate) struct Update {
@@ -89,7 +94,9 @@ fn apply(
     };
     let no_push = proto::PushSettings::default();
     let new_push = new.push.as_ref().unwrap_or(&no_push);
-    let PracticeSettings { sms, email, push, .. } = settings;
+    let no_reply = proto::AfterHoursReply::default();
+    let new_reply = new.after_hours_reply.as_ref().unwrap_or(&no_reply);
+    let PracticeSettings { sms, email, push, after_hours, .. } = settings;
     let parts: Vec<&str> = path.split('.').collect();
     match parts.as_slice() {
         ["kind_channels"] => settings.kind_channels = kind_channels(check, &new.kind_channels),
@@ -109,8 +116,17 @@ fn apply(
         ["push", field] => check.at("push", |check| fields::set(PUSH, field, check, new_push, push))?,
         ["quiet_hours"] => settings.quiet_hours = check.optional("quiet_hours", new.quiet_hours, quiet_hours),
         ["opt_in_channels"] => settings.opt_in_channels = channel_set(check, path, &new.opt_in_channels),
+        ["after_hours_reply"] => check.at(path, |check| {
+            after_hours.text = reply_text(check, new_reply);
+            after_hours.hours = open_spans(check, &new_reply.open_spans);
+        }),
+        ["after_hours_reply", "text"] => {
+            after_hours.text = check.at("after_hours_reply", |check| reply_text(check, new_reply));
+        }
+        ["after_hours_reply", "open_spans"] => {
+            after_hours.hours = check.at("after_hours_reply", |check| open_spans(check, &new_reply.open_spans));
+        }
         ["quiet_hours", "start" | "end", ..] => return Err(WHOLE),
-        ["after_hours_reply", ..] => return Err(LATER),
         ["channel_statuses" | "content_retention" | "update_time" | "etag", ..] => return Err(OUTPUT_ONLY),
         _ => return Err(UNKNOWN),
     }
@@ -151,6 +167,35 @@ fn time_of_day(check: &mut Check, time: proto::TimeOfDay) -> Option<NaiveTime> {
     let hours = check.number("hours", time.hours, 0..=23);
     let minutes = check.number("minutes", time.minutes, 0..=59);
     NaiveTime::from_hms_opt(u32::try_from(hours).ok()?, u32::try_from(minutes).ok()?, 0)
+}
+
+fn reply_text(check: &mut Check, reply: &proto::AfterHoursReply) -> String {
+    let text = check.lines("text", reply.text.clone(), LONGEST_REPLY);
+    check.expect("text", text.is_empty() || !text.trim().is_empty(), "must be empty or say something");
+    text
+}
+
+/// Spans that overlap, or end before they begin, would be a slip: nobody is open twice at a time.
+fn open_spans(check: &mut Check, spans: &[proto::after_hours_reply::OpenSpan]) -> OpeningHours {
+    check.count("open_spans", spans.len(), 0..=MOST_SPANS);
+    let mut known = Vec::<OpenSpan>::new();
+    check.each("open_spans", spans.iter().take(MOST_SPANS), |check, span| {
+        let weekday =
+            u8::try_from(check.number("weekday", span.weekday, 1..=7)).ok().filter(|day| (1..=7).contains(day));
+        let start = check.required("start", span.start, time_of_day);
+        let end = check.required("end", span.end, time_of_day);
+        let (Some(start), Some(end)) = (start, end) else { return };
+        // Of one that is on no day of the week, the times are looked at all the same.
+        let span = OpenSpan::new(weekday.unwrap_or(1), start, end);
+        check.expect("end", span.is_some(), "must be after start; 00:00 is the end of the day");
+        let (Some(_), Some(span)) = (weekday, span) else { return };
+        if known.iter().any(|other| other.overlaps(span)) {
+            check.fail::<()>("overlaps another span of that day");
+        } else {
+            known.push(span);
+        }
+    });
+    OpeningHours::new(known).unwrap_or_default()
 }
 
 fn link_hosts(check: &mut Check, hosts: &[String]) -> BTreeSet<String> {
