@@ -27,6 +27,7 @@ use crate::{
         directory::Directory,
         inbox::Inbox,
         links::Links,
+        media::Media,
         notify::Notify,
         pages::Pages,
         preferences::Preferences,
@@ -191,6 +192,7 @@ impl App {
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
+            media: Media::new(store.clone(), engine.clone()),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
             readiness: readiness.clone(),
         };

@@ -5,6 +5,7 @@ mod attempt;
 mod claims;
 mod fairness;
 mod limits;
+mod media;
 mod reconcile;
 mod settle;
 mod stopwatch;
@@ -145,6 +146,7 @@ impl Dispatch {
         let tasks = TaskTracker::new();
         tasks.spawn(self.clone().reconcile());
         tasks.spawn(self.clone().sweep());
+        tasks.spawn(self.clone().fetch_media());
         Claims::run(&self, &tasks).await;
         tasks.close();
         tasks.wait().await;

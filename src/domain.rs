@@ -4,6 +4,7 @@
 
 mod actor;
 pub mod address;
+mod attachment;
 mod attempt;
 mod audit;
 mod consent;
@@ -33,6 +34,9 @@ pub mod template;
 
 pub use actor::{Actor, ActorType, Author, Call, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability, mail_domain};
+pub use attachment::{
+    Attachment, AttachmentState, LARGEST_FETCHED, LARGEST_UPLOAD, MOST_ATTACHMENTS, MediaType, hindrances_by_text,
+};
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use audit::{AuditEvent, AuditRecord};
 pub use consent::{
@@ -42,7 +46,7 @@ pub use consent::{
 pub use contact::TestContact;
 pub use content::Content;
 pub use conversation::{
-    Conversation, ConversationFilter, ConversationMessage, ConversationNews, ConversationState, Direction, Home, Media,
+    Conversation, ConversationFilter, ConversationMessage, ConversationNews, ConversationState, Direction, Home,
     MessageDelivery, MessageRoute, Newness, Said, Side, Subset, Tally,
 };
 pub use decide::{ConsentState, Decision, DecisionStep, Gates, Grounds, Outcome};

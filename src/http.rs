@@ -1,8 +1,9 @@
-//! The sidecar: what providers call back and what patients open. Paths below `/webhooks/`, `/l/` and `/u/` hold tokens and
-//! are never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
+//! The sidecar: what providers call back and come for, and what patients open. Paths below `/webhooks/`, `/l/`, `/m/` and `/u/`
+//! hold tokens and are never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
 
 mod bounces;
 mod links;
+mod media;
 mod page;
 mod probes;
 mod sendgrid;
@@ -23,6 +24,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use crate::service::{
     callbacks::{Answer, Callbacks},
     links::Links,
+    media::Media,
     unsubscribe::Unsubscribe,
 };
 
@@ -33,6 +35,8 @@ pub struct Services {
     pub callbacks: Callbacks,
     /// Secure links.
     pub links: Links,
+    /// Files that a provider comes for.
+    pub media: Media,
     /// Links in mail that unsubscribe.
     pub unsubscribe: Unsubscribe,
     /// Whether the server may be sent work.
@@ -60,6 +64,8 @@ impl Default for Settings {
 const BODY_LIMIT: usize = 64 * 1024;
 /// Largest batch of events, and largest mail that comes back. SendGrid sends up to 768 KB; a report holds no more than headers.
 const BATCH_LIMIT: usize = 1024 * 1024;
+/// Files that are read at once: each is in memory as a whole.
+const FILES: usize = 16;
 /// Largest body of what the button on a page posts.
 const FORM_LIMIT: usize = 8 * 1024;
 
@@ -78,12 +84,14 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .route("/l/{token}", get(links::page).post(links::open))
         .route("/u/{token}", get(unsubscribe::page).post(unsubscribe::act))
         .layer(DefaultBodyLimit::max(FORM_LIMIT));
+    let media = Router::new().route("/m/{token}", get(media::file)).layer(GlobalConcurrencyLimitLayer::new(FILES));
     let probes = Router::new().route("/healthz", get(probes::healthz)).route("/readyz", get(probes::readyz));
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::overriding(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
     webhooks
         .merge(pages)
+        .merge(media)
         .merge(probes)
         .with_state(services)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.time_limit))

@@ -118,6 +118,8 @@ pub struct OutgoingSms {
     pub to: PhoneNumber,
     /// The whole text.
     pub body: Phi<String>,
+    /// Where the provider finds the files that go along.
+    pub media: Vec<String>,
     /// Where reports go, with the attempt's token and the retry rules in its fragment.
     pub status_callback: Option<String>,
     /// How long the provider may try, 1-36000 seconds; what is beyond is cut.
@@ -250,10 +252,26 @@ pub struct Reported {
     pub error_code: Option<String>,
 }
 
+/// Why a file that came with a text is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaError {
+    /// It never will be.
+    Refused {
+        /// A word for the log.
+        code: &'static str,
+    },
+    /// It may be, if it is asked for again.
+    Later {
+        /// A word for the log.
+        code: String,
+    },
+}
+
 /// The providers, with their connections.
 #[derive(Debug)]
 pub struct Providers {
     clock: SharedClock,
+    network: Network,
     twilio: Twilio,
     signer: Arc<mail::Signer>,
     smtp: Smtp,
@@ -280,6 +298,7 @@ impl Providers {
             fcm: Fcm::new(http, settings.fcm_url, access, clock.clone(), settings.call_timeout),
             signer: Arc::default(),
             smtp: Smtp::new(network, settings.connect_timeout, settings.call_timeout),
+            network,
             clock,
         })
     }
@@ -318,11 +337,23 @@ impl Providers {
     pub async fn fetch(&self, account: &TwilioAccount, sid: &str) -> Result<Reported, LookError> {
         self.twilio.fetch(account, sid).await
     }
+
+    /// What a file holds that came with a text, at an address that Twilio named.
+    ///
+    /// # Errors
+    /// When it is not to be had, or too large.
+    pub async fn media(&self, account: &TwilioAccount, address: &str) -> Result<Vec<u8>, MediaError> {
+        self.twilio.media(self.network, account, address).await
+    }
 }
 
-/// The HTTP client checks names as it resolves them, but never sees a literal: those are checked here, once. Unset: the
-/// URL may not be called.
+/// Whether an API may be there. Unset: the URL may not be called.
 fn check(url: &Url, network: Network) -> Option<()> {
+    (may_call(url, network) && url.query().is_none() && url.fragment().is_none()).then_some(())
+}
+
+/// The HTTP client checks names as it resolves them, but never sees a literal: those are checked here.
+fn may_call(url: &Url, network: Network) -> bool {
     let scheme = url.scheme() == "https" || (network.allow_private && url.scheme() == "http");
     let host = match url.host() {
         Some(Host::Domain(_)) => true,
@@ -330,9 +361,7 @@ fn check(url: &Url, network: Network) -> Option<()> {
         Some(Host::Ipv6(ip)) => network.admits(ip.into()),
         None => false,
     };
-    let bare =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    (scheme && host && bare).then_some(())
+    scheme && host && url.username().is_empty() && url.password().is_none()
 }
 
 /// The real addresses, for tests that call others.
@@ -352,6 +381,22 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn a_redirect_may_have_a_query_and_leads_to_public_addresses_only() {
+        for (url, closed) in [
+            ("https://files.example.com/a?X-Amz-Signature=1#x", true),
+            ("https://8.8.8.8/a", true),
+            ("http://files.example.com/a", false),
+            ("https://127.0.0.1/a", false),
+            ("https://[::1]/a", false),
+            ("https://169.254.169.254/latest/meta-data", false),
+            ("https://10.0.0.1/a", false),
+            ("https://user:word@files.example.com/a", false),
+        ] {
+            assert_eq!(may_call(&url.parse().unwrap(), Network { allow_private: false }), closed, "{url}");
+        }
+    }
 
     #[test]
     fn the_url_of_an_api_must_be_public_and_encrypted() {

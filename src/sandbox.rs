@@ -37,7 +37,7 @@ use self::{
     fcm::Fcm,
     sendgrid::SendGrid,
     smtp::{Bounces, Relay},
-    twilio::Twilio,
+    twilio::{Twilio, media},
 };
 pub use self::{
     fcm::SERVICE_ACCOUNT,
@@ -168,7 +168,8 @@ impl Sandbox {
         let journal = Journal::open(settings.journal.as_deref())?;
         let rules = Rules::default();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let carrier = Carrier::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
+        let carrier =
+            Carrier::new(format!("http://{twilio_addr}"), settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let mailer = SendGrid::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
         let pusher = Fcm::new(&format!("http://{fcm_addr}"), &journal, &rules)?;
         let bounces = Bounces::new(settings.carrier_delay, &journal, &rules, &tasks, &stop)?;
@@ -267,9 +268,16 @@ impl Sandbox {
             body: own(text.body),
             service: None,
             opt_out_type: None,
+            media: Vec::new(),
         };
         let (_, reply) = self.carrier.0.inbound(inbound).await;
         reply.map(|reply| reply.http_status)
+    }
+
+    /// Where an account finds the file with that name which came with a message; unset: there is no such file.
+    #[must_use]
+    pub fn media_url(&self, account_sid: &str, message_sid: &str, name: &str) -> Option<String> {
+        Some(media::by_name(name)?.url(&self.twilio_url(), account_sid, message_sid))
     }
 
     /// What the stand-ins saw and did.

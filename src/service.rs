@@ -10,6 +10,7 @@ pub mod directory;
 mod error;
 pub mod inbox;
 pub mod links;
+pub mod media;
 pub mod notify;
 pub mod pages;
 pub mod preferences;

@@ -59,7 +59,8 @@ use tokio_util::task::TaskTracker;
 pub use audit::{AuditPage, AuditQuery};
 pub use consent::{ConsentChange, NewConsent, Recorded, Subscription};
 pub use conversations::{
-    ConversationPage, Correspondent, Heard, InboundText, Labels, MessagePage, NewMessage, NewText, Sent, Target,
+    ConversationPage, Correspondent, Heard, InboundText, Labels, MediaDue, MediaFetched, MessagePage, NewAttachment,
+    NewMessage, NewText, Sent, Target, Uploaded,
 };
 pub use counts::Counts;
 pub use deliveries::DeliveryPage;

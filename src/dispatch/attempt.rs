@@ -15,6 +15,8 @@ use crate::{
 
 /// Twilio tries for ten hours at most (providers: `ValidityPeriod`).
 const LONGEST_VALIDITY: i64 = 36_000;
+/// How much longer the provider may come for a file than it may try to send it.
+const MEDIA_GRACE: TimeDelta = TimeDelta::minutes(5);
 /// With less left than this a try is not worth it: the next claim finds it expired.
 const SHORTEST_VALIDITY: TimeDelta = TimeDelta::zero();
 
@@ -86,6 +88,7 @@ impl Dispatch {
         match (&claimed.destination, &claimed.account) {
             (Destination::Phone(to), _) => {
                 let left = left.num_seconds().clamp(1, LONGEST_VALIDITY);
+                let media = self.media_urls(claimed, TimeDelta::seconds(left));
                 let token = claimed.callback_token();
                 // By default Twilio repeats a callback once, and only when it cannot connect.
                 let callback = format!(
@@ -95,6 +98,7 @@ impl Dispatch {
                 Outgoing::Sms(OutgoingSms {
                     to: to.clone(),
                     body: content.text.clone(),
+                    media,
                     status_callback: Some(callback),
                     validity_seconds: u32::try_from(left).unwrap_or(1),
                 })
@@ -131,6 +135,13 @@ impl Dispatch {
 }
 
 impl Dispatch {
+    /// Where the provider finds the files, for as long as it may try to send them.
+    fn media_urls(&self, claimed: &Claimed, left: TimeDelta) -> Vec<String> {
+        let end = claimed.claimed_at + left + MEDIA_GRACE;
+        let url = |id| format!("{}/m/{}", self.settings.public_url, self.store.media_token(id, end));
+        claimed.media.iter().copied().map(url).collect()
+    }
+
     /// What the header of a mail says; only an https address may stand there (RFC 8058, section 3.1).
     fn unsubscribe_url(&self, claimed: &Claimed) -> Option<String> {
         let public_url = Some(&self.settings.public_url).filter(|url| url.starts_with("https://"))?;

@@ -115,7 +115,7 @@ impl Dispatch {
 
 /// Does what is due until `stop`, up to `width` at once: one that takes long does not hold up the others. No more is taken than
 /// can begin at once, since what is taken is leased.
-async fn keep_busy<T, Due, Work>(
+pub(super) async fn keep_busy<T, Due, Work>(
     stop: &CancellationToken,
     every: Duration,
     width: usize,

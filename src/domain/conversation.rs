@@ -7,7 +7,7 @@ mod tally;
 use chrono::{DateTime, Utc};
 
 use super::{
-    ActorType, AttachmentId, Author, ConsentSource, ConversationId, DeliveryId, DeliveryState, Failure, MessageId,
+    ActorType, Attachment, Author, ConsentSource, ConversationId, DeliveryId, DeliveryState, Failure, MessageId,
     PatientId, Phi, delivery::numbered,
 };
 pub use tally::{Said, Tally};
@@ -140,15 +140,6 @@ impl Conversation {
     }
 }
 
-/// Something that came with a text, and is still at the provider's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Media {
-    /// Its id.
-    pub id: AttachmentId,
-    /// Such as `image/jpeg`, as the provider says.
-    pub media_type: String,
-}
-
 /// Where the text of a message stands that went to a patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageDelivery {
@@ -174,7 +165,7 @@ pub struct ConversationMessage {
     /// What it says; may be empty.
     pub body: Phi<String>,
     /// What came with it.
-    pub media: Vec<Media>,
+    pub attachments: Vec<Attachment>,
     /// Who wrote it.
     pub author: Author,
     /// When.
@@ -198,13 +189,15 @@ pub struct ConversationFilter {
     pub subset: Option<Subset>,
 }
 
-/// Why a message is new in a conversation.
+/// What is new of a message in a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newness {
     /// It was said there.
     Said,
     /// It was said in another, which was given to this one's patient, and brought along what had become of it.
     MovedHere,
+    /// It was there before: what came with it stands elsewhere now.
+    Changed,
 }
 
 /// A change of a conversation, as the feed keeps it. Whoever watches reads the rest.
@@ -214,7 +207,7 @@ pub struct ConversationNews {
     pub conversation: ConversationId,
     /// Whose it is.
     pub patient: Option<PatientId>,
-    /// The message that is new in it.
+    /// The message that is new in it, or of which something is.
     pub message: Option<(MessageId, Newness)>,
     /// It was given to a patient: what it held is in this one from now on.
     pub moved_to: Option<ConversationId>,

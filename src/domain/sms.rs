@@ -27,6 +27,12 @@ pub fn compose(prefix: &str, text: &str) -> String {
     smart::encoded(&format!("{prefix}: {text}"))
 }
 
+/// The message that says nothing but who speaks: what it has to say goes along with it.
+#[must_use]
+pub fn only(prefix: &str) -> String {
+    smart::encoded(prefix)
+}
+
 /// Counts segments by 3GPP TS 23.038 and 23.040. A part of a longer message loses 6 octets to its header; a character
 /// that a reader sees as one is kept in one part.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Forgets changes that no cursor may ask for any more.
+//! Forgets changes that no cursor may ask for any more, and files that were uploaded and never sent.
 
 use chrono::TimeDelta;
 
@@ -10,18 +10,31 @@ use crate::{
 
 /// How long changes are kept (contract, `WatchDeliveries`).
 const HISTORY: TimeDelta = TimeDelta::days(7);
+/// How long a file waits to be sent (contract, `UploadAttachment`).
+const UNSENT: TimeDelta = TimeDelta::hours(24);
 /// Rows in one transaction, so that it stays short.
 const PAGE: u64 = 1_000;
+/// The same of files, each of which has many rows.
+const FILES: u64 = 20;
 
 /// Forgets what is older, by the clock that dated it.
 pub(super) async fn run_once(store: &Store, engine: &Engine) {
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
+    if let Err(error) = forget_files(store, engine).await {
+        tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
+    }
 }
 
 async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
     let before = store.now().await? - HISTORY;
     while store.feed_forget(engine, before, PAGE).await? > 0 {}
+    Ok(())
+}
+
+async fn forget_files(store: &Store, engine: &Engine) -> Result<(), StoreError> {
+    let before = store.now().await? - UNSENT;
+    while store.attachments_forget(engine, before, FILES).await? > 0 {}
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use futures::{
     StreamExt,
-    stream::{Empty, Map},
+    stream::{BoxStream, Map},
 };
 use tonic::{Request, Response, Status};
 
@@ -138,16 +138,23 @@ impl ConversationsService for Handlers {
         &self,
         request: Request<UploadAttachmentRequest>,
     ) -> Result<Response<UploadAttachmentResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, BOTH_SIDES)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, BOTH_SIDES)?;
+        let upload = convert::attachments::upload(request.into_inner())?;
+        let attachment = Some(convert::attachments::shown(self.conversations.upload(&scope, upload).await?));
+        Ok(Response::new(UploadAttachmentResponse { attachment }))
     }
 
-    type DownloadAttachmentStream = Empty<Result<DownloadAttachmentResponse, Status>>;
+    type DownloadAttachmentStream = BoxStream<'static, Result<DownloadAttachmentResponse, Status>>;
 
     async fn download_attachment(
         &self,
         request: Request<DownloadAttachmentRequest>,
     ) -> Result<Response<Self::DownloadAttachmentStream>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, BOTH_SIDES)
+        let scope = auth::scope(&request, &request.get_ref().practice_id, BOTH_SIDES)?;
+        let deadline = deadline::of(&request);
+        let id = convert::attachments::wanted(&request.get_ref().attachment_id)?;
+        let file = self.conversations.download(&scope, id).await?;
+        Ok(Response::new(convert::attachments::parts(file, deadline).boxed()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! out is complete. Nothing here decides or looks anything up.
 
 pub(super) mod audit;
+pub(super) mod attachments;
 pub(super) mod check;
 pub(super) mod consent;
 pub(super) mod conversations;

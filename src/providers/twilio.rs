@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub mod callback;
+mod media;
 #[cfg(test)]
 mod tests;
 
@@ -245,6 +246,7 @@ fn form<'a>(account: &'a TwilioAccount, sms: &'a OutgoingSms) -> Vec<(&'static s
         ("ValidityPeriod", validity.to_string()),
     ];
     form.extend(pool_number);
+    form.extend(sms.media.iter().map(|url| ("MediaUrl", url.clone())));
     form.extend(sms.status_callback.clone().map(|url| ("StatusCallback", url)));
     form
 }

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use self::retry::{Fault, Overrides};
 use super::{
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, Raw},
     magic::{End, Reports, SmsPlan},
     odds::Lot,
     rules::Rules,
     signature,
-    twilio::{Message, Messages},
+    twilio::{Message, Messages, media},
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -57,6 +57,10 @@ impl Step {
     }
 }
 
+/// Names of parameters: where a file is, and what it is said to be.
+const MEDIA: [(&str, &str); 3] =
+    [("MediaUrl0", "MediaContentType0"), ("MediaUrl1", "MediaContentType1"), ("MediaUrl2", "MediaContentType2")];
+
 /// A text that a patient sends.
 #[derive(serde::Deserialize)]
 pub(super) struct Inbound {
@@ -71,6 +75,9 @@ pub(super) struct Inbound {
     /// What Advanced Opt-Out takes it for.
     #[serde(default)]
     pub(super) opt_out_type: Option<String>,
+    /// The files that go along, by their names in the table of files.
+    #[serde(default)]
+    pub(super) media: Vec<String>,
 }
 
 /// A webhook request to be.
@@ -94,6 +101,8 @@ pub(super) struct Carrier {
     pub(super) rules: Rules,
     pub(super) messages: Messages,
     http: reqwest::Client,
+    /// Where Twilio is.
+    base: String,
     delay: Duration,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -101,6 +110,7 @@ pub(super) struct Carrier {
 
 impl Carrier {
     pub(super) fn new(
+        base: String,
         delay: Duration,
         journal: &Journal,
         rules: &Rules,
@@ -117,7 +127,7 @@ impl Carrier {
             .build()
             .map_err(io::Error::other)?;
         let (journal, rules, messages) = (journal.clone(), rules.clone(), Messages::default());
-        Ok(Arc::new(Self { journal, rules, messages, http, delay, tasks: tasks.clone(), stop: stop.clone() }))
+        Ok(Arc::new(Self { journal, rules, messages, http, base, delay, tasks: tasks.clone(), stop: stop.clone() }))
     }
 
     /// Starts the life of a message, on a task that ends with the stand-in.
@@ -125,13 +135,32 @@ impl Carrier {
         let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
         let life = async move {
             let steps = Step::all(message.service().is_some(), plan.end);
+            self.come_for_media(&message).await;
             // Side by side, since a webhook that is slow to answer does not hold up the carrier.
             tokio::join!(self.live(&message, &steps), self.report(&message, &steps, plan.reports));
-            self.reply(&message, plan.replies).await;
+            self.reply(&message, &plan).await;
         };
         tasks.spawn(async move {
             stop.run_until_cancelled(life).await;
         })
+    }
+
+    /// Gets the files of a message, as Twilio does before it sends them.
+    async fn come_for_media(&self, message: &Message) {
+        for url in message.media() {
+            let answer = self.http.get(self.rules.destination(url)).send().await;
+            let (http_status, media_type, content) = match answer {
+                Ok(response) => {
+                    let status = Some(response.status().as_u16());
+                    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+                    let kind = kind.map(str::to_owned);
+                    (status, kind, response.bytes().await.map(|bytes| bytes.to_vec()).unwrap_or_default())
+                }
+                Err(_) => (None, None, Vec::new()),
+            };
+            let (sid, url, content) = (message.sid.clone(), url.clone(), Raw::new(content));
+            self.journal.append(Entry::TwilioMedia { sid, url, http_status, media_type, content });
+        }
     }
 
     async fn live(&self, message: &Message, steps: &[Step]) {
@@ -177,13 +206,15 @@ impl Carrier {
     }
 
     /// Texts back what the recipient says to the message.
-    async fn reply(&self, message: &Message, replies: &[&str]) {
+    async fn reply(&self, message: &Message, plan: &SmsPlan) {
         let Some(url) = message.callback().and_then(inbound_url) else { return };
-        for body in replies {
+        for body in plan.replies {
             sleep(self.delay).await;
             let (account_sid, service) = (message.account.clone(), message.service().map(str::to_owned));
             let (from, to, body) = (message.to().to_owned(), message.from().to_owned(), (*body).to_owned());
-            self.inbound(Inbound { url: url.clone(), account_sid, from, to, body, service, opt_out_type: None }).await;
+            let media = plan.sends.iter().map(|name| (*name).to_owned()).collect();
+            let url = url.clone();
+            self.inbound(Inbound { url, account_sid, from, to, body, service, opt_out_type: None, media }).await;
         }
     }
 
@@ -192,7 +223,7 @@ impl Carrier {
         let sid = format!("SM{}", Uuid::new_v4().simple());
         let sender = inbound.service.as_deref().unwrap_or(&inbound.to);
         self.rules.hear(sender, &inbound.from, &inbound.body);
-        let webhook = inbound.webhook(&sid);
+        let webhook = inbound.webhook(&self.base, &sid);
         let reply = self.stop.run_until_cancelled(self.post(&webhook)).await.flatten();
         (sid, reply)
     }
@@ -276,20 +307,26 @@ fn inbound_url(callback: &str) -> Option<String> {
 
 impl Inbound {
     /// The parameters of <https://www.twilio.com/docs/messaging/guides/webhook-request>.
-    fn webhook(self, sid: &str) -> Webhook {
+    fn webhook(self, base: &str, sid: &str) -> Webhook {
+        let files = self.media.iter().filter_map(|name| media::by_name(name));
+        let files: Vec<_> = files.zip(MEDIA).collect();
         let mut params = vec![
             ("AccountSid", self.account_sid.clone()),
             ("ApiVersion", "2010-04-01".to_owned()),
             ("Body", self.body),
             ("From", self.from),
             ("MessageSid", sid.to_owned()),
-            ("NumMedia", "0".to_owned()),
+            ("NumMedia", files.len().to_string()),
             ("NumSegments", "1".to_owned()),
             ("SmsMessageSid", sid.to_owned()),
             ("SmsSid", sid.to_owned()),
             ("SmsStatus", "received".to_owned()),
             ("To", self.to),
         ];
+        for (file, (url, kind)) in files {
+            params.push((url, file.url(base, &self.account_sid, sid)));
+            params.push((kind, file.declared.to_owned()));
+        }
         params.extend(self.service.map(|service| ("MessagingServiceSid", service)));
         params.extend(self.opt_out_type.map(|word| ("OptOutType", word)));
         // Twilio sends these even where it knows no place; empty ones are signed too.

@@ -26,6 +26,9 @@ pub enum Entry {
         from: Option<String>,
         service: Option<String>,
         body: String,
+        /// Where the files are.
+        #[serde(default)]
+        media: Vec<String>,
         status_callback: Option<String>,
         /// `ValidityPeriod` in seconds.
         validity: Option<u32>,
@@ -34,6 +37,15 @@ pub enum Entry {
         outcome: Outcome,
         /// How many accepted messages carried this callback's token so far, this one included; 0 without a token.
         token_uses: usize,
+    },
+    /// Twilio came for a file of a message, and got this.
+    TwilioMedia {
+        sid: String,
+        url: String,
+        /// Unset: no answer.
+        http_status: Option<u16>,
+        media_type: Option<String>,
+        content: Raw,
     },
     /// Twilio refused a request and took nothing.
     TwilioRefused { account: String, to: Option<String>, http_status: u16, code: u32, why: String },

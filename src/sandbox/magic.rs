@@ -64,6 +64,8 @@ pub struct SmsPlan {
     pub list_lag_ms: u64,
     /// What the recipient texts back once it has arrived.
     pub replies: &'static [&'static str],
+    /// The files that go along with each, by their names in the table of files.
+    pub sends: &'static [&'static str],
 }
 
 /// What happens to a mail.
@@ -214,6 +216,12 @@ pub const MAGIC: &[MagicRecipient] = &[
         "Delivered, then the recipient asks to stop in words of their own.",
         replies(&["Please stop texting me"]),
     ),
+    sms(
+        "0130",
+        "sends_picture",
+        "Delivered, then the recipient texts a picture.",
+        SmsPlan { sends: &["picture"], ..replies(&["Here it is."]) },
+    ),
     mail("*", "accepted", "250 2.0.0.", MailPlan::Accepted),
     mail("nouser", "unknown_mailbox", "550 5.1.1 to RCPT.", MailPlan::UnknownMailbox),
     mail("greylist", "greylisted_once", "450 4.7.1 to the first RCPT, then taken.", MailPlan::GreylistedOnce),
@@ -342,8 +350,14 @@ const fn sendgrid(
     MagicRecipient { recipient, name, description, behaviour: Behaviour::SendGrid(plan) }
 }
 
-pub(super) const DELIVERED: SmsPlan =
-    SmsPlan { answer: Answer::Created, end: End::Delivered, reports: Reports::InOrder, list_lag_ms: 0, replies: &[] };
+pub(super) const DELIVERED: SmsPlan = SmsPlan {
+    answer: Answer::Created,
+    end: End::Delivered,
+    reports: Reports::InOrder,
+    list_lag_ms: 0,
+    replies: &[],
+    sends: &[],
+};
 
 const fn undelivered(code: u32) -> SmsPlan {
     SmsPlan { end: End::Undelivered(code), ..DELIVERED }

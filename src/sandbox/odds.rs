@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::magic::{ARRIVED, Answer, BOUNCED, End, MailPlan, Reports, SendGridPlan, SmsPlan};
+use super::magic::{ARRIVED, Answer, BOUNCED, DELIVERED, End, MailPlan, Reports, SendGridPlan, SmsPlan};
 
 /// How often what happens to recipients without magic or rule. Shares are of 1; all are 0 at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
@@ -46,7 +46,7 @@ impl Odds {
         let answer = self.answer(&mut lot);
         let end = if lot.is(self.undelivered) { End::Undelivered(30003) } else { End::Delivered };
         let reports = self.reports(&mut lot);
-        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1), replies: &[] }
+        SmsPlan { answer, end, reports, list_lag_ms: lot.below(self.list_lag_ms + 1), ..DELIVERED }
     }
 
     /// What the `tries`th mail to a mailbox meets at SendGrid.

@@ -2,6 +2,7 @@
 //! (<https://www.twilio.com/docs/messaging/api/message-resource>). Guarantee: a message is taken whole, with its journal
 //! entry and its life to come, or not at all; a caller that hangs up changes nothing about it.
 
+pub(super) mod media;
 mod messages;
 mod order;
 
@@ -50,6 +51,8 @@ impl Twilio {
         Router::new()
             .route("/2010-04-01/Accounts/{account}/Messages.json", get(list).post(create))
             .route("/2010-04-01/Accounts/{account}/Messages/{file}", get(fetch))
+            .route("/2010-04-01/Accounts/{account}/Messages/{message}/Media/{media}", get(media::redirect))
+            .route("/media/{name}", get(media::stored))
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::new(405, 20004, "Method not allowed"))
             .layer(middleware::map_response_with_state(Arc::clone(&self), stamp))

@@ -1,6 +1,7 @@
 //! Talking with patients. Staff see every conversation of the practice; a patient sees their own, and the portal's backend those
 //! of all patients, but none of a number that is not linked to one.
 
+mod files;
 mod send;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     },
     store::{ConversationPage, Keyset, Labels, MessagePage, Store, StoreError},
 };
+pub use files::{Download, Upload};
 pub use send::{MessageOrder, SentMessage};
 
 /// The names of the lists in their page tokens.

@@ -3,10 +3,12 @@
 //! the ledger, and before the head of the feed; of two, that of a number before that of a patient.
 
 mod after_hours;
+mod attachments;
 mod inbound;
 mod labels;
 mod link;
 mod lists;
+mod media;
 mod rows;
 mod send;
 mod thread;
@@ -23,9 +25,12 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{Conversation, ConversationId, PatientId, PhoneNumber, Scope, TestContact};
+pub(super) use attachments::sent_with_on;
+pub use attachments::{NewAttachment, Uploaded};
 pub use inbound::{Heard, InboundText};
 pub use labels::Labels;
 pub use lists::{ConversationPage, MessagePage};
+pub use media::{MediaDue, MediaFetched};
 use rows::Owner;
 pub use send::{NewMessage, NewText, Sent};
 use thread::Thread;

@@ -2,6 +2,8 @@
 
 #![expect(unreachable_pub, reason = "the derives of the ORM want public models")]
 
+pub(super) mod attachment;
+pub(super) mod attachment_part;
 pub(super) mod attempt;
 pub(super) mod audit;
 pub(super) mod audit_head;

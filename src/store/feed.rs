@@ -152,6 +152,7 @@ struct Talk {
     patient: String,
     message: Option<Uuid>,
     moved_here: bool,
+    changed: bool,
     moved_to: Option<Uuid>,
 }
 
@@ -160,6 +161,7 @@ fn talk(news: &ConversationNews) -> Result<Vec<u8>, StoreError> {
         patient: news.patient.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
         message: news.message.map(|(id, _)| id.0),
         moved_here: news.message.is_some_and(|(_, newness)| newness == Newness::MovedHere),
+        changed: news.message.is_some_and(|(_, newness)| newness == Newness::Changed),
         moved_to: news.moved_to.map(|id| id.0),
     };
     serde_json::to_vec(&talk).map_err(|_| StoreError::Corrupt("conversation"))
@@ -167,7 +169,11 @@ fn talk(news: &ConversationNews) -> Result<Vec<u8>, StoreError> {
 
 fn to_news(row: &feed::Model) -> Option<ConversationNews> {
     let talk: Talk = serde_json::from_slice(&row.image).ok()?;
-    let newness = if talk.moved_here { Newness::MovedHere } else { Newness::Said };
+    let newness = match (talk.moved_here, talk.changed) {
+        (true, _) => Newness::MovedHere,
+        (_, true) => Newness::Changed,
+        _ => Newness::Said,
+    };
     Some(ConversationNews {
         conversation: ConversationId(row.entity_id),
         patient: if talk.patient.is_empty() { None } else { Some(talk.patient.parse().ok()?) },

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Channel, Content, DeliveryId, Device, EmailAddress, Facts, NotificationId, Phi, PhoneNumber,
-        PracticeId, Provider, Registration, Tries, Verdict, next_poll,
+        Account, AttachmentId, Channel, Content, DeliveryId, Device, EmailAddress, Facts, NotificationId, Phi,
+        PhoneNumber, PracticeId, Provider, Registration, Tries, Verdict, next_poll,
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
@@ -64,6 +64,8 @@ pub struct Claimed {
     pub notification: NotificationId,
     /// What.
     pub content: Content,
+    /// The files that go along.
+    pub media: Vec<AttachmentId>,
     /// No attempt after this.
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.

@@ -111,17 +111,27 @@ impl PracticeKeys {
     /// Seals `value` for one column of one row: it opens nowhere else.
     pub(super) fn seal<T: Serialize>(&self, column: Sealed, row: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
         let plain = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::Corrupt("value"))?);
-        Ok(seal(&self.current, &self.place(column, row), &plain))
+        Ok(self.seal_bytes(column, row, &plain))
+    }
+
+    /// As [`Self::seal`], for bytes as they are.
+    pub(super) fn seal_bytes(&self, column: Sealed, row: &[u8], plain: &[u8]) -> Vec<u8> {
+        seal(&self.current, &self.place(column, row), plain)
     }
 
     /// Opens what [`Self::seal`] made for that place.
     pub(super) fn open<T: DeserializeOwned>(&self, column: Sealed, row: &[u8], blob: &[u8]) -> Result<T, StoreError> {
+        let plain = self.open_bytes(column, row, blob)?;
+        serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt(column.table))
+    }
+
+    /// Opens what [`Self::seal_bytes`] made for that place.
+    pub(super) fn open_bytes(&self, column: Sealed, row: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let corrupt = || StoreError::Corrupt(column.table);
         let id = key_id(blob).ok_or_else(corrupt)?;
         let mut keys = std::iter::once(&self.current).chain(&self.retired);
         let key = keys.find(|key| key.id() == id).ok_or_else(corrupt)?;
-        let plain = open(key, &self.place(column, row), blob).map_err(|_| corrupt())?;
-        serde_json::from_slice(&plain).map_err(|_| corrupt())
+        open(key, &self.place(column, row), blob).map_err(|_| corrupt())
     }
 
     /// Chains the consent ledger.

@@ -7,6 +7,7 @@ mod seen;
 
 mod access;
 mod after_hours;
+mod attachments;
 mod audit;
 mod bad_input;
 mod batch;

@@ -3,6 +3,7 @@
 mod accepts;
 mod after_hours;
 mod at_rest;
+mod attachments;
 mod cancels;
 mod choices;
 mod claims;

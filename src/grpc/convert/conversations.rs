@@ -6,6 +6,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::{
+    attachments::{self, attachment_id},
     author,
     check::{Check, page_size, request_id},
     delivery::{failure, heartbeat},
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ActorType, Conversation, ConversationFilter, ConversationId, ConversationMessage, ConversationState,
-        DeliveryState, Media, MessageId, MessageRoute, PatientId, Phi, Side, Subset, sms,
+        ActorType, AttachmentId, Conversation, ConversationFilter, ConversationId, ConversationMessage,
+        ConversationState, DeliveryState, MOST_ATTACHMENTS, MessageId, MessageRoute, PatientId, Phi, Side, Subset, sms,
     },
     grpc::proto::{self, send_message_request::Target as Asked},
     service::{
@@ -96,11 +97,26 @@ pub(crate) fn order(mut request: proto::SendMessageRequest) -> Result<MessageOrd
         Some(Asked::PatientId(id)) => check.parsed("patient_id", id, str::parse).map(Target::Patient),
     };
     let longest = if route == Some(MessageRoute::Sms) { sms::LONGEST_MESSAGE } else { LONGEST_IN_PORTAL };
-    let body = Phi::new(check.required_lines("body", request.body, longest));
-    let attached = request.attachment_ids.is_empty();
-    check.expect("attachment_ids", attached, "must be empty: this server does not offer attachments yet");
+    let attachments = files(&mut check, &request.attachment_ids);
+    let body = Phi::new(match request.attachment_ids.is_empty() {
+        true => check.required_lines("body", request.body, longest),
+        false => check.lines("body", request.body, longest),
+    });
     let all = target.zip(route);
-    check.finish(all.map(|(target, route)| MessageOrder { request_id, canonical, target, route, body }))
+    check.finish(all.map(|(target, route)| MessageOrder { request_id, canonical, target, route, body, attachments }))
+}
+
+/// The files of a message: each goes along once.
+fn files(check: &mut Check, ids: &[String]) -> Vec<AttachmentId> {
+    check.count("attachment_ids", ids.len(), 0..=MOST_ATTACHMENTS);
+    let mut known = Vec::new();
+    for (place, id) in ids.iter().take(MOST_ATTACHMENTS).enumerate() {
+        let field = format!("attachment_ids[{place}]");
+        let id = attachment_id(check, &field, id);
+        check.expect(&field, id.0.is_nil() || !known.contains(&id), "is there twice");
+        known.push(id);
+    }
+    known
 }
 
 /// Which labels of which conversation are to be changed, and the revision that they must have; unset: any.
@@ -224,7 +240,7 @@ pub(crate) fn said(message: ConversationMessage) -> proto::ConversationMessage {
         direction: message.direction.number().into(),
         route: message.route.number().into(),
         body: message.body.into_inner(),
-        attachments: message.media.into_iter().map(pending).collect(),
+        attachments: message.attachments.into_iter().map(attachments::shown).collect(),
         author: Some(author(message.author)),
         create_time: Some(timestamp(message.create_time)),
         delivery_id,
@@ -237,16 +253,6 @@ pub(crate) fn said(message: ConversationMessage) -> proto::ConversationMessage {
 
 fn number(state: DeliveryState) -> i32 {
     state.number().into()
-}
-
-/// A file that has not been fetched from the provider.
-fn pending(media: Media) -> proto::Attachment {
-    proto::Attachment {
-        attachment_id: media.id.to_string(),
-        media_type: media.media_type,
-        state: proto::attachment::State::Pending.into(),
-        ..Default::default()
-    }
 }
 
 /// An id, or nothing.

@@ -298,6 +298,7 @@ async fn what_could_not_be_a_mail_is_not_sent() {
     let sms = Outgoing::Sms(crate::providers::OutgoingSms {
         to: crate::domain::PhoneNumber::from_trusted("+12025550142".into()),
         body: String::new().into(),
+        media: Vec::new(),
         status_callback: None,
         validity_seconds: 1,
     });

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{Account, FailureReason, Phi, in_pool},
-    providers::{Outgoing, Providers, Settings, Urls, real_urls},
+    providers::{MediaError, Outgoing, Providers, Settings, Urls, real_urls},
 };
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
@@ -51,6 +51,7 @@ fn sms() -> OutgoingSms {
     OutgoingSms {
         to: phone("+12025550142"),
         body: Phi::new("Sí & mañana".into()),
+        media: Vec::new(),
         status_callback: Some("https://notify.example.test/webhooks/twilio/p/status/t#rc=3&rp=all".into()),
         validity_seconds: 40_000,
     }
@@ -479,4 +480,69 @@ fn a_redacted_text_is_certain_only_when_length_and_segments_agree() {
     ];
     let expected = [(1, true), (2, false), (3, false), (4, false), (5, false)];
     assert_eq!(among(&messages, &account(number())), expected.map(|(n, certain)| (sid(n), certain)));
+}
+
+const FILE: &str = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages/MM1/Media/ME1";
+
+async fn fetched(api: &Arc<Api>, path: &str) -> Result<Vec<u8>, MediaError> {
+    let providers = api.start().await;
+    let port = providers.twilio.base.port().unwrap();
+    providers.media(&account(number()), &format!("http://127.0.0.1:{port}{path}")).await
+}
+
+#[tokio::test]
+async fn a_file_is_followed_to_where_it_is_and_the_log_in_stays_behind() {
+    let api = Arc::new(Api::default());
+    api.answer(307, &[("location", "/elsewhere?signature=1")], "");
+    api.answer(200, &[], "content");
+    assert_eq!(fetched(&api, FILE).await, Ok(b"content".to_vec()));
+    let requests = api.requests.lock().unwrap();
+    let asked = requests.iter().map(|(_, uri, headers, _)| (uri.to_string(), headers.contains_key("authorization")));
+    assert_eq!(asked.collect::<Vec<_>>(), [(FILE.to_owned(), true), ("/elsewhere?signature=1".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn only_what_is_the_accounts_own_is_asked_for() {
+    let api = Arc::new(Api::default());
+    let providers = api.start().await;
+    let base = providers.twilio.base.to_string();
+    let base = base.trim_end_matches('/');
+    for address in [
+        "https://api.twilio.com/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages/MM1/Media/ME1"
+            .to_owned(),
+        format!("{base}/2010-04-01/Accounts/AC00000000000000000000000000000002/Messages/MM1/Media/ME1"),
+        format!("{base}/2010-04-01/Accounts/AC000000000000000000000000000000012/Media/ME1"),
+        format!("{base}/2010-04-01/Accounts/AC00000000000000000000000000000001/../x/Media/ME1"),
+        format!("{base}/"),
+        format!("{}{FILE}", base.replace("http://", "http://user:word@")),
+        format!("{}{FILE}", base.replace("http://", "https://")),
+        format!("http://127.0.0.1:1{FILE}"),
+        "file:///etc/passwd".to_owned(),
+        String::new(),
+    ] {
+        let answer = providers.media(&account(number()), &address).await;
+        assert_eq!(answer, Err(MediaError::Refused { code: "address" }), "{address}");
+    }
+    assert_eq!(api.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_leads_astray_or_is_too_large_is_refused_and_one_that_is_late_is_not() {
+    for location in ["ftp://example.com/x", "http://user@example.com/", "file:///etc/passwd", "http://"] {
+        let api = Arc::new(Api::default());
+        api.answer(302, &[("location", location)], "");
+        assert_eq!(fetched(&api, FILE).await, Err(MediaError::Refused { code: "redirect" }), "{location}");
+    }
+    let api = Arc::new(Api::default());
+    (0..5).for_each(|_| api.answer(302, &[("location", FILE)], ""));
+    assert_eq!(fetched(&api, FILE).await, Err(MediaError::Refused { code: "redirects" }));
+    assert_eq!(api.asked(), 4);
+    let api = Arc::new(Api::default());
+    api.answer(200, &[], &"x".repeat(5 * 1024 * 1024 + 1));
+    assert_eq!(fetched(&api, FILE).await, Err(MediaError::Refused { code: "too large" }));
+    for status in [404, 401, 429, 500] {
+        let api = Arc::new(Api::default());
+        api.answer(status, &[], "");
+        assert_eq!(fetched(&api, FILE).await, Err(MediaError::Later { code: format!("http {status}") }));
+    }
 }

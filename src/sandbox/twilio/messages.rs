@@ -50,9 +50,21 @@ impl Message {
     }
 
     pub(super) fn entry(&self, outcome: Outcome, token_uses: usize) -> Entry {
-        let Order { to, from, service, body, callback, validity, .. } = self.order.clone();
+        let Order { to, from, service, body, media, callback, validity } = self.order.clone();
         let (account, sid, status_callback) = (self.account.clone(), self.sid.clone(), callback);
-        Entry::TwilioCreate { account, to, from, service, body, status_callback, validity, sid, outcome, token_uses }
+        Entry::TwilioCreate {
+            account,
+            to,
+            from,
+            service,
+            body,
+            media,
+            status_callback,
+            validity,
+            sid,
+            outcome,
+            token_uses,
+        }
     }
 
     pub(in super::super) fn to(&self) -> &str {
@@ -71,6 +83,11 @@ impl Message {
 
     pub(in super::super) fn service(&self) -> Option<&str> {
         self.order.service.as_deref()
+    }
+
+    /// Where its files are.
+    pub(in super::super) fn media(&self) -> &[String] {
+        &self.order.media
     }
 
     pub(in super::super) fn callback(&self) -> Option<&str> {
@@ -101,7 +118,7 @@ impl Message {
             "error_message": self.step.error_code.map(|_| "The message was not delivered"),
             "from": self.shown_from(),
             "messaging_service_sid": service,
-            "num_media": media.to_string(),
+            "num_media": media.len().to_string(),
             "num_segments": segments.to_string(),
             "price": null,
             "price_unit": "USD",

@@ -1,6 +1,9 @@
 //! The form of a create and what Twilio checks in it. Guarantee: pure; an [`Order`] exists only if Twilio would take it.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use axum::http::{HeaderMap, header};
 use url::{Url, form_urlencoded};
@@ -8,6 +11,7 @@ use url::{Url, form_urlencoded};
 use super::{Refusal, is_sid};
 
 const BODY_CHARACTERS: usize = 1600;
+const MEDIA: usize = 10;
 const CALLBACK_CHARACTERS: usize = 4000;
 const VALIDITY_SECONDS: std::ops::RangeInclusive<u32> = 1..=36_000;
 
@@ -18,12 +22,13 @@ pub(super) struct Order {
     pub(super) from: Option<String>,
     pub(super) service: Option<String>,
     pub(super) body: String,
-    pub(super) media: usize,
+    /// Where the files are.
+    pub(super) media: Vec<String>,
     pub(super) callback: Option<String>,
     pub(super) validity: Option<u32>,
 }
 
-/// The parameters by name; of a repeated one the first.
+/// The parameters by name; of a repeated one the first, but of `MediaUrl` each, in lines.
 pub(super) type Form = HashMap<String, String>;
 
 impl Order {
@@ -32,7 +37,13 @@ impl Order {
         let mut form = Form::new();
         if is_form(headers) {
             for (name, value) in form_urlencoded::parse(body).map(|(name, value)| (name, Cow::into_owned(value))) {
-                form.entry(name.into_owned()).or_insert(value);
+                match form.entry(name.into_owned()) {
+                    Entry::Vacant(entry) => drop(entry.insert(value)),
+                    Entry::Occupied(mut entry) if entry.key() == "MediaUrl" => {
+                        entry.insert(format!("{}\n{value}", entry.get()));
+                    }
+                    Entry::Occupied(_) => {}
+                }
             }
         }
         form
@@ -46,16 +57,20 @@ impl Order {
         let mut take = |name: &str| form.remove(name).filter(|value| !value.is_empty());
         let to = take("To").ok_or(Refusal::new(400, 21604, "A 'To' phone number is required"))?;
         let (from, service) = (take("From"), take("MessagingServiceSid"));
-        let media = usize::from(take("MediaUrl").is_some());
+        let media = take("MediaUrl").unwrap_or_default();
+        let media: Vec<String> = media.lines().map(str::to_owned).collect();
         let body = take("Body");
         let validity = take("ValidityPeriod");
         let callback = take("StatusCallback");
         check_parties(&to, from.as_deref(), service.as_deref())?;
-        let has_content = body.is_some() || media > 0 || take("ContentSid").is_some();
+        let has_content = body.is_some() || !media.is_empty() || take("ContentSid").is_some();
         require(has_content, Refusal::new(400, 21602, "Message body is required"))?;
         let body = body.unwrap_or_default();
         let fits = body.chars().count() <= BODY_CHARACTERS;
         require(fits, Refusal::new(400, 21617, "The message body exceeds the 1600 character limit"))?;
+        require(media.len() <= MEDIA, Refusal::new(400, 21623, "Number of media files exceeds allowed limit"))?;
+        let found = media.iter().all(|url| is_callable(url));
+        require(found, Refusal::new(400, 21620, "Invalid media URL(s)"))?;
         let validity = validity.map(|text| validity_seconds(&text)).transpose()?;
         let callable = callback.as_deref().is_none_or(is_callable);
         require(callable, Refusal::new(400, 21609, "The 'StatusCallback' URL is not a valid URL"))?;
@@ -141,6 +156,11 @@ mod tests {
         check("Body", "", Some(21602));
         check("Body", &"ó".repeat(1600), None);
         check("Body", &"ó".repeat(1601), Some(21617));
+        let url = "https://example.test/m/1";
+        check("MediaUrl", url, None);
+        check("MediaUrl", &[url; 10].join("\n"), None);
+        check("MediaUrl", &[url; 11].join("\n"), Some(21623));
+        check("MediaUrl", "/m/1", Some(21620));
         check("ValidityPeriod", "0", Some(90007));
         check("ValidityPeriod", "36001", Some(90007));
         check("ValidityPeriod", "soon", Some(90007));

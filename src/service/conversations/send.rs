@@ -2,11 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Conversations;
+use super::{
+    Conversations,
+    files::{not_to_be_sent, own_key},
+};
 use crate::{
     domain::{
-        Channel, ChannelSet, Class, Content, Conversation, ConversationMessage, Denied, Expiry, Grounds, Kind,
-        MessageReceived, MessageRoute, PatientId, Payload, Phi, Priority, Scope, Side, SkipReason, sms,
+        AttachmentId, Channel, ChannelSet, Class, Content, Conversation, ConversationMessage, Denied, Expiry, Grounds,
+        Kind, MessageReceived, MessageRoute, PatientId, Payload, Phi, Priority, Scope, Side, SkipReason, sms,
     },
     service::{
         Error,
@@ -28,6 +31,8 @@ pub struct MessageOrder {
     pub route: MessageRoute,
     /// What it says; valid for the route.
     pub body: Phi<String>,
+    /// The files that go along, in their order.
+    pub attachments: Vec<AttachmentId>,
 }
 
 /// A message that was added.
@@ -55,11 +60,7 @@ impl Conversations {
         }
         self.may_write(scope, &order.target).await?;
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
-        // A patient's keys are their own: nobody takes those of others by guessing.
-        let request_id = match scope.patient() {
-            Some(own) => format!("{own}\u{1f}{}", order.request_id),
-            None => order.request_id.clone(),
-        };
+        let request_id = own_key(scope, &order.request_id);
         let key = (request_id.as_str(), fingerprint);
         let sent = match self.accept(scope, order, key).await {
             Ok(sent) => sent,
@@ -93,7 +94,7 @@ impl Conversations {
         order: MessageOrder,
         (request_id, fingerprint): (&str, [u8; 32]),
     ) -> Result<Sent, Error> {
-        let MessageOrder { target, route, body, .. } = order;
+        let MessageOrder { target, route, body, attachments, .. } = order;
         let whom = match self.store.correspondent(scope, &target).await {
             Ok(whom) => whom,
             // Absent patients are not told from foreign ones.
@@ -106,6 +107,7 @@ impl Conversations {
             }
         };
         self.admission.room()?;
+        self.may_attach(scope, route, &attachments).await?;
         self.admission.backlog(whom.open, Class::Urgent)?;
         let (text, notice) = match (Side::of(scope.author()), route) {
             (Side::Staff, MessageRoute::Sms) => (Some(text(whom, &body)?), None),
@@ -113,8 +115,10 @@ impl Conversations {
             (Side::Patient, _) => (None, None),
         };
         let request_id = request_id.to_owned();
-        let new = NewMessage { request_id, fingerprint, target: target.clone(), body, text, notice };
+        let new = NewMessage { request_id, fingerprint, target: target.clone(), body, attachments, text, notice };
         self.store.message_send(scope, new).await.map_err(|error| match &target {
+            // Somebody else sent it at this moment.
+            _ if matches!(error, StoreError::NotFound("attachment")) => Error::FieldInvalid(vec![not_to_be_sent(None)]),
             Target::Conversation(id) => Error::from(error).named(id),
             Target::Patient(id) => Error::from(error).named(id),
         })
@@ -161,7 +165,10 @@ fn text(whom: Correspondent, body: &Phi<String>) -> Result<NewText, Error> {
     };
     let expire_time = allowed(&row, Channel::Sms)?;
     let prefix = row.settings.sms_prefix(&row.practice);
-    let text = sms::compose(prefix, body.expose());
+    let text = match body.expose().trim() {
+        "" => sms::only(prefix),
+        _ => sms::compose(prefix, body.expose()),
+    };
     if text.chars().count() > sms::LONGEST_MESSAGE {
         let most = sms::LONGEST_MESSAGE;
         return Err(Error::field("body", format!("must be at most {most} characters long with the practice's name")));

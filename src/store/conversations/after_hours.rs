@@ -132,7 +132,7 @@ pub(super) async fn say_on(
         route: MessageRoute::Sms,
         said: Said::Automatic,
         author: &author,
-        body: Body { text: reply.said.into_inner(), media: Vec::new() },
+        body: Body { text: reply.said.into_inner() },
         delivery: Some(delivery),
         consent_source: None,
     };

@@ -6,15 +6,14 @@ use sea_orm::{ActiveValue::Set, EntityTrait, TryInsertResult};
 use serde::Serialize;
 
 use super::{
-    after_hours,
-    rows::{Body, MediaBody, Owner, Sender},
+    after_hours, attachments,
+    rows::{Body, Owner, Sender},
     thread::{Saying, Thread},
 };
 use crate::{
-    crypto,
     domain::{
-        ActorType, Author, Channel, ConsentSource, Direction, Home, Meaning, MessageRoute, PatientId, Phi, PhoneNumber,
-        Said, Scope,
+        ActorType, Author, Channel, ConsentSource, Direction, Home, Meaning, MessageId, MessageRoute, PatientId, Phi,
+        PhoneNumber, Said, Scope,
     },
     store::{
         Store, StoreError,
@@ -94,7 +93,8 @@ impl Store {
                 let (owner, home) = home_on(tx, &keys, &text).await?;
                 let reply = after_hours::prepare_on(tx, &keys, &regions, &text, &home).await?;
                 let mut thread = thread_on(tx, &keys, &text, owner, home).await?;
-                say(tx, &keys, &mut thread, &text, entries > 0)?;
+                let message = say(tx, &keys, &mut thread, &text, entries > 0)?;
+                attachments::expect_on(tx, &keys, message, &text.media).await?;
                 let mut changes = draft::write_all_on(tx, drafts).await?;
                 if let Some(reply) = reply {
                     changes.extend(after_hours::say_on(tx, &keys, &mut thread, reply).await?);
@@ -200,13 +200,8 @@ fn say(
     thread: &mut Thread,
     text: &InboundText,
     changed_consent: bool,
-) -> Result<(), StoreError> {
+) -> Result<MessageId, StoreError> {
     let author = Author { kind: ActorType::Patient, id: thread.row.patient_id.clone(), display_name: String::new() };
-    let media = text.media.iter().map(|(url, media_type)| MediaBody {
-        id: crypto::new_id(tx.now),
-        url: url.clone(),
-        media_type: media_type.clone(),
-    });
     if !text.reached_at.is_empty() {
         thread.row.reached_at.clone_from(&text.reached_at);
     }
@@ -221,10 +216,9 @@ fn say(
                 asks_to_stop: text.meaning == Meaning::StopRequest,
             },
             author: &author,
-            body: Body { text: text.body.expose().clone(), media: media.collect() },
+            body: Body { text: text.body.expose().clone() },
             delivery: None,
             consent_source: changed_consent.then_some(source(text.meaning)),
         },
-    )?;
-    Ok(())
+    )
 }

@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    found_on,
+    attachments, found_on,
     rows::{self, Owner},
 };
 use crate::{
@@ -260,7 +260,9 @@ pub(super) async fn messages_on(
             deliveries.insert(row.id, image::to_delivery(&row)?);
         }
     }
-    rows.iter().map(|row| rows::to_message(keys, row, &deliveries)).collect()
+    let mut files = attachments::of_messages_on(db, keys, rows.iter().map(|row| row.id)).await?;
+    let mut files = |row: &conversation_message::Model| files.remove(&row.id).unwrap_or_default();
+    rows.iter().map(|row| rows::to_message(keys, row, &deliveries, files(row))).collect()
 }
 
 /// Cuts messages off that would make a page too long, but for the first. True: there were some.

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        ActorType, AttachmentId, Author, ConsentSource, Conversation, ConversationId, ConversationMessage,
-        ConversationState, Delivery, Direction, Media, MessageDelivery, MessageId, MessageRoute, PatientId, Phi,
-        PhoneNumber, Tally,
+        ActorType, Attachment, Author, ConsentSource, Conversation, ConversationId, ConversationMessage,
+        ConversationState, Delivery, Direction, MessageDelivery, MessageId, MessageRoute, PatientId, Phi, PhoneNumber,
+        Tally,
     },
     store::{
         StoreError,
@@ -94,14 +94,6 @@ pub(super) fn number(keys: &PracticeKeys, row: &conversation::Model) -> Result<O
 #[serde(default)]
 pub(super) struct Body {
     pub(super) text: String,
-    pub(super) media: Vec<MediaBody>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct MediaBody {
-    pub(super) id: Uuid,
-    pub(super) url: String,
-    pub(super) media_type: String,
 }
 
 pub(super) fn seal_body(keys: &PracticeKeys, id: Uuid, body: &Body) -> Result<Vec<u8>, StoreError> {
@@ -156,15 +148,15 @@ pub(super) fn to_conversation(
     })
 }
 
-/// A message as it is shown; `deliveries` has its own, if it has one.
+/// A message as it is shown, with its files; `deliveries` has its own, if it has one.
 pub(super) fn to_message(
     keys: &PracticeKeys,
     row: &conversation_message::Model,
     deliveries: &BTreeMap<Uuid, Delivery>,
+    attachments: Vec<Attachment>,
 ) -> Result<ConversationMessage, StoreError> {
     let corrupt = || StoreError::Corrupt("conversation_message");
     let body: Body = keys.open(BODY, row.id.as_bytes(), &row.body_ct)?;
-    let media = body.media.into_iter();
     let delivery = row.delivery_id.and_then(|id| deliveries.get(&id));
     Ok(ConversationMessage {
         id: MessageId(row.id),
@@ -172,7 +164,7 @@ pub(super) fn to_message(
         direction: Direction::from_number(row.direction).ok_or_else(corrupt)?,
         route: MessageRoute::from_number(row.route).ok_or_else(corrupt)?,
         body: Phi::new(body.text),
-        media: media.map(|it| Media { id: AttachmentId(it.id), media_type: it.media_type }).collect(),
+        attachments,
         author: Author {
             kind: ActorType::from_number(row.author_type).ok_or_else(corrupt)?,
             id: row.author_id.clone(),

@@ -8,15 +8,15 @@ use sea_orm::{ConnectionTrait, EntityTrait, IntoActiveModel};
 use uuid::Uuid;
 
 use super::{
-    Target, found_on, lists,
+    Target, attachments, found_on, lists,
     rows::{Body, Owner},
     thread::{Saying, Thread},
 };
 use crate::{
     crypto,
     domain::{
-        Author, Channel, Class, Content, Conversation, ConversationId, ConversationMessage, DeliveryId, Direction,
-        Facts, GIVE_UP_AFTER, MessageId, MessageRoute, Patient, Phi, PhoneNumber, Said, Scope, Side,
+        AttachmentId, Author, Channel, Class, Content, Conversation, ConversationId, ConversationMessage, DeliveryId,
+        Direction, Facts, GIVE_UP_AFTER, MessageId, MessageRoute, Patient, Phi, PhoneNumber, Said, Scope, Side,
     },
     store::{
         NewNotification, Store, StoreError, draft,
@@ -40,8 +40,10 @@ pub struct NewMessage {
     pub fingerprint: [u8; 32],
     /// Where it belongs.
     pub target: Target,
-    /// What it says.
+    /// What it says; may be empty where files go along.
     pub body: Phi<String>,
+    /// The files that it takes along, in their order.
+    pub attachments: Vec<AttachmentId>,
     /// Set where it goes out as a text; else it is read in the portal.
     pub text: Option<NewText>,
     /// Tells the patient that it waits in the portal.
@@ -78,7 +80,7 @@ impl Store {
     /// Adds a message, or yields what its key made before.
     ///
     /// # Errors
-    /// NotFound when the practice has no such conversation.
+    /// NotFound when the practice has no such conversation, or a file is not the caller's to send any more.
     pub async fn message_send(&self, scope: &Scope, new: NewMessage) -> Result<Sent, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
@@ -170,11 +172,12 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
             route,
             said,
             author: scope.author(),
-            body: Body { text: new.body.expose().clone(), media: Vec::new() },
+            body: Body { text: new.body.expose().clone() },
             delivery,
             consent_source: None,
         },
     )?;
+    attachments::attach_on(tx, scope, id, &new.attachments).await?;
     if let (Some(text), Some(delivery)) = (&new.text, delivery) {
         changes.push(text_on(tx, keys, scope.author(), (id, delivery), text).await?);
         if text.number.is_none() {

@@ -12,11 +12,11 @@ use super::{
 use crate::{
     crypto,
     domain::{
-        Account, Author, Channel, ChannelSet, Class, ConsentState, Decision, DeliveryId, Device, Facts, FailureReason,
-        Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
+        Account, AttachmentId, Author, Channel, ChannelSet, Class, ConsentState, Decision, DeliveryId, Device, Facts,
+        FailureReason, Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
-        Store, StoreError, devices,
+        Store, StoreError, conversations, devices,
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, GateKey, Recipient},
@@ -45,6 +45,8 @@ pub(super) struct World<'a> {
     holders: BTreeMap<Uuid, Vec<GateKey>>,
     notifications: BTreeMap<Uuid, notification::Model>,
     contents: BTreeMap<Uuid, content::Model>,
+    /// Of the messages of conversations.
+    media: BTreeMap<Uuid, Vec<AttachmentId>>,
     /// Only of patients who are due a push.
     devices: BTreeMap<String, Vec<Device>>,
     consent_seq: i64,
@@ -94,6 +96,8 @@ impl<'a> World<'a> {
             .filter(notification::Column::Id.is_in(padded(due.iter().map(|row| row.source_id))))
             .all(&tx.db)
             .await?;
+        let said = due.iter().filter(|row| row.source_kind == CONVERSATION_MESSAGE).map(|row| row.source_id);
+        let media = conversations::sent_with_on(tx, said).await?;
         let pushed = due.iter().filter(|row| row.channel == Channel::Push.number()).map(|row| row.patient_id.clone());
         let devices = devices::of_on(&tx.db, keys, pushed.collect()).await?;
         let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
@@ -108,6 +112,7 @@ impl<'a> World<'a> {
             holders,
             notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
             contents,
+            media,
             devices,
             consent_seq: head.map_or(0, |head| head.seq),
         })
@@ -182,6 +187,7 @@ impl<'a> World<'a> {
             destination,
             notification: NotificationId(draft.row.source_id),
             content,
+            media: self.media.get(&draft.row.source_id).cloned().unwrap_or_default(),
             expires_at: draft.row.expires_at,
             claimed_at: tx.now,
         });

@@ -13,6 +13,7 @@ use crate::{
     e2e::{
         callbacks::{FORM, form, post, signature},
         consent::all_said,
+        fairness::wait_for,
         given::{AUTH_TOKEN, PHONE, practice, practice_named},
         inbound::{posted, text, url},
         seen::refused,
@@ -85,7 +86,7 @@ on_a_server! {
         assert!(messages(t, &home.conversation_id).await.len() <= odd.len() + 1);
     }
 
-    async fn pictures_are_shown_as_not_fetched_yet(t: &mut TestApp) {
+    async fn pictures_that_are_said_to_be_elsewhere_are_shown_and_never_fetched(t: &mut TestApp) {
         practice(t).await;
         let sid = next_sid();
         let (urls, kinds): (Vec<String>, Vec<String>) =
@@ -102,8 +103,15 @@ on_a_server! {
         assert_eq!(message.attachments.len(), 10, "as many as a message may have");
         let ids: std::collections::BTreeSet<_> = message.attachments.iter().map(|it| &it.attachment_id).collect();
         assert_eq!(ids.len(), 10);
-        assert!(message.attachments.iter().all(|it| it.media_type == "image/jpeg" && it.state() == attachment::State::Pending));
-        assert!(messages(t, &home).await[0] == message, "the same each time");
+        let states = [attachment::State::Pending, attachment::State::Failed];
+        assert!(message.attachments.iter().all(|it| it.media_type == "image/jpeg" && states.contains(&it.state())));
+        let again = messages(t, &home).await.remove(0);
+        assert!(again.attachments.iter().map(|it| &it.attachment_id).eq(message.attachments.iter().map(|it| &it.attachment_id)));
+        wait_for("all are refused", async || {
+            let files = messages(t, &home).await.remove(0).attachments;
+            files.iter().all(|it| it.state() == attachment::State::Failed)
+        })
+        .await;
     }
 
     async fn nothing_that_is_said_lies_open_at_rest(t: &mut TestApp) {

@@ -259,11 +259,11 @@ on_a_server! {
             request_id: String::new(),
             target: None,
             route: 9,
-            attachment_ids: vec!["a".into()],
-            ..to_patient("pat", MessageRoute::Sms, "")
+            attachment_ids: vec![String::new()],
+            ..to_patient("pat", MessageRoute::Sms, "a\u{0}b")
         };
         let status = refused(try_say(&staff, wrong).await, Code::InvalidArgument, "FIELD_INVALID");
-        assert_eq!(fields(&status), ["attachment_ids", "body", "request_id", "route", "target"]);
+        assert_eq!(fields(&status), ["attachment_ids[0]", "body", "request_id", "route", "target"]);
         let longest = "x".repeat(1_600 - name);
         let (sent, _) = say(t, to_patient("pat", MessageRoute::Sms, &longest)).await;
         until_state(t, &sent.delivery_id, "DELIVERED").await;

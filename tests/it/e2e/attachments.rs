@@ -1,0 +1,308 @@
+//! Files in conversations: sent by staff as a text or in the portal, sent by patients, and read by whoever may.
+
+use chrono::TimeDelta;
+use heedwell::{
+    domain::Role,
+    grpc::proto::{
+        Attachment, ConversationMessage, DownloadAttachmentRequest, ListConversationsRequest, ListMessagesRequest,
+        MessageRoute, SendMessageRequest, UploadAttachmentRequest, attachment::State, send_message_request::Target,
+    },
+    sandbox::Entry,
+};
+use reqwest::{Client, StatusCode};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::{
+    fairness::{count, wait_for},
+    given::{ACCOUNT, PHONE, new_key, patient, practice, practice_named, put_patient, token},
+    inbound::{posted, sid, text},
+    seen::{fields, refused, texts, until_state},
+};
+use crate::support::app::{ACME, Caller, LIMIT, Pass, TestApp, on_a_server};
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and whatever follows";
+const MIB: usize = 1024 * 1024;
+
+fn file(name: &str, media_type: &str, content: &[u8]) -> UploadAttachmentRequest {
+    UploadAttachmentRequest {
+        practice_id: ACME.into(),
+        request_id: new_key(),
+        file_name: name.into(),
+        media_type: media_type.into(),
+        content: content.to_vec().into(),
+    }
+}
+
+async fn try_upload(caller: &Caller, request: UploadAttachmentRequest) -> Result<Attachment, Status> {
+    Ok(caller.clone().conversations.upload_attachment(request).await?.into_inner().attachment.unwrap())
+}
+
+async fn upload(caller: &Caller, name: &str, media_type: &str, content: &[u8]) -> String {
+    try_upload(caller, file(name, media_type, content)).await.unwrap().attachment_id
+}
+
+/// A file as it comes over the wire.
+async fn download(caller: &Caller, id: &str) -> Result<(Attachment, Vec<u8>), Status> {
+    let request = DownloadAttachmentRequest { practice_id: ACME.into(), attachment_id: id.into() };
+    let mut parts = caller.clone().conversations.download_attachment(request).await?.into_inner();
+    let first = parts.message().await?.unwrap();
+    let mut content = first.data.to_vec();
+    while let Some(part) = parts.message().await? {
+        assert!(part.attachment.is_none() && part.data.len() <= 64 * 1024);
+        content.extend_from_slice(&part.data);
+    }
+    Ok((first.attachment.unwrap(), content))
+}
+
+fn to_pat(route: MessageRoute, body: &str, ids: &[String]) -> SendMessageRequest {
+    SendMessageRequest {
+        practice_id: ACME.into(),
+        request_id: new_key(),
+        target: Some(Target::PatientId("pat".into())),
+        route: route.into(),
+        body: body.into(),
+        attachment_ids: ids.to_vec(),
+    }
+}
+
+async fn say(caller: &Caller, request: SendMessageRequest) -> Result<ConversationMessage, Status> {
+    Ok(caller.clone().conversations.send_message(request).await?.into_inner().message.unwrap())
+}
+
+fn own(t: &TestApp, patient: &str) -> Caller {
+    t.caller_with(&t.token_of(&Pass { patient: Some(patient.into()), ..Pass::new(&[Role::Patient], &[ACME]) }))
+}
+
+/// The files that Twilio came for: status, type and content.
+fn fetched(t: &TestApp) -> Vec<(Option<u16>, Option<String>, Vec<u8>)> {
+    let got = t.sandbox.journal().entries().into_iter().filter_map(|entry| match entry {
+        Entry::TwilioMedia { http_status, media_type, content, .. } => Some((http_status, media_type, content.bytes())),
+        _ => None,
+    });
+    got.collect()
+}
+
+/// Pat texts files, by their names in the stand-in's table. Each has the state that is waited for in the end.
+async fn pat_sends(t: &TestApp, n: u32, name: &str, declared: &str) {
+    let sid = sid(n);
+    let url = t.sandbox.media_url(ACCOUNT, &sid, name).unwrap();
+    let mut fields = text(&sid, PHONE, "look");
+    fields.iter_mut().filter(|(name, _)| *name == "NumMedia").for_each(|(_, count)| *count = "1");
+    fields.extend([("MediaUrl0", url.as_str()), ("MediaContentType0", declared)]);
+    assert_eq!(posted(t, &fields).await, StatusCode::OK, "{name}");
+}
+
+/// The newest message of the only conversation.
+async fn newest(t: &TestApp) -> ConversationMessage {
+    let mut staff = t.caller(Role::Staff).conversations;
+    let request = ListConversationsRequest { practice_id: ACME.into(), ..Default::default() };
+    let conversation = staff.list_conversations(request).await.unwrap().into_inner().conversations.remove(0);
+    let conversation_id = conversation.conversation_id;
+    let request = ListMessagesRequest { practice_id: ACME.into(), conversation_id, ..Default::default() };
+    staff.list_messages(request).await.unwrap().into_inner().messages.remove(0)
+}
+
+/// Watches the conversations until the newest message's file has that state.
+async fn until_file(t: &TestApp, wanted: State) -> Attachment {
+    use heedwell::grpc::proto::WatchConversationsRequest;
+    let request = WatchConversationsRequest { practice_id: ACME.into(), ..Default::default() };
+    let mut steps = t.caller(Role::Staff).conversations.watch_conversations(request).await.unwrap().into_inner();
+    let waiting = async {
+        loop {
+            // The watch is open before this is read, so that nothing comes between.
+            steps.message().await.unwrap().unwrap();
+            let file = newest(t).await.attachments.remove(0);
+            if file.state() == wanted {
+                return file;
+            }
+        }
+    };
+    timeout(LIMIT, waiting).await.expect("the file comes to that state")
+}
+
+on_a_server! {
+    async fn a_text_of_staff_takes_pictures_along_and_twilio_comes_for_them(t: &mut TestApp) {
+        practice(t).await;
+        let staff = t.caller(Role::Staff);
+        let note: Vec<u8> = "Grüße\n".as_bytes().repeat(30_000);
+        let ids = [upload(&staff, "x-ray of Pat.png", "image/png", PNG).await, upload(&staff, "note.txt", "text/plain", &note).await];
+        let sent = say(&staff, to_pat(MessageRoute::Sms, "", &ids)).await.unwrap();
+        let names: Vec<_> = sent.attachments.iter().map(|file| (file.file_name.as_str(), file.state)).collect();
+        let ready: i32 = State::Ready.into();
+        assert_eq!(names, [("x-ray of Pat.png", ready), ("note.txt", ready)]);
+        until_state(t, &sent.delivery_id, "DELIVERED").await;
+        let [one] = &texts(t, PHONE)[..] else { panic!("one text") };
+        assert_eq!(one.body, "Acme Primary Care", "it says who speaks");
+        let got = fetched(t);
+        let kind = |kind: &str| Some(kind.to_owned());
+        assert_eq!(got, [(Some(200), kind("image/png"), PNG.to_vec()), (Some(200), kind("text/plain"), note)]);
+
+        // What a stranger sees there, and for how long.
+        let urls: Vec<String> = t.sandbox.journal().entries().into_iter().filter_map(|entry| match entry {
+            Entry::TwilioMedia { url, .. } => Some(url),
+            _ => None,
+        }).collect();
+        let http = Client::new();
+        let answer = http.get(&urls[0]).send().await.unwrap();
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!((header("cache-control"), header("content-disposition")), ("no-store".into(), "attachment; filename=\"file.png\"".into()));
+        let head = http.head(&urls[0]).send().await.unwrap();
+        assert_eq!((head.status(), head.headers()["content-length"].to_str().unwrap()), (StatusCode::OK, &*PNG.len().to_string()));
+        assert!(head.bytes().await.unwrap().is_empty());
+        for wrong in [format!("{}A", urls[0]), t.url("/m/x"), t.url(&format!("/m/{}", ids[0]))] {
+            let answer = http.get(&wrong).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{wrong}");
+            assert!(answer.bytes().await.unwrap().is_empty());
+        }
+        t.advance(TimeDelta::hours(11));
+        assert_eq!(http.get(&urls[0]).send().await.unwrap().status(), StatusCode::NOT_FOUND, "it is over");
+    }
+
+    async fn files_of_the_portal_go_either_way_and_to_nobody_else(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "beta").await;
+        put_patient(t, ACME, patient("sam", "sam@example.com", "+12025550143")).await;
+        let (staff, pat, sam, portal) = (t.caller(Role::Staff), own(t, "pat"), own(t, "sam"), t.caller(Role::Portal));
+        let pdf: Vec<u8> = b"%PDF-1.7\n".iter().copied().chain(std::iter::repeat_n(7, 3 * MIB - 9)).collect();
+        let id = upload(&pat, "insurance card.pdf", "application/pdf", &pdf).await;
+        refused(say(&sam, SendMessageRequest { target: Some(Target::PatientId("sam".into())), ..to_pat(MessageRoute::Portal, "", std::slice::from_ref(&id)) }).await, Code::InvalidArgument, "FIELD_INVALID");
+        let sent = say(&pat, to_pat(MessageRoute::Portal, "My card", std::slice::from_ref(&id))).await.unwrap();
+        assert_eq!(sent.attachments[0].size_bytes, i64::try_from(pdf.len()).unwrap());
+        for caller in [&staff, &pat, &portal] {
+            let (shown, content) = download(caller, &id).await.unwrap();
+            assert_eq!((shown.file_name.as_str(), content == pdf), ("insurance card.pdf", true));
+        }
+        refused(download(&sam, &id).await, Code::NotFound, "NOT_FOUND");
+        let beta = t.caller_with(&token(t, Role::Staff, "beta"));
+        refused(download(&beta, &id).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+        let mut foreign = DownloadAttachmentRequest { practice_id: "beta".into(), attachment_id: id.clone() };
+        refused(beta.clone().conversations.download_attachment(foreign.clone()).await, Code::NotFound, "NOT_FOUND");
+        foreign.practice_id = ACME.into();
+        let answer = say(&staff, to_pat(MessageRoute::Portal, "", &[upload(&staff, "plan.txt", "text/plain", b"rest").await])).await.unwrap();
+        assert_eq!(download(&pat, &answer.attachments[0].attachment_id).await.unwrap().1, b"rest");
+        refused(download(&sam, &answer.attachments[0].attachment_id).await, Code::NotFound, "NOT_FOUND");
+        for odd in ["", "x", "01980000-0000-7000-8000-000000000000"] {
+            let code = if odd.is_empty() { (Code::InvalidArgument, "FIELD_INVALID") } else { (Code::NotFound, "NOT_FOUND") };
+            refused(download(&staff, odd).await, code.0, code.1);
+        }
+    }
+
+    async fn a_file_that_is_not_what_it_is_said_to_be_is_refused(t: &mut TestApp) {
+        practice(t).await;
+        let staff = t.caller(Role::Staff);
+        let long = "x".repeat(129);
+        let too_long = vec![b'x'; 3 * MIB + 1];
+        for (name, kind, content, wrong) in [
+            ("a.png", "image/png", &b"GIF89a"[..], "content"),
+            ("a.txt", "text/plain", PNG, "content"),
+            ("a.txt", "text/plain", b"a\x00b", "content"),
+            ("a.txt", "text/plain", b"caf\xe9", "content"),
+            ("a.jpg", "image/jpeg", b"<html>", "content"),
+            ("a.txt", "text/plain", b"%PDF-1.7", "content"),
+            ("a.txt", "text/plain", b"", "content"),
+            ("a.txt", "text/plain", &too_long, "content"),
+            ("a.svg", "image/svg+xml", b"<svg/>", "media_type"),
+            ("a.exe", "", b"x", "media_type"),
+            ("", "text/plain", b"x", "file_name"),
+            (&long, "text/plain", b"x", "file_name"),
+            ("../a.txt", "text/plain", b"x", "file_name"),
+            ("a\\b.txt", "text/plain", b"x", "file_name"),
+            ("..", "text/plain", b"x", "file_name"),
+            ("a\nb.txt", "text/plain", b"x", "file_name"),
+            ("a\u{202e}txt.exe", "text/plain", b"x", "file_name"),
+        ] {
+            let answer = try_upload(&staff, file(name, kind, content)).await;
+            assert_eq!(fields(&refused(answer, Code::InvalidArgument, "FIELD_INVALID")), [wrong], "{name:?} {kind}");
+        }
+        let all = UploadAttachmentRequest { request_id: String::new(), ..file("a/b", "text/html", b"") };
+        let status = refused(try_upload(&staff, all).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["content", "file_name", "media_type", "request_id"]);
+        let request = file("a.txt", "text/plain", b"one");
+        let first = try_upload(&staff, request.clone()).await.unwrap();
+        assert!(try_upload(&staff, request.clone()).await.unwrap() == first);
+        let other = UploadAttachmentRequest { content: b"two".to_vec().into(), ..request.clone() };
+        refused(try_upload(&staff, other).await, Code::AlreadyExists, "REQUEST_ID_REUSED");
+        // A patient's keys are their own.
+        assert_ne!(try_upload(&own(t, "pat"), request).await.unwrap().attachment_id, first.attachment_id);
+    }
+
+    async fn what_may_not_go_along_is_told_all_at_once(t: &mut TestApp) {
+        practice(t).await;
+        let staff = t.caller(Role::Staff);
+        let small = upload(&staff, "a.txt", "text/plain", b"a").await;
+        let used = upload(&staff, "b.txt", "text/plain", b"b").await;
+        say(&staff, to_pat(MessageRoute::Portal, "", std::slice::from_ref(&used))).await.unwrap();
+        let pats = upload(&own(t, "pat"), "c.txt", "text/plain", b"c").await;
+        let ids = [used, small.clone(), pats, "nonsense".into()];
+        let status = refused(say(&staff, to_pat(MessageRoute::Portal, "", &ids)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids[0]", "attachment_ids[2]", "attachment_ids[3]"]);
+        let twice = [small.clone(), small.clone()];
+        let status = refused(say(&staff, to_pat(MessageRoute::Portal, "", &twice)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids[1]"]);
+        let many: Vec<String> = (0..11).map(|_| new_key()).collect();
+        let status = refused(say(&staff, to_pat(MessageRoute::Portal, "", &many)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids"]);
+        // What the portal takes may be too large for a text.
+        let large: Vec<u8> = b"%PDF-".iter().copied().chain(std::iter::repeat_n(1, 501 * 1024)).collect();
+        let large = upload(&staff, "d.pdf", "application/pdf", &large).await;
+        let both = [small.clone(), large.clone()];
+        let status = refused(say(&staff, to_pat(MessageRoute::Sms, "", &both)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids[1]"]);
+        let mut pictures = Vec::new();
+        for n in 0..2 {
+            let picture: Vec<u8> = PNG.iter().copied().chain(std::iter::repeat_n(n, 5 * MIB / 2 + 1)).collect();
+            pictures.push(upload(&staff, "e.png", "image/png", &picture).await);
+        }
+        let status = refused(say(&staff, to_pat(MessageRoute::Sms, "", &pictures)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids"]);
+        // Nothing of this used any of them; and a repeat is told what it was told.
+        let request = to_pat(MessageRoute::Portal, "", &both);
+        let sent = say(&staff, request.clone()).await.unwrap();
+        assert_eq!(say(&staff, request).await.unwrap().message_id, sent.message_id);
+    }
+
+    async fn files_of_patients_are_fetched_from_twilio_if_they_are_what_they_say(t: &mut TestApp) {
+        practice(t).await;
+        let staff = t.caller(Role::Staff);
+        for (n, name, declared, wanted) in [
+            (1, "picture", "image/png", State::Ready),
+            (2, "note", "text/plain; charset=utf-8", State::Ready),
+            (3, "lie", "image/jpeg", State::Failed),
+            (4, "huge", "image/png", State::Failed),
+            (5, "nowhere", "image/png", State::Failed),
+            (6, "video", "video/mp4", State::Failed),
+        ] {
+            pat_sends(t, n, name, declared).await;
+            let file = until_file(t, wanted).await;
+            let answer = download(&staff, &file.attachment_id).await;
+            if wanted == State::Ready {
+                let (shown, content) = answer.unwrap();
+                assert_eq!((shown.size_bytes, shown.state), (i64::try_from(content.len()).unwrap(), State::Ready.into()));
+                assert_eq!(download(&own(t, "pat"), &file.attachment_id).await.unwrap().1, content);
+            } else {
+                refused(answer, Code::FailedPrecondition, "STATE_FORBIDS");
+            }
+        }
+    }
+
+    async fn a_file_that_is_late_is_asked_for_again_and_one_elsewhere_never(t: &mut TestApp) {
+        practice(t).await;
+        pat_sends(t, 1, "late", "image/png").await;
+        let waiting = newest(t).await.attachments.remove(0);
+        refused(download(&t.caller(Role::Staff), &waiting.attachment_id).await, Code::FailedPrecondition, "STATE_FORBIDS");
+        // The second try comes when the clock says so.
+        let query = "SELECT count(*) FROM attachment WHERE tries = 1 AND state = 1";
+        wait_for("the first try has ended", async || count(t, query, Vec::new()).await == 1).await;
+        t.advance(TimeDelta::minutes(4));
+        until_file(t, State::Ready).await;
+        // The log-in goes to Twilio and to nobody else.
+        let sid = sid(2);
+        let mut fields = text(&sid, PHONE, "look");
+        fields.iter_mut().filter(|(name, _)| *name == "NumMedia").for_each(|(_, count)| *count = "1");
+        fields.extend([("MediaUrl0", "http://127.0.0.1:9/2010-04-01/Accounts/x"), ("MediaContentType0", "image/png")]);
+        assert_eq!(posted(t, &fields).await, StatusCode::OK);
+        until_file(t, State::Failed).await;
+    }
+}
