@@ -47,6 +47,8 @@ pub enum Entry {
         media_type: Option<String>,
         content: Raw,
     },
+    /// Somebody with the account's log-in asked for a file that came with a message.
+    TwilioMediaAsked { message: String, media: String },
     /// Twilio refused a request and took nothing.
     TwilioRefused { account: String, to: Option<String>, http_status: u16, code: u32, why: String },
     /// Several accepted messages share one callback token: one attempt was sent more than once.

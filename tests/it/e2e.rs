@@ -24,6 +24,7 @@ mod inbox;
 mod kinds;
 mod links;
 mod mails;
+mod media;
 mod overload;
 mod ports;
 mod preferences;

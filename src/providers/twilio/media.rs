@@ -88,3 +88,35 @@ async fn content(mut response: Response) -> Result<Vec<u8>, MediaError> {
     }
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_public_addresses_over_tls_only() {
+        let url: Url = "https://api.twilio.com/2010-04-01/Accounts/AC1/Messages/MM1/Media/ME1".parse().unwrap();
+        for (location, closed, open) in [
+            ("https://files.example.com/a?X-Amz-Signature=1", true, true),
+            ("/elsewhere?signature=1", true, true),
+            ("https://127.0.0.1/a", false, true),
+            ("https://[::ffff:10.0.0.1]/a", false, true),
+            ("https://169.254.169.254/latest/meta-data", false, true),
+            ("//192.168.0.1/a", false, true),
+            ("http://files.example.com/a", false, true),
+            ("https://user:word@files.example.com/a", false, false),
+            ("file:///etc/passwd", false, false),
+            ("https://", false, false),
+        ] {
+            let answer = || Response::from(http::Response::builder().header("location", location).body("").unwrap());
+            for (allow_private, expected) in [(false, closed), (true, open)] {
+                let found = target(&url, &answer(), Network { allow_private });
+                assert_eq!(found.is_some(), expected, "{location} {allow_private}");
+            }
+        }
+        let bare = Response::from(http::Response::new(""));
+        assert_eq!(target(&url, &bare, Network { allow_private: true }), None);
+    }
+}

@@ -546,3 +546,11 @@ async fn a_file_that_leads_astray_or_is_too_large_is_refused_and_one_that_is_lat
         assert_eq!(fetched(&api, FILE).await, Err(MediaError::Later { code: format!("http {status}") }));
     }
 }
+
+#[tokio::test]
+async fn a_name_that_leads_into_our_own_network_is_refused_for_good() {
+    let urls = Urls { twilio: "https://localhost:9".parse().unwrap(), ..real_urls() };
+    let providers = Providers::new(Settings::new(urls), Arc::new(ManualClock::new(our_time()))).unwrap();
+    let answer = providers.media(&account(number()), &format!("https://localhost:9{FILE}")).await;
+    assert_eq!(answer, Err(MediaError::Refused { code: "private address" }));
+}

@@ -11,7 +11,7 @@ use axum::{
 };
 use futures::stream;
 
-use super::{Refusal, Twilio};
+use super::{super::journal::Entry, Refusal, Twilio};
 
 /// The smallest picture: one transparent dot.
 const PNG: &[u8] =
@@ -36,6 +36,8 @@ enum Holds {
     Bytes(&'static [u8]),
     /// A picture without an end, whose length nobody says.
     Huge,
+    /// The same, with its length said at once.
+    Long,
     /// Nothing the first time, 503; then a picture.
     NotAtOnce,
     /// A redirect to itself.
@@ -50,7 +52,9 @@ const FILES: &[File] = &[
     file("picture", "image/png", Holds::Bytes(PNG)),
     file("note", "text/plain", Holds::Bytes("Grüße, Pat\n".as_bytes())),
     file("lie", "image/jpeg", Holds::Bytes(b"<html><script>alert(1)</script></html>")),
+    file("empty", "text/plain", Holds::Bytes(b"")),
     file("huge", "image/png", Holds::Huge),
+    file("long", "image/png", Holds::Long),
     file("late", "image/png", Holds::NotAtOnce),
     file("nowhere", "image/png", Holds::Nowhere),
     file("video", "video/mp4", Holds::Bytes(b"\x00\x00\x00\x18ftypmp42")),
@@ -81,6 +85,7 @@ pub(super) async fn redirect(
 ) -> Result<Response, Refusal> {
     twilio.authorise(&account, &headers)?;
     let file = FILES.iter().find(|file| file.sid() == media).ok_or(Refusal::NOT_FOUND)?;
+    twilio.carrier.journal.append(Entry::TwilioMediaAsked { message: message.clone(), media });
     if matches!(file.holds, Holds::NotAtOnce) && twilio.carrier.rules.first_time("late", &message) {
         return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
     }
@@ -97,6 +102,7 @@ pub(super) async fn stored(Path(name): Path<String>, headers: HeaderMap) -> Resp
     let body = match file.holds {
         Holds::Bytes(bytes) => Body::from(bytes),
         Holds::NotAtOnce => Body::from(PNG),
+        Holds::Long => Body::from([PNG, vec![0; HUGE].as_slice()].concat()),
         Holds::Nowhere => return Redirect::temporary("/media/nowhere").into_response(),
         Holds::Huge => {
             let zeros = stream::iter((0..HUGE / CHUNK).map(|_| Ok::<_, std::io::Error>(vec![0; CHUNK])));

@@ -4,24 +4,21 @@ use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Attachment, ConversationMessage, DownloadAttachmentRequest, ListConversationsRequest, ListMessagesRequest,
-        MessageRoute, SendMessageRequest, UploadAttachmentRequest, attachment::State, send_message_request::Target,
+        Attachment, ConversationMessage, DownloadAttachmentRequest, MessageRoute, SendMessageRequest,
+        UploadAttachmentRequest, attachment::State, send_message_request::Target,
     },
     sandbox::Entry,
 };
 use reqwest::{Client, StatusCode};
-use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::{
-    fairness::{count, wait_for},
-    given::{ACCOUNT, PHONE, new_key, patient, practice, practice_named, put_patient, token},
-    inbound::{posted, sid, text},
+    given::{PHONE, new_key, patient, practice, practice_named, put_patient, token},
     seen::{fields, refused, texts, until_state},
 };
-use crate::support::app::{ACME, Caller, LIMIT, Pass, TestApp, on_a_server};
+use crate::support::app::{ACME, Caller, Pass, TestApp, on_a_server};
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and whatever follows";
+pub(super) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and whatever follows";
 const MIB: usize = 1024 * 1024;
 
 fn file(name: &str, media_type: &str, content: &[u8]) -> UploadAttachmentRequest {
@@ -38,12 +35,12 @@ async fn try_upload(caller: &Caller, request: UploadAttachmentRequest) -> Result
     Ok(caller.clone().conversations.upload_attachment(request).await?.into_inner().attachment.unwrap())
 }
 
-async fn upload(caller: &Caller, name: &str, media_type: &str, content: &[u8]) -> String {
+pub(super) async fn upload(caller: &Caller, name: &str, media_type: &str, content: &[u8]) -> String {
     try_upload(caller, file(name, media_type, content)).await.unwrap().attachment_id
 }
 
 /// A file as it comes over the wire.
-async fn download(caller: &Caller, id: &str) -> Result<(Attachment, Vec<u8>), Status> {
+pub(super) async fn download(caller: &Caller, id: &str) -> Result<(Attachment, Vec<u8>), Status> {
     let request = DownloadAttachmentRequest { practice_id: ACME.into(), attachment_id: id.into() };
     let mut parts = caller.clone().conversations.download_attachment(request).await?.into_inner();
     let first = parts.message().await?.unwrap();
@@ -55,7 +52,7 @@ async fn download(caller: &Caller, id: &str) -> Result<(Attachment, Vec<u8>), St
     Ok((first.attachment.unwrap(), content))
 }
 
-fn to_pat(route: MessageRoute, body: &str, ids: &[String]) -> SendMessageRequest {
+pub(super) fn to_pat(route: MessageRoute, body: &str, ids: &[String]) -> SendMessageRequest {
     SendMessageRequest {
         practice_id: ACME.into(),
         request_id: new_key(),
@@ -66,11 +63,11 @@ fn to_pat(route: MessageRoute, body: &str, ids: &[String]) -> SendMessageRequest
     }
 }
 
-async fn say(caller: &Caller, request: SendMessageRequest) -> Result<ConversationMessage, Status> {
+pub(super) async fn say(caller: &Caller, request: SendMessageRequest) -> Result<ConversationMessage, Status> {
     Ok(caller.clone().conversations.send_message(request).await?.into_inner().message.unwrap())
 }
 
-fn own(t: &TestApp, patient: &str) -> Caller {
+pub(super) fn own(t: &TestApp, patient: &str) -> Caller {
     t.caller_with(&t.token_of(&Pass { patient: Some(patient.into()), ..Pass::new(&[Role::Patient], &[ACME]) }))
 }
 
@@ -81,44 +78,6 @@ fn fetched(t: &TestApp) -> Vec<(Option<u16>, Option<String>, Vec<u8>)> {
         _ => None,
     });
     got.collect()
-}
-
-/// Pat texts files, by their names in the stand-in's table. Each has the state that is waited for in the end.
-async fn pat_sends(t: &TestApp, n: u32, name: &str, declared: &str) {
-    let sid = sid(n);
-    let url = t.sandbox.media_url(ACCOUNT, &sid, name).unwrap();
-    let mut fields = text(&sid, PHONE, "look");
-    fields.iter_mut().filter(|(name, _)| *name == "NumMedia").for_each(|(_, count)| *count = "1");
-    fields.extend([("MediaUrl0", url.as_str()), ("MediaContentType0", declared)]);
-    assert_eq!(posted(t, &fields).await, StatusCode::OK, "{name}");
-}
-
-/// The newest message of the only conversation.
-async fn newest(t: &TestApp) -> ConversationMessage {
-    let mut staff = t.caller(Role::Staff).conversations;
-    let request = ListConversationsRequest { practice_id: ACME.into(), ..Default::default() };
-    let conversation = staff.list_conversations(request).await.unwrap().into_inner().conversations.remove(0);
-    let conversation_id = conversation.conversation_id;
-    let request = ListMessagesRequest { practice_id: ACME.into(), conversation_id, ..Default::default() };
-    staff.list_messages(request).await.unwrap().into_inner().messages.remove(0)
-}
-
-/// Watches the conversations until the newest message's file has that state.
-async fn until_file(t: &TestApp, wanted: State) -> Attachment {
-    use heedwell::grpc::proto::WatchConversationsRequest;
-    let request = WatchConversationsRequest { practice_id: ACME.into(), ..Default::default() };
-    let mut steps = t.caller(Role::Staff).conversations.watch_conversations(request).await.unwrap().into_inner();
-    let waiting = async {
-        loop {
-            // The watch is open before this is read, so that nothing comes between.
-            steps.message().await.unwrap().unwrap();
-            let file = newest(t).await.attachments.remove(0);
-            if file.state() == wanted {
-                return file;
-            }
-        }
-    };
-    timeout(LIMIT, waiting).await.expect("the file comes to that state")
 }
 
 on_a_server! {
@@ -261,48 +220,5 @@ on_a_server! {
         let request = to_pat(MessageRoute::Portal, "", &both);
         let sent = say(&staff, request.clone()).await.unwrap();
         assert_eq!(say(&staff, request).await.unwrap().message_id, sent.message_id);
-    }
-
-    async fn files_of_patients_are_fetched_from_twilio_if_they_are_what_they_say(t: &mut TestApp) {
-        practice(t).await;
-        let staff = t.caller(Role::Staff);
-        for (n, name, declared, wanted) in [
-            (1, "picture", "image/png", State::Ready),
-            (2, "note", "text/plain; charset=utf-8", State::Ready),
-            (3, "lie", "image/jpeg", State::Failed),
-            (4, "huge", "image/png", State::Failed),
-            (5, "nowhere", "image/png", State::Failed),
-            (6, "video", "video/mp4", State::Failed),
-        ] {
-            pat_sends(t, n, name, declared).await;
-            let file = until_file(t, wanted).await;
-            let answer = download(&staff, &file.attachment_id).await;
-            if wanted == State::Ready {
-                let (shown, content) = answer.unwrap();
-                assert_eq!((shown.size_bytes, shown.state), (i64::try_from(content.len()).unwrap(), State::Ready.into()));
-                assert_eq!(download(&own(t, "pat"), &file.attachment_id).await.unwrap().1, content);
-            } else {
-                refused(answer, Code::FailedPrecondition, "STATE_FORBIDS");
-            }
-        }
-    }
-
-    async fn a_file_that_is_late_is_asked_for_again_and_one_elsewhere_never(t: &mut TestApp) {
-        practice(t).await;
-        pat_sends(t, 1, "late", "image/png").await;
-        let waiting = newest(t).await.attachments.remove(0);
-        refused(download(&t.caller(Role::Staff), &waiting.attachment_id).await, Code::FailedPrecondition, "STATE_FORBIDS");
-        // The second try comes when the clock says so.
-        let query = "SELECT count(*) FROM attachment WHERE tries = 1 AND state = 1";
-        wait_for("the first try has ended", async || count(t, query, Vec::new()).await == 1).await;
-        t.advance(TimeDelta::minutes(4));
-        until_file(t, State::Ready).await;
-        // The log-in goes to Twilio and to nobody else.
-        let sid = sid(2);
-        let mut fields = text(&sid, PHONE, "look");
-        fields.iter_mut().filter(|(name, _)| *name == "NumMedia").for_each(|(_, count)| *count = "1");
-        fields.extend([("MediaUrl0", "http://127.0.0.1:9/2010-04-01/Accounts/x"), ("MediaContentType0", "image/png")]);
-        assert_eq!(posted(t, &fields).await, StatusCode::OK);
-        until_file(t, State::Failed).await;
     }
 }
