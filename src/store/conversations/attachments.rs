@@ -104,10 +104,10 @@ impl Store {
     /// NotFound when there is no such practice; Overloaded when too many of the caller's wait to be sent.
     pub async fn attachment_put(&self, scope: &Scope, new: NewAttachment) -> Result<Uploaded, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let scope = scope.clone();
+        let (scope, id) = (scope.clone(), crypto::new_id(self.now().await?));
+        let parts = sealed_parts(&keys, id, new.content.expose());
         self.write(move |tx| {
             Box::pin(async move {
-                let id = crypto::new_id(tx.now);
                 let NewAttachment { request_id, fingerprint, .. } = &new;
                 let practice = scope.practice().as_str();
                 let key = idem::Key { practice, resource: idem::ATTACHMENTS, request_id, fingerprint, makes: id };
@@ -126,7 +126,7 @@ impl Store {
                 }
                 let row = uploaded_row(tx, &keys, &scope, id, &new)?;
                 tx.insert_all(vec![row.clone()]).await?;
-                parts_put_on(tx, &keys, id, new.content.expose()).await?;
+                tx.insert_all(parts).await?;
                 failpoint!("F2");
                 Ok(Uploaded::New(to_attachment(&keys, &row)?))
             })
@@ -314,14 +314,14 @@ pub(super) fn parts(length: usize) -> i16 {
     i16::try_from(length.div_ceil(PART)).unwrap_or(i16::MAX)
 }
 
-/// Stores a content, part by part.
-pub(super) async fn parts_put_on(tx: &Tx, keys: &PracticeKeys, id: Uuid, content: &[u8]) -> Result<(), StoreError> {
+/// The rows of a content. They are sealed before the transaction that stores them begins: nobody waits for that.
+pub(super) fn sealed_parts(keys: &PracticeKeys, id: Uuid, content: &[u8]) -> Vec<attachment_part::Model> {
     let rows = content.chunks(PART).zip(0..).map(|(bytes, n)| attachment_part::Model {
         attachment_id: id,
         n,
         data_ct: keys.seal_bytes(DATA, &place(id, n), bytes),
     });
-    tx.insert_all(rows.collect()).await
+    rows.collect()
 }
 
 /// A part opens in its place and in no other: neither may files trade parts, nor parts their order.

@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    attachments::{open_part, origin, parts, parts_put_on},
+    attachments::{open_part, origin, parts, sealed_parts},
     thread::Thread,
 };
 use crate::{
@@ -107,6 +107,10 @@ impl Store {
         let keys = self.keys(&due.practice).await?;
         let scope = engine.scope(due.practice.clone(), Author::provider(Provider::Twilio.name()));
         let due = due.clone();
+        let content = match &fetched {
+            MediaFetched::Here(content) => sealed_parts(&keys, due.id.0, content.expose()),
+            MediaFetched::Refused | MediaFetched::Later => Vec::new(),
+        };
         self.write(move |tx| {
             Box::pin(async move {
                 let Some(message) = message_on(tx, due.id).await? else { return Ok(()) };
@@ -116,11 +120,11 @@ impl Store {
                 let Some(row) = row.filter(|row| row.tries == due.tries && is_pending(row)) else { return Ok(()) };
                 let mut update = row.clone().into_active_model();
                 let state = match &fetched {
-                    MediaFetched::Here(content) => {
-                        let content = content.expose();
-                        parts_put_on(tx, &keys, row.id, content).await?;
-                        update.size_bytes = Set(i64::try_from(content.len()).unwrap_or(i64::MAX));
-                        update.parts = Set(parts(content.len()));
+                    MediaFetched::Here(plain) => {
+                        let length = plain.expose().len();
+                        tx.insert_all(content).await?;
+                        (update.size_bytes, update.parts) =
+                            (Set(i64::try_from(length).unwrap_or(i64::MAX)), Set(parts(length)));
                         AttachmentState::Ready
                     }
                     MediaFetched::Later if row.tries < MOST_TRIES => {
