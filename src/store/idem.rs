@@ -55,6 +55,13 @@ impl Key<'_> {
     }
 }
 
+/// Frees a key whose thing is gone, or was never made.
+pub(super) async fn free_on(tx: &Tx, practice: &str, resource: i16, request_id: &str) -> Result<(), StoreError> {
+    let key = (practice.to_owned(), resource, request_id.to_owned());
+    idem::Entity::delete_by_id(key).exec(&tx.db).await?;
+    Ok(())
+}
+
 /// Has a key that was taken stand for `made`, which had no id yet when it was.
 pub(super) async fn stands_for_on(tx: &Tx, key: Key<'_>, made: Uuid) -> Result<(), StoreError> {
     idem::Entity::update_many()

@@ -1,5 +1,7 @@
 //! Files to send, and files that were sent.
 
+use std::time::Duration;
+
 use futures::{Stream, stream::try_unfold};
 
 use super::Conversations;
@@ -8,6 +10,9 @@ use crate::{
     service::{Error, Violation},
     store::{NewAttachment, Store, Uploaded},
 };
+
+/// When whoever has uploaded too much may try again: files that are not sent go within a day.
+const UNSENT_RETRY: Duration = Duration::from_secs(60 * 60);
 
 /// A file to be stored; its content is of its type.
 #[derive(Clone, Debug)]
@@ -59,7 +64,8 @@ impl Conversations {
     /// Stores a file to be sent. A repeat of the same request yields what the first one made.
     ///
     /// # Errors
-    /// `REQUEST_ID_REUSED`; `STORE_UNAVAILABLE` while the disk is nearly full; `SCOPE_FORBIDDEN` when there is no such practice.
+    /// `REQUEST_ID_REUSED`; `RATE_LIMITED` when too many of the caller's wait to be sent; `STORE_UNAVAILABLE` while the disk is
+    /// nearly full; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn upload(&self, scope: &Scope, upload: Upload) -> Result<Attachment, Error> {
         self.admission.room()?;
         let new = NewAttachment {
@@ -72,6 +78,7 @@ impl Conversations {
         match self.store.attachment_put(scope, new).await? {
             Uploaded::New(file) | Uploaded::Replayed(file) => Ok(file),
             Uploaded::KeyReused(id) => Err(Error::request_id_reused("attachment", id)),
+            Uploaded::Full => Err(Error::RateLimited { retry_after: UNSENT_RETRY, limit: "unsent_attachments" }),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        entity::{attachment, attachment_part, conversation, conversation_message, idem as keys_of_requests},
+        entity::{attachment, attachment_part, conversation, conversation_message},
         idem::{self, Prior},
         rows::padded,
         tx::Tx,
@@ -64,6 +64,8 @@ pub enum Uploaded {
     Replayed(Attachment),
     /// The key was used for another request, which made this.
     KeyReused(AttachmentId),
+    /// Too many of the caller's wait to be sent: it is not stored.
+    Full,
 }
 
 /// What is sealed of a file besides its content. Fields are only ever added, each with a default.
@@ -101,7 +103,7 @@ impl Store {
     /// Stores a file that somebody wants to send, or yields what its key made before.
     ///
     /// # Errors
-    /// NotFound when there is no such practice; Overloaded when too many of the caller's wait to be sent.
+    /// NotFound when there is no such practice.
     pub async fn attachment_put(&self, scope: &Scope, new: NewAttachment) -> Result<Uploaded, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, id) = (scope.clone(), crypto::new_id(self.now().await?));
@@ -122,7 +124,9 @@ impl Store {
                     };
                 }
                 if is_full_on(tx, &scope).await? {
-                    return Err(StoreError::Overloaded);
+                    // The key has made nothing, and may be used again.
+                    idem::free_on(tx, practice, idem::ATTACHMENTS, request_id).await?;
+                    return Ok(Uploaded::Full);
                 }
                 let row = uploaded_row(tx, &keys, &scope, id, &new)?;
                 tx.insert_all(vec![row.clone()]).await?;
@@ -241,8 +245,7 @@ impl Store {
 async fn forget_on(tx: &Tx, row: &attachment::Model) -> Result<(), StoreError> {
     let parts = attachment_part::Column::AttachmentId.eq(row.id);
     attachment_part::Entity::delete_many().filter(parts).exec(&tx.db).await?;
-    let key = (row.practice_id.clone(), idem::ATTACHMENTS, row.request_id.clone());
-    keys_of_requests::Entity::delete_by_id(key).exec(&tx.db).await?;
+    idem::free_on(tx, &row.practice_id, idem::ATTACHMENTS, &row.request_id).await?;
     attachment::Entity::delete_by_id(row.id).exec(&tx.db).await?;
     Ok(())
 }

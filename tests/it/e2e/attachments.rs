@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{
     given::{PHONE, new_key, patient, practice, practice_named, put_patient, token},
-    seen::{fields, refused, texts, until_state},
+    seen::{fields, metadata, refused, texts, until_state},
 };
 use crate::support::app::{ACME, Caller, Pass, TestApp, on_a_server};
 
@@ -220,5 +220,21 @@ on_a_server! {
         let request = to_pat(MessageRoute::Portal, "", &both);
         let sent = say(&staff, request.clone()).await.unwrap();
         assert_eq!(say(&staff, request).await.unwrap().message_id, sent.message_id);
+    }
+
+    async fn who_uploads_and_does_not_send_is_stopped_in_the_end(t: &mut TestApp) {
+        practice(t).await;
+        let pat = own(t, "pat");
+        let mut ids = Vec::new();
+        for n in 0..20 {
+            ids.push(upload(&pat, &format!("{n}.txt"), "text/plain", b"x").await);
+        }
+        let one_more = file("20.txt", "text/plain", b"x");
+        let status = refused(try_upload(&pat, one_more.clone()).await, Code::ResourceExhausted, "RATE_LIMITED");
+        assert_eq!(metadata(&status, "limit"), "unsent_attachments");
+        // That of staff are counted apart, and what is sent counts no more.
+        upload(&t.caller(Role::Staff), "a.txt", "text/plain", b"x").await;
+        say(&pat, to_pat(MessageRoute::Portal, "", &ids[..10])).await.unwrap();
+        try_upload(&pat, one_more).await.unwrap();
     }
 }

@@ -232,6 +232,21 @@ on_both! {
         assert_ne!(upload(t, &scope, "k1", b"lost").await.id, lost.id, "the key is free again");
     }
 
+    async fn who_has_too_much_unsent_stores_no_more_until_some_of_it_is_sent(t: &TestStore) {
+        ready_practice(t, NORTH).await;
+        let maria = own("maria");
+        let mut ids = Vec::new();
+        for n in 0..20 {
+            ids.push(upload(t, &maria, &format!("k{n}"), b"x").await.id);
+        }
+        assert_eq!(t.store.attachment_put(&maria, new("k20", b"x")).await.unwrap(), Uploaded::Full);
+        assert!(matches!(t.store.attachment_put(&maria, new("k19", b"x")).await.unwrap(), Uploaded::Replayed(_)));
+        upload(t, &portal(t), "p", b"x").await;
+        say(t, &maria, message("m", "maria", &ids[..1])).await;
+        upload(t, &maria, "k20", b"x").await;
+        assert_eq!(t.store.attachment_put(&maria, new("k21", b"x")).await.unwrap(), Uploaded::Full);
+    }
+
     async fn files_of_a_text_are_fetched_by_one_at_a_time(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let media = [PICTURE, ("https://api.twilio.com/canary/2", "video/mp4"), ("https://api.twilio.com/canary/3", "IMAGE/JPG")];
