@@ -204,7 +204,7 @@ impl App {
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), work.clone()));
+        tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use url::Url;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     auth::JwksSource,
     dispatch,
     dispatch::SmsRate,
-    http, ports,
+    duties, http, ports,
     ports::Tls,
     providers,
     service::{admission, consent, watch},
@@ -68,6 +69,8 @@ pub struct Config {
     pub providers: providers::Settings,
     /// Sending; its public address is filled in once it is known.
     pub dispatch: dispatch::Settings,
+    /// What the server does by itself.
+    pub duties: duties::Settings,
     /// What is taken on.
     pub admission: admission::Settings,
     /// Watches.
@@ -81,7 +84,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 24] = [
+pub const VARIABLES: [&str; 25] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -99,6 +102,7 @@ pub const VARIABLES: [&str; 24] = [
     "HEEDWELL_FCM_URL",
     "HEEDWELL_GOOGLE_TOKEN_URL",
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
+    "HEEDWELL_CONTENT_RETENTION",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
     "HEEDWELL_MAX_OPEN_DELIVERIES",
@@ -136,6 +140,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
             sms_rate: sms_rate(env, &mut faults),
             ..dispatch::Settings::new(public_url.clone().unwrap_or_default())
         },
+        duties: duties::Settings { content_retention: content_retention(env, &mut faults) },
         admission: admission::Settings {
             open_deliveries: env
                 .number("HEEDWELL_MAX_OPEN_DELIVERIES", 1..=1_000_000_000, 1_000_000, &mut faults)
@@ -293,6 +298,20 @@ fn disk_reserve(env: &Env, faults: &mut Faults) -> Reserve {
     let bytes = env.number(NAME, 8..=1 << 20, 256, faults) << 20;
     let percent = if env.text(NAME).is_some() { 0 } else { Reserve::default().percent };
     Reserve { bytes, percent }
+}
+
+/// No file goes while its message may still be under way, or is told in the feed.
+fn content_retention(env: &Env, faults: &mut Faults) -> Option<TimeDelta> {
+    const NAME: &str = "HEEDWELL_CONTENT_RETENTION";
+    let days = match env.text(NAME)? {
+        "off" => return None,
+        text => text.strip_suffix('d').and_then(|days| days.parse().ok()),
+    };
+    let days = days.filter(|days| (7..=36_500).contains(days));
+    if days.is_none() {
+        faults.add(NAME, "must be off, or a number of days from 7d to 36500d, for example 90d");
+    }
+    days.map(TimeDelta::days)
 }
 
 fn sms_rate(env: &Env, faults: &mut Faults) -> SmsRate {

@@ -7,6 +7,7 @@ mod rescue;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -22,14 +23,21 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
+/// What the operator decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// `HEEDWELL_CONTENT_RETENTION`: how long files of conversations are kept; unset: for good.
+    pub content_retention: Option<TimeDelta>,
+}
+
 /// Does the duties until `stop`, side by side: one that has much to do does not hold up the others.
-pub async fn run(store: Store, engine: Engine, stop: CancellationToken) {
+pub async fn run(store: Store, engine: Engine, settings: Settings, stop: CancellationToken) {
     let duties = async {
         tokio::join!(
             every("disk", TEND_EVERY, || store.disk_tend(&engine)),
             every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
-            every("forget", FORGET_EVERY, || forget::run_once(&store, &engine)),
+            every("forget", FORGET_EVERY, || forget::run_once(&store, &engine, settings)),
         );
     };
     stop.run_until_cancelled(duties).await;

@@ -30,6 +30,7 @@ fn every_fault_is_named_at_once() {
         ("HEEDWELL_DATABASE_URL", "mysql://x"),
         ("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "maybe"),
         ("HEEDWELL_PUBLIC_URL", "http://practice.example"),
+        ("HEEDWELL_CONTENT_RETENTION", "90"),
         ("HEEDWELL_SMS_REGIONS", "usa"),
         ("HEEDWELL_SMS_RATE", "fast"),
         ("HEEDWELL_DRAIN_SECONDS", "long"),
@@ -47,6 +48,7 @@ fn every_fault_is_named_at_once() {
         "HEEDWELL_DATABASE_URL",
         "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
         "HEEDWELL_PUBLIC_URL",
+        "HEEDWELL_CONTENT_RETENTION",
         "HEEDWELL_SMS_REGIONS",
         "HEEDWELL_SMS_RATE",
         "HEEDWELL_DRAIN_SECONDS",
@@ -101,5 +103,28 @@ fn the_pace_of_text_messages_is_a_word_or_a_number() {
         ("Unlimited", None),
     ] {
         assert_eq!(rate(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn files_are_kept_for_good_or_for_so_many_days() {
+    let kept = |text| {
+        let config = read(&env(&[("HEEDWELL_CONTENT_RETENTION", text)]), false).ok();
+        config.map(|config| config.duties.content_retention.map(|time| time.num_days()))
+    };
+    for (text, expected) in [
+        ("", Some(None)),
+        ("off", Some(None)),
+        ("7d", Some(Some(7))),
+        ("36500d", Some(Some(36_500))),
+        ("6d", None),
+        ("36501d", None),
+        ("-90d", None),
+        ("90", None),
+        ("90h", None),
+        ("d", None),
+        ("99999999999999999999d", None),
+    ] {
+        assert_eq!(kept(text), expected, "{text}");
     }
 }

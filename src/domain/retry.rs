@@ -14,7 +14,7 @@ pub enum RetryBar {
     Retried,
     /// Its notification was cancelled.
     Cancelled,
-    /// Its text was removed.
+    /// Its text was removed, or a file that went along with it.
     TextGone,
 }
 
@@ -51,7 +51,7 @@ impl RetryBar {
             Self::Open => "the provider is still being asked what became of it",
             Self::Retried => "it was sent again before; send that one again",
             Self::Cancelled => "its notification was cancelled",
-            Self::TextGone => "its text is no longer kept",
+            Self::TextGone => "its text, or a file that went along with it, is no longer kept",
         }
     }
 }

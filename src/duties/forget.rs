@@ -1,7 +1,9 @@
-//! Forgets changes that no cursor may ask for any more, and files that were uploaded and never sent.
+//! Forgets changes that no cursor may ask for any more, and files that were uploaded and never sent; removes files that are older
+//! than the operator keeps them.
 
 use chrono::TimeDelta;
 
+use super::Settings;
 use crate::{
     domain::Engine,
     store::{Store, StoreError},
@@ -18,12 +20,15 @@ const PAGE: u64 = 1_000;
 const FILES: u64 = 20;
 
 /// Forgets what is older, by the clock that dated it.
-pub(super) async fn run_once(store: &Store, engine: &Engine) {
+pub(super) async fn run_once(store: &Store, engine: &Engine, settings: Settings) {
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
+    }
+    if let Err(error) = remove_files(store, engine, settings.content_retention).await {
+        tracing::error!(error = %telemetry::chain(&error), "files whose time is over could not be removed");
     }
 }
 
@@ -36,5 +41,12 @@ async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
 async fn forget_files(store: &Store, engine: &Engine) -> Result<(), StoreError> {
     let before = store.now().await? - UNSENT;
     while store.attachments_forget(engine, before, FILES).await? > 0 {}
+    Ok(())
+}
+
+async fn remove_files(store: &Store, engine: &Engine, retention: Option<TimeDelta>) -> Result<(), StoreError> {
+    let Some(retention) = retention else { return Ok(()) };
+    let before = store.now().await? - retention;
+    while store.attachments_remove(engine, before, FILES).await? > 0 {}
     Ok(())
 }

@@ -9,6 +9,7 @@ mod labels;
 mod link;
 mod lists;
 mod media;
+mod removal;
 mod rows;
 mod send;
 mod thread;
@@ -25,8 +26,8 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{Conversation, ConversationId, PatientId, PhoneNumber, Scope, TestContact};
-pub(super) use attachments::sent_with_on;
 pub use attachments::{NewAttachment, Uploaded};
+pub(super) use attachments::{files_are_gone_on, sent_with_on};
 pub use inbound::{Heard, InboundText};
 pub use labels::Labels;
 pub use lists::{ConversationPage, MessagePage};

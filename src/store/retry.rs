@@ -7,7 +7,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, conversations,
     draft::{self, Draft, Note},
     entity::{attempt, content, conversation_message, delivery, delivery_event, notification},
     feed::{self, Change},
@@ -107,8 +107,7 @@ async fn retry_on(
     let draft = drafts_on(tx, std::iter::once(DeliveryId(old))).await?.remove(&old);
     let mut draft = draft.ok_or(StoreError::NotFound("delivery"))?;
     let text = content::Entity::find_by_id(old).one(&tx.db).await?;
-    let cancelled = origin.cancelled.then_some(RetryBar::Cancelled);
-    let bar = RetryBar::of(&image::to_delivery(&draft.row)?).or(cancelled);
+    let bar = RetryBar::of(&image::to_delivery(&draft.row)?).or(origin.bar);
     let text = match (bar, text) {
         (None, Some(text)) => text,
         (None, None) => return Err(forbidden(RetryBar::TextGone)),
@@ -152,7 +151,7 @@ async fn retry_on(
 struct Origin {
     expiry: Expiry,
     requested: Option<ChannelSet>,
-    cancelled: bool,
+    bar: Option<RetryBar>,
 }
 
 impl Origin {
@@ -161,7 +160,9 @@ impl Origin {
         if row.source_kind == CONVERSATION_MESSAGE {
             let expiry = Expiry { asked: None, visit_time: None, share: false };
             let channel = Channel::from_number(row.channel).ok_or(StoreError::Corrupt("delivery"))?;
-            return Ok(Self { expiry, requested: Some(ChannelSet::NONE.with(channel)), cancelled: false });
+            let gone = conversations::files_are_gone_on(tx, row.source_id).await?;
+            let requested = Some(ChannelSet::NONE.with(channel));
+            return Ok(Self { expiry, requested, bar: gone.then_some(RetryBar::TextGone) });
         }
         let source = notification::Entity::find_by_id(row.source_id).lock_shared().one(&tx.db).await?;
         let source = source.ok_or(StoreError::Corrupt("delivery"))?;
@@ -171,7 +172,7 @@ impl Origin {
             share: source.broadcast_id.is_some(),
         };
         let requested = notifications::unpack(source.requested);
-        Ok(Self { expiry, requested, cancelled: source.cancel_time.is_some() })
+        Ok(Self { expiry, requested, bar: source.cancel_time.map(|_| RetryBar::Cancelled) })
     }
 }
 

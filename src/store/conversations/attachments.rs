@@ -3,19 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{LockBehavior, LockType},
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     crypto,
-    domain::{
-        Attachment, AttachmentId, AttachmentState, Engine, MOST_ATTACHMENTS, MediaType, MessageId, Phi, Scope, Side,
-    },
+    domain::{Attachment, AttachmentId, AttachmentState, MOST_ATTACHMENTS, MediaType, MessageId, Phi, Scope, Side},
     store::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation, conversation_message},
@@ -76,6 +70,13 @@ struct About {
     media_type: String,
     /// Where the provider has it.
     url: String,
+}
+
+/// What is left of that once the file is gone: of which type it was.
+pub(super) fn blanked(keys: &PracticeKeys, row: &attachment::Model) -> Result<Vec<u8>, StoreError> {
+    // What cannot be read any more goes all the same.
+    let About { media_type, .. } = about(keys, row).unwrap_or_default();
+    keys.seal(ABOUT, row.id.as_bytes(), &About { media_type, ..About::default() })
 }
 
 fn about(keys: &PracticeKeys, row: &attachment::Model) -> Result<About, StoreError> {
@@ -210,44 +211,6 @@ impl Store {
         let patient = super::rows::patient(&home.ok_or_else(corrupt)?)?;
         Ok(patient.is_some_and(|patient| scope.covers(&patient)))
     }
-
-    /// Removes files that were uploaded before that moment and never sent, at most `limit` of them, and their keys. Says how many
-    /// went; there may be more as long as it is not 0.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses.
-    pub async fn attachments_forget(
-        &self,
-        _: &Engine,
-        before: chrono::DateTime<chrono::Utc>,
-        limit: u64,
-    ) -> Result<usize, StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                let rows = attachment::Entity::find()
-                    .filter(attachment::Column::MessageId.is_null())
-                    .filter(attachment::Column::CreateTime.lt(before))
-                    .order_by_asc(attachment::Column::CreateTime)
-                    .limit(limit)
-                    .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-                    .all(&tx.db)
-                    .await?;
-                for row in &rows {
-                    forget_on(tx, row).await?;
-                }
-                Ok(rows.len())
-            })
-        })
-        .await
-    }
-}
-
-async fn forget_on(tx: &Tx, row: &attachment::Model) -> Result<(), StoreError> {
-    let parts = attachment_part::Column::AttachmentId.eq(row.id);
-    attachment_part::Entity::delete_many().filter(parts).exec(&tx.db).await?;
-    idem::free_on(tx, &row.practice_id, idem::ATTACHMENTS, &row.request_id).await?;
-    attachment::Entity::delete_by_id(row.id).exec(&tx.db).await?;
-    Ok(())
 }
 
 /// Whether a file that no message has is the caller's: staff have theirs together, a patient their own, and the portal's backend
@@ -421,16 +384,21 @@ async fn rows_on(
     Ok(ordered.all(db).await?)
 }
 
-/// The files that go out with messages, in their order.
+/// The files that go out with messages, in their order. One that is gone by now is among them: a text that cannot take its files
+/// along fails, and does not go without them in silence.
 pub(in crate::store) async fn sent_with_on(
     tx: &Tx,
     messages: impl IntoIterator<Item = Uuid>,
 ) -> Result<BTreeMap<Uuid, Vec<AttachmentId>>, StoreError> {
     let mut files = BTreeMap::<Uuid, Vec<AttachmentId>>::new();
     for row in rows_on(&tx.db, messages).await? {
-        if let (Some(message), true) = (row.message_id, row.state == AttachmentState::Ready.number()) {
-            files.entry(message).or_default().push(AttachmentId(row.id));
-        }
+        let Some(message) = row.message_id else { continue };
+        files.entry(message).or_default().push(AttachmentId(row.id));
     }
     Ok(files)
+}
+
+/// Whether a file of that message is not to be had any more.
+pub(in crate::store) async fn files_are_gone_on(tx: &Tx, message: Uuid) -> Result<bool, StoreError> {
+    Ok(rows_on(&tx.db, [message]).await?.iter().any(|row| row.state == AttachmentState::Removed.number()))
 }

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use heedwell::{
+    config::Config,
     domain::Role,
     grpc::proto::{
         Attachment, ConversationMessage, DownloadAttachmentRequest, MessageRoute, SendMessageRequest,
@@ -13,7 +14,9 @@ use reqwest::{Client, StatusCode};
 use tonic::{Code, Status};
 
 use super::{
+    fairness::{count, wait_for},
     given::{PHONE, new_key, patient, practice, practice_named, put_patient, token},
+    media::newest,
     seen::{fields, metadata, refused, texts, until_state},
 };
 use crate::support::app::{ACME, Caller, Pass, TestApp, on_a_server};
@@ -236,5 +239,38 @@ on_a_server! {
         upload(&t.caller(Role::Staff), "a.txt", "text/plain", b"x").await;
         say(&pat, to_pat(MessageRoute::Portal, "", &ids[..10])).await.unwrap();
         try_upload(&pat, one_more).await.unwrap();
+    }
+
+    async fn a_file_is_removed_when_its_time_is_over_and_the_message_says_so(t: &mut TestApp) {
+        practice(t).await;
+        let pat = own(t, "pat");
+        let id = upload(&pat, "scar.png", "image/png", PNG).await;
+        say(&pat, to_pat(MessageRoute::Portal, "look", std::slice::from_ref(&id))).await.unwrap();
+        t.advance(TimeDelta::days(30));
+        // The duty begins with the server.
+        let keep = |days| move |config: &mut Config| config.duties.content_retention = Some(TimeDelta::days(days));
+        t.restart_with(keep(31)).await;
+        assert_eq!(download(&t.caller(Role::Staff), &id).await.unwrap().1, PNG);
+        t.advance(TimeDelta::days(2));
+        t.restart_with(keep(31)).await;
+        let removed = "SELECT count(*) FROM attachment WHERE state = 4";
+        wait_for("it is removed", async || count(t, removed, Vec::new()).await == 1).await;
+        assert_eq!(count(t, "SELECT count(*) FROM attachment_part", Vec::new()).await, 0);
+        let shown = newest(t).await;
+        assert_eq!(shown.body, "look");
+        let size_bytes = i64::try_from(PNG.len()).unwrap();
+        let expected = Attachment {
+            attachment_id: id.clone(),
+            file_name: String::new(),
+            media_type: "image/png".into(),
+            size_bytes,
+            state: State::Removed.into(),
+        };
+        assert!(shown.attachments == [expected]);
+        for caller in [t.caller(Role::Staff), own(t, "pat"), t.caller(Role::Portal)] {
+            let status = refused(download(&caller, &id).await, Code::FailedPrecondition, "STATE_FORBIDS");
+            assert_eq!(metadata(&status, "state"), "REMOVED");
+        }
+        refused(download(&own(t, "sam"), &id).await, Code::NotFound, "NOT_FOUND");
     }
 }

@@ -3,18 +3,18 @@
 use futures::future::join_all;
 use heedwell::{
     domain::{
-        ActorType, Attachment, AttachmentId, AttachmentState, Author, ConversationFilter, ConversationMessage, Meaning,
-        MediaType, MessageId, PatientId, Phi, Scope,
+        ActorType, Attachment, AttachmentId, AttachmentState, Author, Content, ConversationFilter, ConversationMessage,
+        FailureReason, Meaning, MediaType, MessageId, PatientId, Phi, Scope, Verdict,
     },
     store::{
-        Heard, InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, NewText, Sent, StoreError, Target,
-        Uploaded,
+        Heard, InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, NewRetry, NewText, Sent, StoreError,
+        Target, Uploaded,
     },
 };
 use uuid::Uuid;
 
 use super::{
-    given::{NORTH, SOUTH, claim, delivery, patient, phone, ready_practice},
+    given::{NORTH, SOUTH, claim, delivery, patient, phone, ready_practice, settle},
     *,
 };
 
@@ -111,9 +111,25 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n....";
 
 /// The files of the newest message of the only conversation.
 async fn files(t: &TestStore, scope: &Scope) -> Vec<Attachment> {
+    files_of(t, scope, 0).await
+}
+
+/// The files of the message that so many came after.
+async fn files_of(t: &TestStore, scope: &Scope, after: usize) -> Vec<Attachment> {
     let page = t.store.conversations_list(scope, &ConversationFilter::default(), None, 50).await.unwrap();
     let mut page = t.store.messages_list(scope, page.conversations[0].id, None, 50).await.unwrap();
-    page.messages.remove(0).attachments
+    page.messages.remove(after).attachments
+}
+
+/// What makes a message to Maria a text.
+async fn as_text(t: &TestStore, scope: &Scope) -> NewText {
+    NewText {
+        reader: t.store.grounds(scope, &"maria".parse().unwrap()).await.unwrap().patient,
+        number: None,
+        reached_at: String::new(),
+        content: Content::of_text("North: see this".into()),
+        expire_time: t.now() + chrono::TimeDelta::hours(1),
+    }
 }
 
 async fn due(t: &TestStore) -> Vec<MediaDue> {
@@ -230,6 +246,74 @@ on_both! {
             assert!(t.store.attachment_open(&scope, file.id).await.is_ok());
         }
         assert_ne!(upload(t, &scope, "k1", b"lost").await.id, lost.id, "the key is free again");
+    }
+
+    async fn a_file_whose_time_is_over_leaves_a_mark_and_nothing_else(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let sent = upload(t, &scope, "canary", &[b'x'; 200_000]).await;
+        say(t, &scope, message("m1", "maria", &[sent.id])).await;
+        t.store.text_take(&scope, with_media(1, &[PICTURE, ("https://api.twilio.com/2", "video/mp4")])).await.unwrap();
+        let fetched = due(t).await.remove(0);
+        t.store.media_settle(&t.engine, &fetched, MediaFetched::Here(Phi::new(PNG.to_vec()))).await.unwrap();
+        let then = t.now();
+        t.advance(HOUR);
+        let young = upload(t, &scope, "young", b"young").await;
+        say(t, &scope, message("m2", "maria", &[young.id])).await;
+        let unsent = upload(t, &scope, "unsent", b"unsent").await;
+        let head = t.store.feed_head(&scope).await.unwrap();
+
+        let remove = async |before, limit| t.store.attachments_remove(&t.engine, before, limit).await.unwrap();
+        assert_eq!(remove(then, 10).await, 0, "not a moment too early");
+        let before = then + chrono::TimeDelta::microseconds(1);
+        assert_eq!((remove(before, 1).await, remove(before, 10).await, remove(before, 10).await), (1, 1, 0));
+        for id in [sent.id, fetched.id] {
+            let answer = t.store.attachment_open(&scope, id).await;
+            assert!(matches!(answer, Err(StoreError::StateForbids { state: "removed", .. })), "{answer:?}");
+            assert_eq!(t.store.attachment_part(&scope, id, 0).await.unwrap(), None);
+        }
+        assert_eq!(t.number("SELECT count(*) FROM attachment_part").await, 2, "of the young and the unsent");
+        let of_text = files_of(t, &scope, 1).await;
+        assert_eq!(states(&of_text), [AttachmentState::Removed, AttachmentState::Failed]);
+        assert_eq!((of_text[0].file_name.expose().as_str(), of_text[0].media_type.as_str()), ("", "image/png"));
+        let Uploaded::Replayed(replayed) = t.store.attachment_put(&scope, new("canary", &[b'x'; 200_000])).await.unwrap()
+        else {
+            panic!("its key stands for it still")
+        };
+        assert_eq!((replayed.state, replayed.size), (AttachmentState::Removed, 200_000));
+        let token = t.store.media_token(sent.id, t.now() + chrono::TimeDelta::minutes(1));
+        assert_eq!(t.store.media_open(&t.engine, &token).await.unwrap(), None);
+        // Nothing else is touched, and no watch is told.
+        for file in [&young, &unsent] {
+            assert!(t.store.attachment_open(&scope, file.id).await.is_ok());
+        }
+        assert_eq!(t.store.feed_head(&scope).await.unwrap(), head);
+        // What cannot be read any more goes as well.
+        t.execute("UPDATE attachment SET about_ct = data_ct FROM attachment_part WHERE attachment_id = attachment.id").await;
+        assert_eq!(remove(t.now() + chrono::TimeDelta::microseconds(1), 10).await, 1);
+        assert_eq!(states(&files_of(t, &scope, 0).await), [AttachmentState::Removed]);
+    }
+
+    async fn a_text_is_not_sent_again_without_its_files(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let file = upload(t, &scope, "a", b"a").await;
+        say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &[file.id]) }).await;
+        let claimed = claim(t, &scope, 1).await.remove(0);
+        settle(t, &claimed, Verdict::Refused { reason: FailureReason::Blocked, code: "30007".into() }).await;
+        let wish = |key: &str| NewRetry { request_id: key.into(), fingerprint: [7; 32], delivery: claimed.id };
+        let before = t.now() + chrono::TimeDelta::microseconds(1);
+        assert_eq!(t.store.attachments_remove(&t.engine, before, 10).await.unwrap(), 1);
+        let answer = t.store.delivery_retry(&scope, wish("r1")).await;
+        assert!(matches!(answer, Err(StoreError::StateForbids { state: "text_removed", .. })), "{answer:?}");
+    }
+
+    async fn a_text_under_way_names_its_files_also_when_they_are_gone(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let file = upload(t, &scope, "a", b"a").await;
+        say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &[file.id]) }).await;
+        let before = t.now() + chrono::TimeDelta::microseconds(1);
+        assert_eq!(t.store.attachments_remove(&t.engine, before, 10).await.unwrap(), 1);
+        // The provider finds nothing there and says so; without it, half a message would go.
+        assert_eq!(claim(t, &scope, 1).await[0].media, [file.id]);
     }
 
     async fn who_has_too_much_unsent_stores_no_more_until_some_of_it_is_sent(t: &TestStore) {
@@ -363,15 +447,7 @@ on_both! {
     async fn a_text_goes_out_with_its_files(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let ids = [upload(t, &scope, "a", b"a").await.id, upload(t, &scope, "b", b"b").await.id];
-        let reader = t.store.grounds(&scope, &"maria".parse().unwrap()).await.unwrap().patient;
-        let text = NewText {
-            reader,
-            number: None,
-            reached_at: String::new(),
-            content: heedwell::domain::Content::of_text("North: see this".into()),
-            expire_time: t.now() + chrono::TimeDelta::hours(1),
-        };
-        let sent = say(t, &scope, NewMessage { text: Some(text), ..message("m", "maria", &ids) }).await;
+        let sent = say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &ids) }).await;
         say(t, &scope, message("m2", "maria", &[])).await;
         let claimed = claim(t, &scope, 10).await;
         let [one] = &claimed[..] else { panic!("{claimed:?}") };

@@ -1,0 +1,110 @@
+//! Files whose time is over: what was uploaded and never sent goes without a trace; of what was sent, the messages go on saying
+//! that it was there.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, LockBehavior, LockType},
+};
+use uuid::Uuid;
+
+use super::attachments::blanked;
+use crate::{
+    domain::{AttachmentState, Engine, PracticeId},
+    store::{
+        Store, StoreError,
+        entity::{attachment, attachment_part},
+        idem,
+        rows::padded,
+        tx::Tx,
+        vault::PracticeKeys,
+    },
+};
+
+impl Store {
+    /// Forgets files that were uploaded before that moment and never sent, at most `limit` of them, and their keys. Says how many
+    /// went; there may be more as long as it is not 0.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn attachments_forget(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<usize, StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let rows = attachment::Entity::find()
+                    .filter(attachment::Column::MessageId.is_null())
+                    .filter(attachment::Column::CreateTime.lt(before))
+                    .order_by_asc(attachment::Column::CreateTime)
+                    .limit(limit)
+                    .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                    .all(&tx.db)
+                    .await?;
+                for row in &rows {
+                    contents_delete_on(tx, row.id).await?;
+                    idem::free_on(tx, &row.practice_id, idem::ATTACHMENTS, &row.request_id).await?;
+                    attachment::Entity::delete_by_id(row.id).exec(&tx.db).await?;
+                }
+                Ok(rows.len())
+            })
+        })
+        .await
+    }
+
+    /// Removes what files of messages hold and are called that are older than `before`, at most `limit` of them. Says how many
+    /// went; there may be more as long as it is not 0. No watch is told: whoever reads the message sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn attachments_remove(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<usize, StoreError> {
+        let old = attachment::Entity::find()
+            .select_only()
+            .columns([attachment::Column::PracticeId, attachment::Column::Id])
+            // Word for word as the index has it: only then is it used.
+            .filter(Expr::cust("\"state\" = 2").and(attachment::Column::MessageId.is_not_null()))
+            .filter(attachment::Column::CreateTime.lt(before))
+            .order_by_asc(attachment::Column::CreateTime)
+            .limit(limit)
+            .into_tuple::<(String, Uuid)>()
+            .all(self.read())
+            .await?;
+        let mut by_practice = BTreeMap::<String, Vec<Uuid>>::new();
+        for (practice, id) in old {
+            by_practice.entry(practice).or_default().push(id);
+        }
+        let mut gone = 0;
+        for (practice, ids) in by_practice {
+            let practice: PracticeId = practice.parse().map_err(|_| StoreError::Corrupt("attachment"))?;
+            let keys = self.keys(&practice).await?;
+            gone += self.write(move |tx| Box::pin(async move { remove_on(tx, &keys, ids).await })).await?;
+        }
+        Ok(gone)
+    }
+}
+
+/// Removes those that are still there; another replica may be at it.
+async fn remove_on(tx: &Tx, keys: &PracticeKeys, ids: Vec<Uuid>) -> Result<usize, StoreError> {
+    let rows = attachment::Entity::find()
+        .filter(attachment::Column::Id.is_in(padded(ids)))
+        .filter(attachment::Column::State.eq(AttachmentState::Ready.number()))
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(&tx.db)
+        .await?;
+    for row in &rows {
+        contents_delete_on(tx, row.id).await?;
+        let mut update = row.clone().into_active_model();
+        update.state = Set(AttachmentState::Removed.number());
+        update.about_ct = Set(blanked(keys, row)?);
+        update.parts = Set(0);
+        update.update(&tx.db).await?;
+    }
+    Ok(rows.len())
+}
+
+async fn contents_delete_on(tx: &Tx, id: Uuid) -> Result<(), StoreError> {
+    let parts = attachment_part::Column::AttachmentId.eq(id);
+    attachment_part::Entity::delete_many().filter(parts).exec(&tx.db).await?;
+    Ok(())
+}
