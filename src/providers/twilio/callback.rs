@@ -302,6 +302,57 @@ mod tests {
         assert_eq!((valid, invalid), (9, 35));
     }
 
+    const TEXTS: &str = include_str!("../../../tests/vectors/twilio_texts.json");
+    const SEED: u64 = 20_261_129;
+
+    /// What Twilio's library signed: where it was posted, what it said, and the signature.
+    fn signed(text: &Value) -> [Vec<u8>; 3] {
+        ["url", "body", "signature"].map(|part| text[part].as_str().unwrap().as_bytes().to_vec())
+    }
+
+    /// Whether it is let in; what is no text in a line of HTTP never comes this far.
+    fn is_let_in([url, body, signature]: &[Vec<u8>; 3], token: &SecretString) -> bool {
+        let (Ok(url), Ok(signature)) = (std::str::from_utf8(url), std::str::from_utf8(signature)) else { return false };
+        let content_type = Some("application/x-www-form-urlencoded; charset=UTF-8");
+        Callback { url, content_type, body, signature: Some(signature), shared_key: false }
+            .verify(std::slice::from_ref(token))
+    }
+
+    /// What a form says, in whichever order: `%2b` is `%2B`, to Twilio as well.
+    fn says(body: &[u8]) -> BTreeSet<(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+        form_urlencoded::parse(body).collect()
+    }
+
+    #[test]
+    fn what_twilios_library_signed_is_let_in_and_nothing_that_differs_in_one_bit() {
+        let vectors: Value = serde_json::from_str(TEXTS).unwrap();
+        let token: SecretString = vectors["token"].as_str().unwrap().into();
+        let texts: Vec<_> = vectors["texts"].as_array().unwrap().iter().map(signed).collect();
+        assert!(texts.len() == 60 && texts.iter().all(|text| is_let_in(text, &token)));
+        // Knuth's generator (TAOCP 3.3.4): the same bits each time.
+        let mut state = SEED;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % limit
+        };
+        let (mut forged, mut same) = (0, 0);
+        while forged < 100_000 {
+            let mut text = texts[below(texts.len())].clone();
+            let original = text.clone();
+            let part = below(3);
+            let place = below(8 * text[part].len());
+            text[part][place / 8] ^= 1 << (place % 8);
+            if part == 1 && says(&text[1]) == says(&original[1]) {
+                same += 1;
+                assert!(is_let_in(&text, &token), "seed {SEED}");
+                continue;
+            }
+            forged += 1;
+            assert!(!is_let_in(&text, &token), "seed {SEED}: bit {place} of part {part} of {original:?}");
+        }
+        assert!(same < forged / 50, "{same}");
+    }
+
     #[test]
     fn either_token_verifies_while_one_is_being_rotated() {
         let vectors: Value = serde_json::from_str(VECTORS).unwrap();
