@@ -4,13 +4,17 @@
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Channel, Conversation, ConversationFilter, LinkConversationRequest, Patient, conversation_filter::Subset,
+        Channel, Conversation, ConversationFilter, LinkConversationRequest, MessageRoute, Patient, SendMessageRequest,
+        conversation_filter::Subset,
     },
 };
 use reqwest::StatusCode;
 use tonic::{Code, Status};
 
-use super::{STRANGER, all, bodies, messages, of, only, own, staff_of, texts_in, try_get, try_list, view, writes};
+use super::{
+    STRANGER, all, bodies, messages, of, only, own, staff_of, texts_in, to_conversation, to_patient, try_get, try_list,
+    try_say, view, writes,
+};
 use crate::{
     e2e::{
         consent::all_said,
@@ -231,5 +235,142 @@ on_a_server! {
         refused(try_link(t, &strangers, "bea", true).await, Code::NotFound, "NOT_FOUND");
         let both = staff_of(t, "beta");
         refused(try_list(&both, ACME, ConversationFilter::default()).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
+    }
+
+    async fn a_number_that_is_shared_for_a_while_is_one_patients_again(t: &mut TestApp) {
+        practice(t).await;
+        has(t, "ann", ANNS).await;
+        writes(t, ANNS, "Ann here.").await;
+        has(t, "kid", ANNS).await;
+        writes(t, ANNS, "One of us.").await;
+        let [shared] = &view(t, Subset::Unlinked).await[..] else { panic!("one of the number") };
+        assert_eq!(try_get(&t.caller(Role::Staff), shared).await.unwrap().candidate_patient_ids, ["ann", "kid"]);
+        has(t, "kid", BENS).await;
+        writes(t, ANNS, "Ann again.").await;
+        writes(t, BENS, "The kid.").await;
+        assert_eq!(told(t, &of(t, "ann").await.unwrap()).await.1, ["Ann here.", "Ann again."]);
+        assert_eq!(told(t, &of(t, "kid").await.unwrap()).await.1, ["The kid."]);
+        assert_eq!(bodies(&messages(t, shared).await), ["One of us."], "it is still for staff to say whose");
+        assert_eq!(try_get(&t.caller(Role::Staff), shared).await.unwrap().candidate_patient_ids, ["ann"]);
+    }
+
+    async fn of_a_shared_number_each_text_is_given_to_whom_staff_say(t: &mut TestApp) {
+        practice(t).await;
+        for id in ["ann", "kid"] {
+            has(t, id, ANNS).await;
+        }
+        let mut given = Vec::new();
+        for (id, body) in [("kid", "My tooth hurts."), ("ann", "My back hurts."), ("kid", "It is better.")] {
+            writes(t, ANNS, body).await;
+            let [shared] = &view(t, Subset::Unlinked).await[..] else { panic!("one of the number") };
+            // Whether or not it is stored: they have it already.
+            try_link(t, shared, id, given.is_empty()).await.unwrap();
+            given.push((shared.clone(), id));
+        }
+        assert!(view(t, Subset::Unlinked).await.is_empty());
+        assert_eq!(told(t, &of(t, "kid").await.unwrap()).await.1, ["My tooth hurts.", "It is better."]);
+        assert_eq!(told(t, &of(t, "ann").await.unwrap()).await.1, ["My back hurts."]);
+        for (shared, id) in given {
+            assert_eq!(try_get(&t.caller(Role::Staff), &shared).await.unwrap().patient_id, id, "it leads there");
+        }
+    }
+
+    async fn a_number_that_is_stored_for_a_second_patient_is_shared_from_then_on(t: &mut TestApp) {
+        practice(t).await;
+        writes(t, STRANGER, "I am the mother.").await;
+        let stranger = only(t).await.conversation_id;
+        has(t, "ann", STRANGER).await;
+        put_patient(t, ACME, patient("kid", "kid@example.com", "")).await;
+        try_link(t, &stranger, "kid", true).await.unwrap();
+        writes(t, STRANGER, "Which one?").await;
+        let [shared] = &view(t, Subset::Unlinked).await[..] else { panic!("one of the number") };
+        assert_eq!(try_get(&t.caller(Role::Staff), shared).await.unwrap().candidate_patient_ids, ["ann", "kid"]);
+        assert_eq!(told(t, &of(t, "kid").await.unwrap()).await.1, ["I am the mother."]);
+        assert!(of(t, "ann").await.is_none());
+    }
+
+    async fn whoever_left_the_practice_still_has_their_number(t: &mut TestApp) {
+        practice(t).await;
+        put_patient(t, ACME, Patient { inactive: true, ..patient("ann", "", ANNS) }).await;
+        writes(t, ANNS, "May I come back?").await;
+        let anns = only(t).await;
+        assert_eq!(anns.patient_id, "ann");
+        let answer = try_say(&t.caller(Role::Staff), to_conversation(&anns.conversation_id, MessageRoute::Sms, "Yes.")).await;
+        assert_eq!(metadata(&refused(answer, Code::FailedPrecondition, "UNREACHABLE"), "skip_reason"), "PATIENT_INACTIVE");
+        // A child who has stayed does not get what the mother says.
+        has(t, "kid", ANNS).await;
+        writes(t, ANNS, "Or the little one?").await;
+        assert_eq!(told(t, &of(t, "ann").await.unwrap()).await.1, ["May I come back?"]);
+        assert!(of(t, "kid").await.is_none() && view(t, Subset::Unlinked).await.len() == 1);
+    }
+
+    async fn start_from_a_shared_number_frees_all_who_have_it_in_this_practice_alone(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "beta").await;
+        for id in ["ann", "kid"] {
+            has(t, id, ANNS).await;
+        }
+        put_patient(t, "beta", patient("ann", "", ANNS)).await;
+        let beta = staff_of(t, "beta");
+        let to_beta = || SendMessageRequest {
+            practice_id: "beta".into(),
+            ..to_patient("ann", MessageRoute::Sms, "Hello from Beta.")
+        };
+        for (word, fate) in [("STOP", "SKIPPED"), ("START", "DELIVERED")] {
+            writes(t, ANNS, word).await;
+            for id in ["ann", "kid"] {
+                until_state(t, &send_over(t, id, Channel::Sms).await, fate).await;
+            }
+            try_say(&beta, to_beta()).await.expect("it was said to Acme");
+        }
+        assert_eq!(texts_in(t, "beta", ANNS, "STOP").await, StatusCode::OK);
+        refused(try_say(&beta, to_beta()).await, Code::FailedPrecondition, "OPTED_OUT");
+        until_state(t, &send_over(t, "ann", Channel::Sms).await, "DELIVERED").await;
+    }
+
+    async fn of_two_who_give_it_away_at_once_one_does(t: &mut TestApp) {
+        practice(t).await;
+        has(t, "ann", ANNS).await;
+        for round in 0..5 {
+            writes(t, STRANGER, &format!("round {round}")).await;
+            let [stranger] = &view(t, Subset::Unlinked).await[..] else { panic!("one of the number") };
+            let links = ["ann", "pat", "ann", "pat"].map(|id| try_link(t, stranger, id, false));
+            let mut given = Vec::new();
+            for link in futures::future::join_all(links).await {
+                match link {
+                    Ok(linked) => given.push(linked.patient_id),
+                    Err(status) => drop(refused::<()>(Err(status), Code::FailedPrecondition, "STATE_FORBIDS")),
+                }
+            }
+            assert_eq!(given.len(), 2, "both who say the same");
+            assert_eq!(given[0], given[1]);
+            assert_eq!(try_get(&t.caller(Role::Staff), stranger).await.unwrap().patient_id, given[0]);
+        }
+        let mut all_of_it = Vec::new();
+        for conversation in all(t).await {
+            all_of_it.extend(told(t, &conversation).await.1);
+        }
+        all_of_it.sort();
+        assert_eq!(all_of_it, (0..5).map(|round| format!("round {round}")).collect::<Vec<_>>());
+    }
+
+    async fn texts_that_come_while_it_is_given_away_are_all_kept(t: &mut TestApp) {
+        practice(t).await;
+        writes(t, STRANGER, "first").await;
+        let stranger = only(t).await.conversation_id;
+        let wanted: Vec<String> = (0..20).map(|n| format!("{n:02}")).collect();
+        let texts = wanted.iter().map(|body| writes(t, STRANGER, body));
+        let (_, linked) = tokio::join!(futures::future::join_all(texts), try_link(t, &stranger, "pat", true));
+        assert_eq!(linked.unwrap().patient_id, "pat");
+        let mut kept = Vec::new();
+        for conversation in all(t).await {
+            kept.extend(told(t, &conversation).await.1);
+        }
+        kept.retain(|body| body != "first");
+        kept.sort();
+        assert_eq!(kept, wanted);
+        // From now on it is Pat's number.
+        writes(t, STRANGER, "last").await;
+        assert_eq!(told(t, &of(t, "pat").await.unwrap()).await.1.last().unwrap(), "last");
     }
 }

@@ -1,5 +1,7 @@
 //! What strangers and broken phones send: forged and repeated calls, bodies of every kind, and what is for somebody else.
 
+use std::collections::BTreeSet;
+
 use heedwell::{
     domain::Role,
     grpc::proto::{ConversationFilter, MessageRoute, attachment},
@@ -8,7 +10,9 @@ use reqwest::StatusCode;
 use sea_orm::ConnectionTrait;
 use tonic::Code;
 
-use super::{STRANGER, all, bodies, messages, next_sid, only, staff_of, texts_in, to_patient, try_list, try_say};
+use super::{
+    STRANGER, all, bodies, messages, next_sid, only, staff_of, texts_in, to_conversation, to_patient, try_list, try_say,
+};
 use crate::{
     e2e::{
         callbacks::{FORM, form, post, signature},
@@ -74,16 +78,68 @@ on_a_server! {
         }
         let home = only(t).await;
         assert_eq!(bodies(&messages(t, &home.conversation_id).await), odd);
-        // Half of a pair of surrogates, as no encoding has it.
-        let (url, sid) = (url(t, ACME), next_sid());
-        let fields = text(&sid, PHONE, "a\u{fffd}\u{fffd}\u{fffd}b");
-        let broken = form(&fields).replace("%EF%BF%BD%EF%BF%BD%EF%BF%BD", "%ED%A0%80");
-        let answer = post(&url, Some(&signature(AUTH_TOKEN, &url, &fields)), FORM, broken).await;
-        assert!([StatusCode::OK, StatusCode::FORBIDDEN].contains(&answer), "{answer}");
         // More than the address takes.
         let huge = "x".repeat(70_000);
         assert_eq!(texts_in(t, ACME, PHONE, &huge).await, StatusCode::PAYLOAD_TOO_LARGE);
-        assert!(messages(t, &home.conversation_id).await.len() <= odd.len() + 1);
+        assert_eq!(messages(t, &home.conversation_id).await.len(), odd.len());
+    }
+
+    async fn what_is_no_text_at_all_is_kept_as_it_can_be_read(t: &mut TestApp) {
+        practice(t).await;
+        // Half of a pair of surrogates, in either encoding; bytes that begin nothing; an emoji cut short; a zero of two bytes; and
+        // what looks like an escape and is none.
+        let broken = [
+            ("a%ED%A0%80b", "a\u{fffd}\u{fffd}\u{fffd}b"),
+            ("%D8%00%00%3D", "\u{fffd}\0\0="),
+            ("%FF%FE%80", "\u{fffd}\u{fffd}\u{fffd}"),
+            ("%F0%9F%91", "\u{fffd}"),
+            ("%C0%80", "\u{fffd}\u{fffd}"),
+            ("%zz%4%", "%zz%4%"),
+        ];
+        let url = url(t, ACME);
+        for (raw, read) in broken {
+            let sid = next_sid();
+            let body = form(&text(&sid, PHONE, "BODY")).replace("BODY", raw);
+            // The bytes themselves are no text that anybody could have signed.
+            let bytes = signature(AUTH_TOKEN, &url, &text(&sid, PHONE, raw));
+            let signed = signature(AUTH_TOKEN, &url, &text(&sid, PHONE, read));
+            if raw != read {
+                assert_eq!(post(&url, Some(&bytes), FORM, body.clone()).await, StatusCode::FORBIDDEN, "{raw}");
+            }
+            assert_eq!(post(&url, Some(&signed), FORM, body).await, StatusCode::OK, "{raw}");
+        }
+        assert_eq!(bodies(&messages(t, &only(t).await.conversation_id).await), broken.map(|(_, read)| read));
+    }
+
+    async fn whoever_is_no_phone_number_is_nobody_in_the_directory(t: &mut TestApp) {
+        practice(t).await;
+        let long = "1".repeat(3_000);
+        let odd = [
+            "12345",
+            "ACME-LAB",
+            "+",
+            "+1",
+            "+1202555014x",
+            "2025550142",
+            "whatsapp:+12025550142",
+            "\u{7}\u{0}\u{202e}",
+            "'; DROP TABLE conversation; --",
+            &long,
+        ];
+        for from in odd {
+            assert_eq!(texts_in(t, ACME, from, "Hello.").await, StatusCode::OK, "{from}");
+        }
+        assert_eq!(texts_in(t, ACME, "", "Hello.").await, StatusCode::BAD_REQUEST);
+        let listed = all(t).await;
+        let hints: BTreeSet<_> = listed.iter().map(|it| it.phone_hint.as_str()).collect();
+        assert_eq!(hints, BTreeSet::from(odd));
+        let staff = t.caller(Role::Staff);
+        for it in &listed {
+            assert!(it.patient_id.is_empty() && it.candidate_patient_ids.is_empty(), "{}", it.phone_hint);
+            let answer = try_say(&staff, to_conversation(&it.conversation_id, MessageRoute::Sms, "Who are you?")).await;
+            refused(answer, Code::FailedPrecondition, "UNREACHABLE");
+        }
+        assert_eq!(listed.len(), odd.len());
     }
 
     async fn pictures_that_are_said_to_be_elsewhere_are_shown_and_never_fetched(t: &mut TestApp) {
@@ -101,7 +157,7 @@ on_a_server! {
         let home = only(t).await.conversation_id;
         let message = messages(t, &home).await.remove(0);
         assert_eq!(message.attachments.len(), 10, "as many as a message may have");
-        let ids: std::collections::BTreeSet<_> = message.attachments.iter().map(|it| &it.attachment_id).collect();
+        let ids: BTreeSet<_> = message.attachments.iter().map(|it| &it.attachment_id).collect();
         assert_eq!(ids.len(), 10);
         let states = [attachment::State::Pending, attachment::State::Failed];
         assert!(message.attachments.iter().all(|it| it.media_type == "image/jpeg" && states.contains(&it.state())));
