@@ -21,6 +21,7 @@ use crate::{
     service::{
         admission::Admission,
         audit::Audit,
+        broadcasts::Broadcasts,
         callbacks::Callbacks,
         consent::{self, Consents},
         conversations::Conversations,
@@ -138,6 +139,13 @@ impl All<'_> {
                 notify.clone(),
                 watch.clone(),
             ),
+            broadcasts: Broadcasts::new(
+                store.clone(),
+                admission.clone(),
+                (self.clock.clone(), fingerprints.clone()),
+                pages.clone(),
+                self.public_url.to_owned(),
+            ),
             notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
@@ -200,11 +208,11 @@ impl App {
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(sidecar, None, Protocol::Either);
         let native = port(server.native().map_err(StartError::Grpc)?, config.tls, Protocol::Http2);
-        let settings = dispatch::Settings { public_url, ..config.dispatch };
+        let settings = dispatch::Settings { public_url: public_url.clone(), ..config.dispatch };
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, work.clone()));
+        tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));
@@ -307,6 +315,9 @@ fn readiness(store: Store) -> http::Readiness {
 /// Whoever held claims before is gone: on SQLite surely, since one process holds the file; elsewhere once their leases end.
 async fn recover(store: &Store, engine: &Engine) -> Result<(), StoreError> {
     let alone = store.is_alone();
+    if alone {
+        store.broadcasts_recover(engine).await?;
+    }
     loop {
         match store.rescue(engine, alone).await? {
             0 => return Ok(()),

@@ -7,6 +7,7 @@ pub mod address;
 mod attachment;
 mod attempt;
 mod audit;
+mod broadcast;
 mod consent;
 mod contact;
 mod content;
@@ -39,6 +40,7 @@ pub use attachment::{
 };
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use audit::{AuditEvent, AuditRecord};
+pub use broadcast::{Announcement, Audience, Broadcast, BroadcastState, Planner, Share, StateCounts};
 pub use consent::{
     Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,
     unanswered_stops,
@@ -58,7 +60,8 @@ pub use device::{Device, MOST_DEVICES, PushToken, Registration};
 pub use directory::{Patient, Practice, Stored};
 pub use facts::{DeliveryState, Facts, shown};
 pub use id::{
-    AttachmentId, ConversationId, DeliveryId, DeviceId, InvalidId, MessageId, NotificationId, PatientId, PracticeId,
+    AttachmentId, BroadcastId, ConversationId, DeliveryId, DeviceId, InvalidId, MessageId, NotificationId, PatientId,
+    PracticeId,
 };
 pub use inbox::{InboxItem, ReadState, Selection};
 pub use keyword::Meaning;

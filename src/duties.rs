@@ -1,6 +1,7 @@
 //! What the server does by itself without calling a provider. Each duty has one function that does it once; the loops are
 //! here. Every replica does them: whichever comes first takes the rows, and the others find none.
 
+mod expand;
 mod forget;
 mod parked;
 mod rescue;
@@ -20,6 +21,8 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often parked reports are looked for.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often broadcasts are looked for that are due. Between two looks they cost nobody anything.
+const EXPAND_EVERY: Duration = Duration::from_millis(500);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -30,13 +33,15 @@ pub struct Settings {
     pub content_retention: Option<TimeDelta>,
 }
 
-/// Does the duties until `stop`, side by side: one that has much to do does not hold up the others.
-pub async fn run(store: Store, engine: Engine, settings: Settings, stop: CancellationToken) {
+/// Does the duties until `stop`, side by side: one that has much to do does not hold up the others. `public_url` is where
+/// patients reach this server, without a slash at the end.
+pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: String, stop: CancellationToken) {
     let duties = async {
         tokio::join!(
             every("disk", TEND_EVERY, || store.disk_tend(&engine)),
             every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
+            every("expand", EXPAND_EVERY, || expand::run_once(&store, &engine, &public_url)),
             every("forget", FORGET_EVERY, || forget::run_once(&store, &engine, settings)),
         );
     };

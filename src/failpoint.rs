@@ -6,8 +6,8 @@
 compile_error!("failpoints and mutants are for test builds: no release may have them");
 
 /// A point that is passed; or one in the midst of a future. On the road of a message they are, each just after what it names:
-/// F1 the request is read; F2 its rows are inserted, not committed; F3 committed, not answered; (F4 is kept for a page of a
-/// broadcast;) F5 claimed, not committed; F6 committed, no call begun; F7 connected; F8 the request is written, no answer yet;
+/// F1 the request is read; F2 its rows are inserted, not committed; F3 committed, not answered; F4 a page of a broadcast is
+/// committed; F5 claimed, not committed; F6 committed, no call begun; F7 connected; F8 the request is written, no answer yet;
 /// F9 answered, not settled; F10 deliveries are changed, but not the feed; F11 any COMMIT, before its hint; F12 a parked report is taken;
 /// F13 a report is applied, not answered; F14 what stops messages is committed, not answered. `gates` is between the locks of
 /// gates and their last reading, `feed` between the numbering of changes and their COMMIT.

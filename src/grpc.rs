@@ -3,13 +3,13 @@
 
 mod audit;
 mod auth;
+mod broadcasts;
 mod call;
 mod conversations;
 mod convert;
 mod deadline;
 mod directory;
 mod inbox;
-mod later;
 mod notify;
 mod preferences;
 pub mod proto;
@@ -34,7 +34,7 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        audit::Audit, consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox,
+        audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox,
         notify::Notify, preferences::Preferences, templates::Templates, watch::Watch,
     },
 };
@@ -48,7 +48,7 @@ const SERVICES: [&str; 9] = [
     NotifyServiceServer::<notify::Handlers>::NAME,
     DirectoryServiceServer::<directory::Handlers>::NAME,
     PreferencesServiceServer::<preferences::Handlers>::NAME,
-    BroadcastServiceServer::<later::Broadcasts>::NAME,
+    BroadcastServiceServer::<broadcasts::Handlers>::NAME,
     TemplateServiceServer::<templates::Handlers>::NAME,
     InboxServiceServer::<inbox::Handlers>::NAME,
     ConversationsServiceServer::<conversations::Handlers>::NAME,
@@ -78,6 +78,8 @@ pub struct Services {
     pub conversations: Conversations,
     /// Shows audit trails.
     pub audit: Audit,
+    /// Sends and reads broadcasts.
+    pub broadcasts: Broadcasts,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -89,14 +91,26 @@ macro_rules! bounded {
 
 /// All services of the contract, for the native port and gRPC-Web alike.
 fn routes(services: Services) -> Routes {
-    let Services { verifier, notify, watch, directory, preferences, consents, inbox, templates, conversations, audit } =
-        services;
+    let Services {
+        verifier,
+        notify,
+        watch,
+        directory,
+        preferences,
+        consents,
+        inbox,
+        templates,
+        conversations,
+        broadcasts,
+        audit,
+    } = services;
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let conversations = conversations::Handlers { conversations, watch: watch.clone() };
+    let broadcasts = broadcasts::Handlers { broadcasts, watch: watch.clone() };
     let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
         .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
-        .add_service(bounded!(BroadcastServiceServer(later::Broadcasts)))
+        .add_service(bounded!(BroadcastServiceServer(broadcasts)))
         .add_service(bounded!(TemplateServiceServer(templates::Handlers { templates })))
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod broadcasts;
 pub mod callbacks;
 pub mod consent;
 pub mod conversations;

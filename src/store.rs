@@ -6,6 +6,7 @@
 mod attempts;
 mod audit;
 mod chain;
+mod broadcasts;
 mod choices;
 mod consent;
 mod conversations;
@@ -57,6 +58,9 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, State
 use tokio_util::task::TaskTracker;
 
 pub use audit::{AuditPage, AuditQuery};
+pub use broadcasts::{
+    AddressKey, AudiencePage, BroadcastPage, Created, Member, NewBroadcast, PlanTurn, Position, SharePage,
+};
 pub use consent::{ConsentChange, NewConsent, Recorded, Subscription};
 pub use conversations::{
     ConversationPage, Correspondent, Heard, InboundText, Labels, MediaDue, MediaFetched, MessagePage, NewAttachment,
@@ -74,7 +78,7 @@ pub use health::ChannelHealth;
 pub use inbox::{InboxPage, InboxPlace};
 pub use ledger::{ConsentPage, ConsentQuery};
 pub use links::{LinkState, NewLink};
-pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord};
+pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord, Over};
 pub use page::Keyset;
 pub use parked::Parked;
 pub use polls::{Answer, Poll};

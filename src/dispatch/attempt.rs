@@ -151,6 +151,10 @@ impl Dispatch {
 
 /// What sort of mail it is, in whatever language. A template of the practice's own may have a telling name.
 fn stream(template_key: &str) -> &str {
+    // A broadcast is written for its one purpose.
+    if template_key.starts_with("broadcast/") {
+        return "announcement";
+    }
     template_key.strip_prefix("builtin/").and_then(|name| name.split('/').next()).unwrap_or("custom")
 }
 
@@ -214,6 +218,7 @@ mod tests {
         for (key, kind) in [
             ("builtin/payment_due", "payment_due"),
             ("builtin/payment_due/es", "payment_due"),
+            ("broadcast/en-US", "announcement"),
             ("payment_due/en-US", "custom"),
             ("your-biopsy/en", "custom"),
         ] {

@@ -266,6 +266,12 @@ impl Scope {
         self.expire_time
     }
 
+    /// The same key in the hand of `author`, on whose behalf the server goes on with something.
+    #[must_use]
+    pub fn by(&self, author: Author) -> Self {
+        Self { author, ..self.clone() }
+    }
+
     /// Whether this scope may touch what belongs to `patient`.
     #[must_use]
     pub fn covers(&self, patient: &PatientId) -> bool {

@@ -96,6 +96,10 @@ server_id!(
     MessageId
 );
 server_id!(
+    /// A broadcast.
+    BroadcastId
+);
+server_id!(
     /// A file that belongs to a message.
     AttachmentId
 );

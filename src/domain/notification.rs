@@ -30,6 +30,8 @@ pub enum Payload {
     System(Notice),
     /// Content of a template that the practice made.
     Custom(Custom),
+    /// A recipient's share of a broadcast, which brings its wording along.
+    Announcement,
 }
 
 impl Payload {
@@ -47,6 +49,7 @@ impl Payload {
             Self::DocumentShared(_) => Kind::DocumentShared,
             Self::System(_) => Kind::System,
             Self::Custom(_) => Kind::Custom,
+            Self::Announcement => Kind::Announcement,
         }
     }
 
@@ -62,7 +65,7 @@ impl Payload {
             }
             Self::MessageReceived(message) => message.link.as_ref(),
             Self::DocumentShared(documents) => Some(&documents.link),
-            Self::System(_) | Self::Custom(_) => None,
+            Self::System(_) | Self::Custom(_) | Self::Announcement => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! channel. A channel never shows a token of a class that it may not hold, because such a token is not even bound when its text
 //! is rendered.
 
+mod announcement;
 mod blank;
 mod builtin;
 mod choice;
@@ -23,6 +24,7 @@ mod words;
 
 use std::fmt;
 
+pub use announcement::{Announced, announcement_problems, reader_of_samples};
 pub use blank::{is_blank, is_legible};
 pub use builtin::{Language, wording};
 pub use compiled::Wording;
@@ -155,6 +157,7 @@ fn composed(ask: &Rendering, choice: &Choice, with: impl Fn(Values) -> Values) -
     let (wording, mark) = (choice.compiled, choice.test_mark(ask));
     let values = with(message::values(ask, &choice.manner));
     let filled = wording.text.fill(&values, Escape::None)?;
+    let filled = if matches!(ask.payload, Payload::Announcement) { filled.in_prose() } else { filled };
     if filled.is_blank() || (choice.version.is_some() && filled.lacks_the_matter(&values)) {
         return Err(RenderError::Blank);
     }

@@ -3,6 +3,7 @@
 
 pub(super) mod audit;
 pub(super) mod attachments;
+pub(super) mod broadcasts;
 pub(super) mod check;
 pub(super) mod consent;
 pub(super) mod conversations;

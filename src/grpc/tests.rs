@@ -15,9 +15,8 @@ use crate::{
     clock::{Clock, SystemClock},
     domain::{Practices, Role},
     grpc::proto::{
-        ListAuditEventsRequest, ListAuditEventsResponse, WatchBroadcastRequest,
-        audit_service_client::AuditServiceClient, audit_service_server::AuditService,
-        broadcast_service_client::BroadcastServiceClient,
+        ListAuditEventsRequest, ListAuditEventsResponse, audit_service_client::AuditServiceClient,
+        audit_service_server::AuditService,
     },
 };
 
@@ -41,8 +40,7 @@ impl Guard {
             local_key: Some(path),
         };
         let verifier = Arc::new(Verifier::new(settings, Arc::new(SystemClock)).await.unwrap());
-        let routes =
-            Routes::new(AuditServiceServer::new(Later)).add_service(BroadcastServiceServer::new(later::Broadcasts));
+        let routes = Routes::new(AuditServiceServer::new(Later));
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
         Self { routes: guarded(routes, verifier), key, _folder: folder }
@@ -108,17 +106,6 @@ async fn token_practice_and_role_are_checked_in_this_order_before_anything_is_to
     assert_eq!(status.get_error_details().error_info().unwrap().metadata["required_role"], "auditor");
     let status = guard.audit(guard.request(events("a"), &[Role::Auditor])).await;
     assert_eq!(reason(&status), (Code::Unimplemented, "UNSPECIFIED".into()));
-}
-
-#[tokio::test]
-async fn streams_are_checked_alike() {
-    let guard = Guard::new().await;
-    let message = || WatchBroadcastRequest { practice_id: "a".into(), ..Default::default() };
-    for (roles, code) in [(&[Role::Portal], Code::PermissionDenied), (&[Role::Staff], Code::Unimplemented)] {
-        let mut client = BroadcastServiceClient::new(guard.routes.clone());
-        let status = client.watch_broadcast(guard.request(message(), roles)).await.err().unwrap();
-        assert_eq!(status.code(), code);
-    }
 }
 
 async fn raw(guard: &Guard, path: &str, id: &str) -> http::Response<Body> {

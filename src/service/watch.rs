@@ -2,6 +2,7 @@
 //! is quiet; a planned end is no error. Nothing is dropped for a slow reader: each stream goes through the feed for itself,
 //! and holds one page of it at most. A quiet stream costs the database nothing.
 
+mod broadcast;
 mod cursor;
 mod heads;
 mod pages;
@@ -40,6 +41,7 @@ use crate::{
     service::Error,
     store::{FeedPage, Store},
 };
+pub use broadcast::{BroadcastRequest, BroadcastStep};
 use heads::Heads;
 use pages::Pages;
 use places::{Place, Places};
@@ -55,6 +57,8 @@ pub struct Settings {
     /// How long it has to take that. Then its call is cut off, since it would keep its place and a page for as long as its
     /// connection lives.
     pub linger: Duration,
+    /// A broadcast that is over is no longer watched once it has been still for this long.
+    pub still: Duration,
     /// How often it is looked whether feeds have moved even though nobody hinted at it.
     pub poll: Duration,
     /// Open watches of one subject.
@@ -71,6 +75,7 @@ impl Default for Settings {
             lifetime: Duration::from_secs(30 * 60),
             stall: Duration::from_secs(60),
             linger: Duration::from_secs(60),
+            still: Duration::from_secs(60),
             poll: Duration::from_millis(500),
             per_subject: 100,
             in_all: 5_000,
@@ -192,16 +197,16 @@ pub struct Watch {
 
 /// A running watch. It ends without an error as planned, or with one.
 #[derive(Debug)]
-pub struct Steps {
-    steps: mpsc::Receiver<Step>,
+pub struct Steps<T = Step> {
+    steps: mpsc::Receiver<T>,
     end: Arc<Mutex<Option<Error>>>,
     _place: Place,
     /// Says that the reader is gone.
     _here: DropGuard,
 }
 
-impl Stream for Steps {
-    type Item = Result<Step, Error>;
+impl<T> Stream for Steps<T> {
+    type Item = Result<T, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.steps.poll_recv(context) {
@@ -249,14 +254,25 @@ impl Watch {
         let (position, newest) = self.position(&scope, &request).await?;
         head.is_at_least(newest);
         let (sender, steps) = mpsc::channel(1);
+        let cut = request.cut.clone();
+        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, sender: sender.clone() };
+        Ok(self.spawn((sender, steps), place, cut, run.run()))
+    }
+
+    /// Lets a watch run that sends its steps by `open`.
+    fn spawn<T: Send + 'static>(
+        &self,
+        (open, steps): (mpsc::Sender<T>, mpsc::Receiver<T>),
+        place: Place,
+        cut: Option<CancellationToken>,
+        run: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) -> Steps<T> {
         let (end, here) = (Arc::new(Mutex::new(None)), CancellationToken::new());
-        let (slot, gone, cut) = (Arc::clone(&end), here.clone(), request.cut.clone());
-        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, sender };
+        let (slot, gone) = (Arc::clone(&end), here.clone());
         let (linger, stalls) = (self.settings.linger, Arc::clone(&self.stalls));
         self.tasks.spawn(async move {
-            // Kept until the error is in its place: the reader looks there as soon as the channel closes.
-            let open = run.sender.clone();
-            let Err(error) = run.run().await else { return };
+            // `open` is kept until the error is in its place: the reader looks there as soon as the channel closes.
+            let Err(error) = run.await else { return };
             let stalled = matches!(error, Error::WatchStalled);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             drop(open);
@@ -267,7 +283,7 @@ impl Watch {
                 }
             }
         });
-        Ok(Steps { steps, end, _place: place, _here: here.drop_guard() })
+        Steps { steps, end, _place: place, _here: here.drop_guard() }
     }
 
     /// How many watches are open.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, broadcasts,
     entity::{feed, feed_head},
     image,
     queue::{CLASSES, place},
@@ -97,8 +97,10 @@ pub struct FeedBounds {
     pub newest: i64,
 }
 
-/// Adds changes to the feeds of their practices, in the order of the practices' ids. Always the last thing in a transaction.
+/// Counts changes for their broadcasts and adds them to the feeds of their practices, in the order of the practices' ids. Always
+/// the last thing in a transaction.
 pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), StoreError> {
+    broadcasts::count_on(tx, &changes).await?;
     let mut practices = BTreeMap::<PracticeId, Vec<Change>>::new();
     for change in changes {
         practices.entry(change.practice.clone()).or_default().push(change);
@@ -225,6 +227,14 @@ impl Store {
     pub async fn feed_head(&self, scope: &Scope) -> Result<i64, StoreError> {
         let head = feed_head::Entity::find_by_id(scope.practice().as_str()).one(self.read()).await?;
         Ok(head.ok_or(StoreError::NotFound("practice"))?.seq)
+    }
+
+    /// How much of the practice is open.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn open_deliveries_of(&self, scope: &Scope) -> Result<OpenDeliveries, StoreError> {
+        open_on(self.read(), scope.practice().as_str()).await
     }
 
     /// The positions between which a cursor may lie.

@@ -20,6 +20,9 @@ pub(super) const MESSAGES: i16 = 5;
 /// Files that were uploaded.
 pub(super) const ATTACHMENTS: i16 = 6;
 
+/// Broadcasts.
+pub(super) const BROADCASTS: i16 = 6;
+
 /// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key<'a> {

@@ -16,14 +16,14 @@ use super::{
     image,
 };
 use crate::domain::{
-    ActorType, Author, Channel, ChannelSet, Content, Decision, Delivery, DeliveryEvent, DeliveryId, Kind,
+    ActorType, Author, BroadcastId, Channel, ChannelSet, Content, Decision, Delivery, DeliveryEvent, DeliveryId, Kind,
     NotificationId, Patient, PatientId, Scope,
 };
 use accept::accepted_before_on;
 pub(super) use accept::{Accept, store_on};
 pub(super) use basis::Ask;
 pub use basis::Basis;
-pub(super) use rows::{inbox_row, unpack};
+pub(super) use rows::{inbox_row, pack, unpack};
 pub(super) use sealed::{addressed_row, copied_row, reply_row, to_contact, to_content, to_reply};
 use sealed::{content_on, open_decisions};
 
@@ -62,6 +62,8 @@ pub struct NewNotification {
     pub deliveries: Vec<NewDelivery>,
     /// The secure links that the texts carry.
     pub links: Vec<NewLink>,
+    /// The broadcast that it is a share of.
+    pub broadcast: Option<BroadcastId>,
 }
 
 /// One delivery of a new notification.
@@ -71,8 +73,19 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// The channel; its decision is among those of the notification.
     pub channel: Channel,
-    /// The text; unset when it is skipped.
+    /// The text; unset when it is skipped, or over already.
     pub content: Option<Content>,
+    /// Why it is over although its decision lets it go.
+    pub over: Option<Over>,
+}
+
+/// Why a delivery is over before it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Its broadcast was cancelled.
+    Cancelled,
+    /// There is no text for this patient.
+    NoText,
 }
 
 /// A notification as it was stored.
@@ -96,8 +109,10 @@ pub struct NotificationRecord {
     pub cancel_time: Option<DateTime<Utc>>,
     /// Who sent it.
     pub creator: Author,
-    /// The caller's key.
+    /// The caller's key; empty for a share of a broadcast.
     pub request_id: String,
+    /// The broadcast that it is a share of.
+    pub broadcast: Option<BroadcastId>,
     /// In the order of the channels; a retry follows what it repeats.
     pub deliveries: Vec<Delivery>,
 }
@@ -234,6 +249,7 @@ fn to_record(row: notification::Model, deliveries: Vec<Delivery>) -> Result<Noti
             display_name: row.creator_name,
         },
         request_id: row.request_id,
+        broadcast: row.broadcast_id.map(BroadcastId),
         deliveries,
     })
 }

@@ -7,7 +7,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, conversations,
+    Store, StoreError, broadcasts, conversations,
     draft::{self, Draft, Note},
     entity::{attempt, content, conversation_message, delivery, delivery_event, notification},
     feed::{self, Change},
@@ -172,7 +172,9 @@ impl Origin {
             share: source.broadcast_id.is_some(),
         };
         let requested = notifications::unpack(source.requested);
-        Ok(Self { expiry, requested, bar: source.cancel_time.map(|_| RetryBar::Cancelled) })
+        let cancelled = broadcasts::cancelled_on(tx, source.broadcast_id.into_iter().collect()).await?;
+        let is_cancelled = source.cancel_time.is_some() || !cancelled.is_empty();
+        Ok(Self { expiry, requested, bar: is_cancelled.then_some(RetryBar::Cancelled) })
     }
 }
 

@@ -46,8 +46,7 @@ impl Store {
                     .await?
                     .ok_or(StoreError::NotFound("notification"))?;
                 let of_it = delivery::Entity::find().filter(delivery::Column::SourceId.eq(id.0));
-                let mut drafts = open_on(tx, of_it).await?;
-                let stopped = stop_all(&mut drafts, Cause::Cancelled, scope.author(), tx.now)?;
+                let (drafts, stopped) = cancel_open_on(tx, of_it, scope.author()).await?;
                 let links = links::revoke_on(tx, id).await?;
                 let nothing_left = drafts.values().all(Draft::is_unchanged) && links == 0;
                 if row.cancel_time.is_none() && !nothing_left {
@@ -61,6 +60,18 @@ impl Store {
         })
         .await
     }
+}
+
+/// Locks and stops those that are open, on behalf of `author`. They are not saved yet, since that ends with the feed. Says how
+/// many are cancelled now.
+pub(super) async fn cancel_open_on(
+    tx: &Tx,
+    query: sea_orm::Select<delivery::Entity>,
+    author: &Author,
+) -> Result<(BTreeMap<Uuid, Draft>, i32), StoreError> {
+    let mut drafts = open_on(tx, query).await?;
+    let stopped = stop_all(&mut drafts, Cause::Cancelled, author, tx.now)?;
+    Ok((drafts, stopped))
 }
 
 /// Locks and stops the deliveries that `new` makes pointless: a visit that is cancelled needs no reminder, and what was paid
@@ -140,6 +151,13 @@ fn sentence(cause: Cause, draft: &Draft) -> &'static str {
 fn end(draft: &mut Draft, now: DateTime<Utc>) -> Result<(), StoreError> {
     draft.add(Ending::Cancelled.fact(tries(&draft.row)), now)?;
     draft.close();
+    Ok(())
+}
+
+/// Ends a delivery whose broadcast was cancelled before its turn came.
+pub(super) fn end_with_broadcast(draft: &mut Draft, now: DateTime<Utc>) -> Result<(), StoreError> {
+    end(draft, now)?;
+    draft.note(Note::new(Author::system(), sentence(Cause::Cancelled, draft)), now);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod audit;
 mod bad_input;
 mod batch;
 mod bounces;
+mod broadcasts;
 mod callbacks;
 mod cancels;
 mod consent;

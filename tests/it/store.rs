@@ -4,6 +4,7 @@ mod accepts;
 mod after_hours;
 mod at_rest;
 mod attachments;
+mod broadcasts;
 mod cancels;
 mod choices;
 mod claims;

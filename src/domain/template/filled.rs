@@ -35,6 +35,16 @@ pub(super) struct Fill<'a> {
 }
 
 impl Fill<'_> {
+    /// With each line as words, as whoever wrote it to everybody left it: nothing becomes a table.
+    pub(super) fn in_prose(mut self) -> Self {
+        for line in &mut self.lines {
+            if matches!(line, Filled::Detail(..)) {
+                *line = Filled::Words(line.to_string());
+            }
+        }
+        self
+    }
+
     /// Whether nothing is said above the signature.
     pub(super) fn is_blank(&self) -> bool {
         self.lines.iter().take_while(|line| !line.is_signature()).all(|line| is_blank(&line.to_string()))

@@ -31,6 +31,7 @@ pub(super) fn values(ask: &Rendering, manner: &Manner) -> Values {
         Payload::MessageReceived(message) => values.set(Token::SenderName, message.sender_name.expose()),
         Payload::DocumentShared(documents) => set_documents(&mut values, documents, ask, manner),
         Payload::System(notice) => set_notice(&mut values, notice, manner.words()),
+        Payload::Announcement => {}
         Payload::Custom(custom) => {
             custom.variables.iter().for_each(|(name, value)| values.set_variable(name, value.expose()));
         }

@@ -42,6 +42,8 @@ impl Purpose {
     /// Its name in what was sent. A practice may call a template of its own as we call a kind.
     pub(super) fn name(&self) -> String {
         match self {
+            // It was written for this once.
+            Self::Kind(Kind::Announcement) => "broadcast".to_owned(),
             Self::Kind(kind) => format!("own/{}", super::key(*kind)),
             Self::Custom(key) => format!("custom/{key}"),
         }

@@ -26,24 +26,29 @@ impl Invented {
     /// wording but their own.
     #[must_use]
     pub fn new(at: &TemplateRef, variables: BTreeMap<String, Phi<String>>) -> Option<Self> {
-        let patient = Patient {
-            id: "invented".parse::<PatientId>().ok()?,
-            first_name: phi("Maria"),
-            last_name: phi("Sample"),
-            email: None,
-            mobile_phone: None,
-            locale: Some(at.locale.as_str().to_owned()),
-            time_zone: None,
-            portal_enabled: true,
-            inactive: false,
-            tags: Default::default(),
-        };
+        let patient = reader(at.locale.as_str())?;
         let payload = match &at.purpose {
             Purpose::Kind(kind) => payload(*kind)?,
             Purpose::Custom(key) => Payload::Custom(Custom { template_key: key.clone(), variables }),
         };
         Some(Self { payload, patient, custom_content: phi("Please bring your insurance card.") })
     }
+}
+
+/// Whoever reads it.
+pub(super) fn reader(locale: &str) -> Option<Patient> {
+    Some(Patient {
+        id: "invented".parse::<PatientId>().ok()?,
+        first_name: phi("Maria"),
+        last_name: phi("Sample"),
+        email: None,
+        mobile_phone: None,
+        locale: Some(locale.to_owned()),
+        time_zone: None,
+        portal_enabled: true,
+        inactive: false,
+        tags: Default::default(),
+    })
 }
 
 fn payload(kind: Kind) -> Option<Payload> {

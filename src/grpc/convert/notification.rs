@@ -172,7 +172,7 @@ fn shown(record: NotificationRecord) -> proto::Notification {
         expire_time: Some(timestamp(record.expire_time)),
         cancel_time: record.cancel_time.map(timestamp),
         creator: Some(author(record.creator)),
-        broadcast_id: String::new(),
+        broadcast_id: record.broadcast.map(|id| id.to_string()).unwrap_or_default(),
         request_id: record.request_id,
         deliveries: record.deliveries.into_iter().map(delivery::shown).collect(),
     }

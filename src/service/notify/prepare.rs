@@ -95,6 +95,7 @@ impl Notify {
             },
             channel: decision.channel,
             content: contents.next_if(|(channel, _)| *channel == decision.channel).map(|(_, content)| content),
+            over: None,
         });
         Ok(NewNotification {
             id,
@@ -113,6 +114,7 @@ impl Notify {
             visit_time: plan.visit_time,
             decisions: plan.decisions,
             links,
+            broadcast: None,
         })
     }
 
@@ -221,5 +223,7 @@ const fn arm(payload: &Payload) -> &'static str {
         Payload::DocumentShared(_) => "document_shared",
         Payload::System(_) => "system",
         Payload::Custom(_) => "custom",
+        // No sender writes one.
+        Payload::Announcement => "announcement",
     }
 }

@@ -148,7 +148,7 @@ async fn shown_on(
 /// Writes everything, in the order of the locks: the notice with its gates, then the conversation, the feed last.
 async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMessage) -> Result<MessageId, StoreError> {
     let mut changes = match &new.notice {
-        Some(notice) => notifications::store_on(tx, keys, scope, notice.clone()).await?,
+        Some(notice) => notifications::store_on(tx, keys, scope, vec![notice.clone()]).await?,
         None => Vec::new(),
     };
     let delivery = new.text.as_ref().map(|_| DeliveryId(crypto::new_id(tx.now)));

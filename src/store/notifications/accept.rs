@@ -114,15 +114,16 @@ async fn store_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<Vec<NotificationRecor
     Ok(records)
 }
 
-/// Stores a notification as part of something else, whose key counts for it. Yields the changes for the feed.
+/// Stores notifications as part of something else, whose key counts for them. Yields the changes for the feed.
 pub(in crate::store) async fn store_on(
     tx: &Tx,
     keys: &Arc<PracticeKeys>,
     scope: &Scope,
-    new: NewNotification,
+    all: Vec<NewNotification>,
 ) -> Result<Vec<Change>, StoreError> {
-    let accept = Accept { scope: scope.clone(), keys: Arc::clone(keys), new };
-    write_all_on(tx, &[&accept]).await.map(|(_, changes)| changes)
+    let accept = |new| Accept { scope: scope.clone(), keys: Arc::clone(keys), new };
+    let accepts: Vec<_> = all.into_iter().map(accept).collect();
+    write_all_on(tx, &accepts.iter().collect::<Vec<_>>()).await.map(|(_, changes)| changes)
 }
 
 async fn write_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<(Vec<NotificationRecord>, Vec<Change>), StoreError> {
@@ -209,7 +210,7 @@ impl Rows {
         for delivery in &new.deliveries {
             let decision = new.decisions.iter().find(|decision| decision.channel == delivery.channel);
             let decision = decision.ok_or(StoreError::Corrupt("decision"))?;
-            let stored = is_filed(decision, tx.now) && !shut;
+            let stored = is_filed(decision, tx.now) && !shut && delivery.over.is_none();
             let row = delivery_row(tx, keys, new, (delivery, decision), stored);
             if let Some(content) = &delivery.content {
                 self.contents.push(content_row(keys, delivery.id, content)?);

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{NewDelivery, NewNotification, sealed};
+use super::{NewDelivery, NewNotification, Over, sealed};
 use crate::{
     domain::{
-        Channel, ChannelSet, Class, Decision, DeliveryState, Facts, GIVE_UP_AFTER, Provider, Scope, SkipReason, Source,
+        Channel, ChannelSet, Class, Decision, DeliveryState, Facts, FailureReason, GIVE_UP_AFTER, Provider, Scope,
+        SkipReason, Source,
     },
     store::{
         StoreError, draft,
@@ -41,13 +42,13 @@ pub(super) fn notification_row(
         creator_type: scope.author().kind as i16,
         creator_id: scope.author().id.clone(),
         creator_name: scope.author().display_name.clone(),
-        broadcast_id: None,
+        broadcast_id: new.broadcast.map(|id| id.0),
         decisions_ct: sealed::seal_decisions(keys, new.id.0, &new.decisions)?,
     })
 }
 
 /// Channels as one number: the lowest bit says that channels were named at all.
-fn pack(channels: ChannelSet) -> i16 {
+pub(in crate::store) fn pack(channels: ChannelSet) -> i16 {
     channels.iter().fold(1, |bits, channel| bits | 1 << channel.number())
 }
 
@@ -69,11 +70,15 @@ pub(super) fn delivery_row(
     (delivery, decision): (&NewDelivery, &Decision),
     stored: bool,
 ) -> delivery::Model {
-    let facts = match (decision.uses(), stored) {
-        (false, _) => Facts::SKIPPED,
-        (true, true) => Facts::INTENT.and(Facts::DELIVERED),
-        (true, false) => Facts::NONE,
+    let over = delivery.over.filter(|_| decision.uses());
+    let facts = match (decision.uses(), over, stored) {
+        (false, _, _) => Facts::SKIPPED,
+        (true, Some(Over::Cancelled), _) => Facts::CANCELLED,
+        (true, Some(Over::NoText), _) => Facts::GAVE_UP,
+        (true, None, true) => Facts::INTENT.and(Facts::DELIVERED),
+        (true, None, false) => Facts::NONE,
     };
+    let failed = over == Some(Over::NoText);
     let (source_kind, source_id) = image::from_source(Source::Notification(new.id));
     let not_before = decision.attempt_time.max(tx.now);
     delivery::Model {
@@ -82,7 +87,8 @@ pub(super) fn delivery_row(
         source_kind,
         source_id,
         kind: new.kind.number(),
-        class: Class::of_one(new.urgent).number(),
+        broadcast_id: new.broadcast.map(|id| id.0),
+        class: if new.broadcast.is_some() { Class::Bulk } else { Class::of_one(new.urgent) }.number(),
         address_bi: grounds::address_index(keys, delivery.channel, &new.patient),
         address_hint: new.patient.address_hint(delivery.channel),
         reference: new.reference.clone(),
@@ -91,6 +97,8 @@ pub(super) fn delivery_row(
         expires_at: new.expire_time,
         attempts: i32::from(stored),
         skip_reason: decision.skip_reason.map(SkipReason::number),
+        failure_reason: failed.then_some(FailureReason::Internal.number()),
+        failure_time: failed.then_some(tx.now),
         provider: stored.then_some(Provider::Inbox as i16),
         sms_segments: delivery.content.as_ref().map_or(0, |content| content.sms_segments),
         send_time: stored.then_some(tx.now),
@@ -116,6 +124,8 @@ pub(super) fn first_line(row: &delivery::Model) -> &'static str {
     match DeliveryState::from_number(row.state) {
         Some(DeliveryState::Skipped) => "Accepted, and not sent: see the reason.",
         Some(DeliveryState::Delivered) => "Stored in the patient's inbox.",
+        Some(DeliveryState::Cancelled) => "Cancelled before it was sent.",
+        Some(DeliveryState::Failed) => "There is no text for this patient; nothing was sent.",
         _ => "Accepted for sending.",
     }
 }

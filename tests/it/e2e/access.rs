@@ -6,19 +6,27 @@ use heedwell::{
     auth::LocalKey,
     domain::{Practices, Role},
     grpc::proto::{
-        ActivateTemplateVersionRequest, BatchPutPatientsRequest, BatchSendNotificationsRequest,
-        CancelNotificationRequest, Channel, ConsentSource, ConsentState, Conversation, CreateTemplateVersionRequest,
-        DESCRIPTOR, DeletePushDeviceRequest, DeliveryFilter, GetConversationRequest, GetNotificationRequest,
-        GetPatientRequest, GetPracticeRequest, GetPracticeSettingsRequest, GetTemplateRequest, LinkConversationRequest,
-        ListAuditEventsRequest, ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest,
+        ActivateTemplateVersionRequest, Audience, BatchPutPatientsRequest, BatchSendNotificationsRequest,
+        BroadcastInput, CancelBroadcastRequest, CancelNotificationRequest, Channel, ConsentSource, ConsentState,
+        Conversation, CreateBroadcastRequest, CreateTemplateVersionRequest, DESCRIPTOR, DeletePushDeviceRequest,
+        DeliveryFilter, GetBroadcastRequest, GetConversationRequest, GetNotificationRequest, GetPatientRequest,
+        GetPracticeRequest, GetPracticeSettingsRequest, GetTemplateRequest, LinkConversationRequest,
+        ListAuditEventsRequest, ListBroadcastsRequest, ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest,
         ListInboxItemsRequest, ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest,
-        MarkConversationReadRequest, MarkInboxItemsRequest, NotificationKind, PracticeSettings, PreviewTemplateRequest,
-        RecordConsentRequest, RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest,
-        SendNotificationRequest, TemplateContent, TemplateRef, UpdateConversationRequest,
-        UpdatePracticeSettingsRequest, WatchConversationsRequest, WatchDeliveriesRequest, WatchInboxRequest,
-        batch_send_notifications_request::BatchItem, batch_send_notifications_response::batch_result::Outcome,
-        conversations_service_client::ConversationsServiceClient, inbox_service_client::InboxServiceClient,
-        mark_inbox_items_request::Selection, send_message_request::Target as Whom, template_ref::Target,
+        MarkConversationReadRequest, MarkInboxItemsRequest, NotificationKind, PracticeSettings,
+        PreviewBroadcastRequest, PreviewTemplateRequest, RecordConsentRequest, RegisterPushDeviceRequest,
+        RetryDeliveryRequest, SendMessageRequest, SendNotificationRequest, TemplateContent, TemplateRef,
+        UpdateConversationRequest, UpdatePracticeSettingsRequest, WatchBroadcastRequest, WatchConversationsRequest,
+        WatchDeliveriesRequest, WatchInboxRequest,
+        audience::{AllPatients, Selection as Whose},
+        batch_send_notifications_request::BatchItem,
+        batch_send_notifications_response::batch_result::Outcome,
+        broadcast_service_client::BroadcastServiceClient,
+        conversations_service_client::ConversationsServiceClient,
+        inbox_service_client::InboxServiceClient,
+        mark_inbox_items_request::Selection,
+        send_message_request::Target as Whom,
+        template_ref::Target,
         template_service_client::TemplateServiceClient,
     },
 };
@@ -53,12 +61,12 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("NotifyService/ListDeliveries", &[Sender, Staff, Auditor], true),
     ("NotifyService/WatchDeliveries", &[Sender, Staff, Auditor], true),
     ("NotifyService/GetDeliveryStats", &[Staff, Auditor], false),
-    ("BroadcastService/PreviewBroadcast", &[Staff], false),
-    ("BroadcastService/CreateBroadcast", &[PracticeAdmin], false),
-    ("BroadcastService/GetBroadcast", &[Staff, Auditor], false),
-    ("BroadcastService/ListBroadcasts", &[Staff, Auditor], false),
-    ("BroadcastService/CancelBroadcast", &[PracticeAdmin], false),
-    ("BroadcastService/WatchBroadcast", &[Staff, Auditor], false),
+    ("BroadcastService/PreviewBroadcast", &[Staff], true),
+    ("BroadcastService/CreateBroadcast", &[PracticeAdmin], true),
+    ("BroadcastService/GetBroadcast", &[Staff, Auditor], true),
+    ("BroadcastService/ListBroadcasts", &[Staff, Auditor], true),
+    ("BroadcastService/CancelBroadcast", &[PracticeAdmin], true),
+    ("BroadcastService/WatchBroadcast", &[Staff, Auditor], true),
     ("TemplateService/ListTemplates", &[Staff], true),
     ("TemplateService/GetTemplate", &[Staff], true),
     ("TemplateService/CreateTemplateVersion", &[PracticeAdmin], true),
@@ -273,7 +281,7 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations, mut audit } = caller;
+    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations, broadcasts, mut audit } = caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {
@@ -309,6 +317,7 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
     let mut answers = in_an_absent_practice_of_templates(templates, practice_id).await;
     answers.extend(in_an_absent_practice_of_inboxes(t, inbox, practice_id).await);
     answers.extend(in_an_absent_practice_of_conversations(conversations, practice_id).await);
+    answers.extend(in_an_absent_practice_of_broadcasts(broadcasts, practice_id).await);
     answers.extend([
         ("SendNotification", notify.send_notification(send).await.err()),
         ("GetNotification", notify.get_notification(get).await.err()),
@@ -330,6 +339,38 @@ async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -
         ("ListAuditEvents", audit.list_audit_events(events).await.err()),
     ]);
     answers
+}
+
+/// As above, those of `BroadcastService`.
+async fn in_an_absent_practice_of_broadcasts(
+    mut broadcasts: BroadcastServiceClient<Authorised>,
+    practice_id: &str,
+) -> Vec<(&'static str, Option<Status>)> {
+    let (id, nothing) = (|| practice_id.to_owned(), || "01980000-0000-7000-8000-000000000000".to_owned());
+    let input = || {
+        Some(BroadcastInput {
+            title: "Closed".into(),
+            audience: Some(Audience { selection: Some(Whose::All(AllPatients {})) }),
+            channels: vec![Channel::Sms.into()],
+            body: "We are closed.".into(),
+            ..Default::default()
+        })
+    };
+    let preview = PreviewBroadcastRequest { practice_id: id(), broadcast: input(), sample_patient_id: String::new() };
+    let create =
+        CreateBroadcastRequest { practice_id: id(), request_id: new_key(), broadcast: input(), expected_recipients: 1 };
+    let get = GetBroadcastRequest { practice_id: id(), broadcast_id: nothing() };
+    let list = ListBroadcastsRequest { practice_id: id(), ..Default::default() };
+    let cancel = CancelBroadcastRequest { practice_id: id(), broadcast_id: nothing() };
+    let watch = WatchBroadcastRequest { practice_id: id(), broadcast_id: nothing() };
+    vec![
+        ("PreviewBroadcast", broadcasts.preview_broadcast(preview).await.err()),
+        ("CreateBroadcast", broadcasts.create_broadcast(create).await.err()),
+        ("GetBroadcast", broadcasts.get_broadcast(get).await.err()),
+        ("ListBroadcasts", broadcasts.list_broadcasts(list).await.err()),
+        ("CancelBroadcast", broadcasts.cancel_broadcast(cancel).await.err()),
+        ("WatchBroadcast", broadcasts.watch_broadcast(watch).await.err()),
+    ]
 }
 
 /// As above, those of `ConversationsService`.

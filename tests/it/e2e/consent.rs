@@ -22,7 +22,7 @@ use super::{
 use crate::support::app::{ACME, Caller, LIMIT, Pass, TestApp, on_a_server};
 
 /// A decision of `pat`, as staff bring it.
-fn decision(channel: Channel, state: ConsentState) -> RecordConsentRequest {
+pub(super) fn decision(channel: Channel, state: ConsentState) -> RecordConsentRequest {
     RecordConsentRequest {
         practice_id: ACME.into(),
         request_id: new_key(),
@@ -40,7 +40,10 @@ pub(super) async fn opts_out(t: &TestApp, channel: Channel) {
     record(&mut t.caller(Role::Staff), decision(channel, ConsentState::OptedOut)).await.unwrap();
 }
 
-async fn record(caller: &mut Caller, request: RecordConsentRequest) -> Result<RecordConsentResponse, Status> {
+pub(super) async fn record(
+    caller: &mut Caller,
+    request: RecordConsentRequest,
+) -> Result<RecordConsentResponse, Status> {
     Ok(caller.preferences.record_consent(request).await?.into_inner())
 }
 

@@ -16,7 +16,7 @@ use crate::support::app::{ACME, TestApp, on_a_server};
 const EVERY: [Channel; 3] = [Channel::InApp, Channel::Email, Channel::Sms];
 
 /// From now on hours are quiet then.
-async fn quiet(t: &TestApp, start: (i32, i32), end: (i32, i32)) {
+pub(super) async fn quiet(t: &TestApp, start: (i32, i32), end: (i32, i32)) {
     let time = |(hours, minutes)| Some(TimeOfDay { hours, minutes });
     let quiet_hours = Some(QuietHours { start: time(start), end: time(end) });
     set(t, PracticeSettings { quiet_hours, ..Default::default() }, &["quiet_hours"]).await;

@@ -163,6 +163,7 @@ impl Order {
             decisions,
             deliveries,
             links: self.links.clone(),
+            broadcast: None,
         }
     }
 
@@ -181,6 +182,7 @@ impl Order {
             id: DeliveryId(new_id(now)),
             channel: decision.channel,
             content: decision.uses().then_some(content),
+            over: None,
         }
     }
 

@@ -17,7 +17,8 @@ use heedwell::{
     config::{self, Config, Env},
     domain::{Engine, Practices, Role},
     grpc::proto::{
-        audit_service_client::AuditServiceClient, conversations_service_client::ConversationsServiceClient,
+        audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
+        conversations_service_client::ConversationsServiceClient,
         directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
         notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
         template_service_client::TemplateServiceClient,
@@ -320,6 +321,7 @@ pub(crate) struct Caller {
     pub(crate) templates: TemplateServiceClient<Authorised>,
     pub(crate) conversations: ConversationsServiceClient<Authorised>,
     pub(crate) audit: AuditServiceClient<Authorised>,
+    pub(crate) broadcasts: BroadcastServiceClient<Authorised>,
 }
 
 impl Caller {
@@ -332,7 +334,8 @@ impl Caller {
             inbox: InboxServiceClient::new(service.clone()),
             templates: TemplateServiceClient::new(service.clone()),
             conversations: ConversationsServiceClient::new(service.clone()),
-            audit: AuditServiceClient::new(service),
+            audit: AuditServiceClient::new(service.clone()),
+            broadcasts: BroadcastServiceClient::new(service),
         }
     }
 }

@@ -235,6 +235,39 @@ async fn rows_fit_together(t: &TestStore) {
             "SELECT count(*) FROM delivery d WHERE d.source_kind = 2 AND NOT EXISTS \
              (SELECT 1 FROM conversation_message m WHERE m.id = d.source_id AND m.practice_id = d.practice_id)",
         ),
+        (
+            "a broadcast whose counts are not those of its deliveries and of those that it has still to make",
+            "SELECT count(*) FROM broadcast b WHERE (pending - (recipients - reached) * (((channels >> 1) & 1) + \
+             ((channels >> 2) & 1) + ((channels >> 3) & 1) + ((channels >> 4) & 1)), \
+             unconfirmed, sent, delivered, failed, skipped, cancelled) <> (SELECT \
+             count(CASE WHEN d.state = 1 THEN 1 END), count(CASE WHEN d.state = 2 THEN 1 END), \
+             count(CASE WHEN d.state = 3 THEN 1 END), count(CASE WHEN d.state = 4 THEN 1 END), \
+             count(CASE WHEN d.state = 5 THEN 1 END), count(CASE WHEN d.state = 6 THEN 1 END), \
+             count(CASE WHEN d.state = 7 THEN 1 END) FROM delivery d WHERE d.broadcast_id = b.id)",
+        ),
+        (
+            "a broadcast whose counts do not add up to its recipients over its channels and what was sent again",
+            "SELECT count(*) FROM broadcast b WHERE pending + unconfirmed + sent + delivered + failed + skipped + cancelled \
+             <> recipients * (((channels >> 1) & 1) + ((channels >> 2) & 1) + ((channels >> 3) & 1) + ((channels >> 4) & 1)) \
+             + (SELECT count(*) FROM delivery d WHERE d.broadcast_id = b.id AND d.retry_of IS NOT NULL)",
+        ),
+        (
+            "a recipient of a broadcast who does not have one delivery a channel",
+            "SELECT count(*) FROM (SELECT d.patient_id FROM delivery d JOIN broadcast b ON b.id = d.broadcast_id \
+             WHERE d.retry_of IS NULL GROUP BY d.broadcast_id, d.patient_id, b.channels HAVING count(*) <> \
+             (((b.channels >> 1) & 1) + ((b.channels >> 2) & 1) + ((b.channels >> 3) & 1) + ((b.channels >> 4) & 1))) AS odd",
+        ),
+        (
+            "an address that a broadcast writes to twice",
+            "SELECT count(*) FROM (SELECT d.broadcast_id FROM delivery d WHERE d.broadcast_id IS NOT NULL AND d.retry_of IS NULL \
+             AND d.address_bi IS NOT NULL AND d.state IN (2, 3, 4) \
+             GROUP BY d.broadcast_id, d.channel, d.address_bi HAVING count(*) > 1) AS twice",
+        ),
+        (
+            "a broadcast that is complete and not planned, or planned and settled and not complete",
+            "SELECT count(*) FROM broadcast b WHERE (complete_time IS NOT NULL AND NOT planned) \
+             OR (complete_time IS NULL AND planned AND pending = 0)",
+        ),
         ("a skip without its reason", "SELECT count(*) FROM delivery WHERE state = 6 AND skip_reason IS NULL"),
     ];
     for (what, query) in wrong {

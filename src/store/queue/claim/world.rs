@@ -16,7 +16,7 @@ use crate::{
         FailureReason, Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
     },
     store::{
-        Store, StoreError, conversations, devices,
+        Store, StoreError, broadcasts, conversations, devices,
         draft::{Draft, Note},
         entity::{attempt, consent_head, content, delivery, notification, recipient_gate},
         grounds::{self, GateKey, Recipient},
@@ -44,6 +44,8 @@ pub(super) struct World<'a> {
     /// The gates of the patients who have the address of a test, by the test.
     holders: BTreeMap<Uuid, Vec<GateKey>>,
     notifications: BTreeMap<Uuid, notification::Model>,
+    /// The broadcasts that are cancelled.
+    cancelled: BTreeSet<Uuid>,
     contents: BTreeMap<Uuid, content::Model>,
     /// Of the messages of conversations.
     media: BTreeMap<Uuid, Vec<AttachmentId>>,
@@ -91,6 +93,7 @@ impl<'a> World<'a> {
         // A new statement has a new snapshot: an opt-out that was waited for is in it.
         let new = grounds::gates_on(&tx.db, keys.practice(), &wanted, in_advance).await?;
         let gates = if in_advance { old } else { new };
+        let cancelled = broadcasts::cancelled_on(tx, due.iter().filter_map(|row| row.broadcast_id).collect()).await?;
         let (practice, settings) = preferences::home_on(&tx.db, keys).await?;
         let notifications = notification::Entity::find()
             .filter(notification::Column::Id.is_in(padded(due.iter().map(|row| row.source_id))))
@@ -111,6 +114,7 @@ impl<'a> World<'a> {
             gates,
             holders,
             notifications: notifications.into_iter().map(|row| (row.id, row)).collect(),
+            cancelled,
             contents,
             media,
             devices,
@@ -129,6 +133,9 @@ impl<'a> World<'a> {
         let channel = draft.channel()?;
         if stop::ends_instead(draft, tx.now)? {
             return Ok(());
+        }
+        if draft.row.broadcast_id.is_some_and(|id| self.cancelled.contains(&id)) {
+            return stop::end_with_broadcast(draft, tx.now);
         }
         let Some(recipient) = self.readers.get(reader_id(&draft.row).as_ref()) else {
             refuse(tx, draft, SkipReason::PatientInactive);
