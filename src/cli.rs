@@ -2,6 +2,7 @@
 
 mod audit;
 mod demo;
+mod export;
 mod migrate;
 mod sandbox;
 mod serve;
@@ -35,6 +36,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(("verify", matches)) => audit::verify(&env(matches), matches),
             _ => Ok(ExitCode::from(2)),
         },
+        Some(("export", matches)) => match matches.subcommand() {
+            Some(("broadcast", matches)) => export::broadcast(&env(matches), matches),
+            _ => Ok(ExitCode::from(2)),
+        },
         Some(("token", matches)) => token::run(&env(matches), matches),
         Some(("sandbox", matches)) => sandbox::run(matches),
         Some(("demo", matches)) => demo::run(matches.get_flag("once")),
@@ -65,6 +70,7 @@ fn command() -> Command {
         )
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
         .subcommand(audit::command(settings()))
+        .subcommand(export::command(settings()))
         .subcommand(token::command().args(settings()))
         .subcommand(sandbox::command())
         .subcommand(

@@ -112,6 +112,9 @@ pub const VARIABLES: [&str; 25] = [
     "RUST_LOG",
 ];
 
+/// Where gRPC is served, and the default.
+const GRPC_ADDR: (&str, &str) = ("HEEDWELL_GRPC_ADDR", "127.0.0.1:50051");
+
 /// Reads the configuration of a server.
 ///
 /// # Errors
@@ -120,7 +123,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     env.refuse_unknown(&VARIABLES, &mut faults);
     let data_dir = data_dir(env);
-    let grpc_addr = address(env, "HEEDWELL_GRPC_ADDR", "127.0.0.1:50051", &mut faults);
+    let grpc_addr = address(env, GRPC_ADDR.0, GRPC_ADDR.1, &mut faults);
     let http_addr = address(env, "HEEDWELL_HTTP_ADDR", "127.0.0.1:8080", &mut faults);
     let loopback = grpc_addr.ip().is_loopback() && http_addr.ip().is_loopback();
     let public_url = public_url(env, http_addr, &mut faults);
@@ -177,6 +180,16 @@ pub fn data_dir(env: &Env) -> PathBuf {
 #[must_use]
 pub fn local_key(data_dir: &Path) -> PathBuf {
     data_dir.join("signing-key")
+}
+
+/// `HEEDWELL_GRPC_ADDR`.
+///
+/// # Errors
+/// When it is not an address.
+pub fn grpc_addr(env: &Env) -> Result<SocketAddr, Faults> {
+    let mut faults = Faults::default();
+    let addr = address(env, GRPC_ADDR.0, GRPC_ADDR.1, &mut faults);
+    if faults.is_empty() { Ok(addr) } else { Err(faults) }
 }
 
 /// Who must have issued a token, and for whom.

@@ -2,6 +2,7 @@
 //! does not get it stands in the report with the reason. That the counts add up is checked after each test.
 
 mod refusals;
+mod reports;
 mod runs;
 mod streams;
 
