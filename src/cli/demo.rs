@@ -1,7 +1,8 @@
 //! `heedwell demo`: a whole server in this process, stand-ins for its providers, two practices with patients, one notification of
-//! each kind, and mail that comes back. It is a client like any other: it calls gRPC over TCP, and the server calls the stand-ins over
-//! TCP.
+//! each kind, mail that comes back, a broadcast, and a talk. It is a client like any other: it calls gRPC over TCP, and the server
+//! calls the stand-ins over TCP.
 
+mod announce;
 mod client;
 mod talk;
 mod world;
@@ -57,6 +58,8 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
     };
     client::table(&client.list().await?, &expected);
     client::inbox(&client.inbox(ACME, "pat").await?);
+    let announced = timeout_at(Instant::now() + LIMIT, announce::everybody(&mut client)).await;
+    announced.context("the broadcast did not end in time")?.context("announcing something")?;
     let webhook = format!("http://{}/webhooks/twilio/{}/inbound", app.http_addr, ACME);
     let talked = timeout_at(Instant::now() + LIMIT, talk::hold(&mut client, &sandbox, &webhook)).await;
     talked.context("the conversation did not end in time")?.context("talking with Pat")?;

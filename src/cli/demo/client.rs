@@ -23,9 +23,9 @@ use crate::{
     domain::{Practices, Role},
     grpc::proto::{
         self, Delivery, DeliveryState, InboxItem, WatchDeliveriesResponse,
-        conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
-        inbox_service_client::InboxServiceClient, notify_service_client::NotifyServiceClient,
-        preferences_service_client::PreferencesServiceClient,
+        broadcast_service_client::BroadcastServiceClient, conversations_service_client::ConversationsServiceClient,
+        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
+        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
     },
 };
 
@@ -41,6 +41,7 @@ pub(super) struct Client {
     pub(super) preferences: PreferencesServiceClient<Channel>,
     pub(super) inbox: InboxServiceClient<Channel>,
     pub(super) conversations: ConversationsServiceClient<Channel>,
+    pub(super) broadcasts: BroadcastServiceClient<Channel>,
     bearer: MetadataValue<Ascii>,
     token: String,
 }
@@ -63,7 +64,8 @@ impl Client {
             directory: DirectoryServiceClient::new(channel.clone()),
             preferences: PreferencesServiceClient::new(channel.clone()),
             inbox: InboxServiceClient::new(channel.clone()),
-            conversations: ConversationsServiceClient::new(channel),
+            conversations: ConversationsServiceClient::new(channel.clone()),
+            broadcasts: BroadcastServiceClient::new(channel),
             bearer: format!("Bearer {token}").parse()?,
             token,
         })
