@@ -5,6 +5,7 @@
 //! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
+//! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; and its memory.
 //! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
@@ -27,6 +28,7 @@
 
 mod accept;
 mod bare;
+mod broadcast;
 mod claims;
 mod database;
 mod drain;
@@ -72,6 +74,7 @@ async fn main() {
     let arguments = Arguments(env::args().skip(1).collect());
     match arguments.0.first().map(String::as_str) {
         Some("accept") => accept::run(&arguments).await,
+        Some("broadcast") => broadcast::run(&arguments).await,
         Some("claims") => claims::run(&arguments).await,
         Some("drain") => drain::run(&arguments).await,
         Some("e2e") => e2e::run(&arguments).await,
@@ -82,7 +85,7 @@ async fn main() {
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, claims, drain, e2e, latency, memory, reads, renders or streams? See the head of benches/load/main.rs."
+            "accept, broadcast, claims, drain, e2e, latency, memory, reads, renders or streams? See the head of benches/load/main.rs."
         ),
     }
 }

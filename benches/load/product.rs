@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     net::SocketAddr,
+    ops::Range,
     path::Path,
     process::Command,
     sync::{
@@ -13,8 +14,9 @@ use std::{
 };
 
 use heedwell::grpc::proto::{
-    self, directory_service_client::DirectoryServiceClient, email_settings, notification_input::Payload,
-    notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient, sms_settings,
+    self, broadcast_service_client::BroadcastServiceClient, directory_service_client::DirectoryServiceClient,
+    email_settings, notification_input::Payload, notify_service_client::NotifyServiceClient,
+    preferences_service_client::PreferencesServiceClient, sms_settings,
 };
 use tokio::{task::JoinSet, time::Instant};
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
@@ -149,8 +151,52 @@ impl Product {
         ids
     }
 
+    /// These of the crowd of the first practice, each with a number and a mailbox of their own.
+    pub(crate) async fn furnish_crowd(&self, numbers: Range<usize>) {
+        let mut directory = DirectoryServiceClient::new(connect(self.addr).await);
+        let all: Vec<_> = numbers.map(one_of_the_crowd).collect();
+        for patients in all.chunks(2 * PATIENTS) {
+            let put = proto::BatchPutPatientsRequest { practice_id: practice(0), patients: patients.to_vec() };
+            directory.batch_put_patients(self.request(put)).await.unwrap();
+        }
+    }
+
+    /// Sends a broadcast to the crowd, of which there are so many.
+    pub(crate) async fn broadcast(&self, ways: &[Way], count: usize) {
+        let mut broadcasts = BroadcastServiceClient::new(connect(self.addr).await);
+        let tags = proto::audience::Tags { values: vec![CROWD.into()] };
+        let input = proto::BroadcastInput {
+            title: "Bench".into(),
+            audience: Some(proto::Audience { selection: Some(proto::audience::Selection::Tags(tags)) }),
+            channels: ways.iter().map(|way| way.channel().into()).collect(),
+            subject: "Closed on Friday".into(),
+            body: "Dear {{first_name}}, we are closed on Friday.".into(),
+            schedule_time: None,
+        };
+        let create = proto::CreateBroadcastRequest {
+            practice_id: practice(0),
+            request_id: Uuid::now_v7().simple().to_string(),
+            broadcast: Some(input),
+            expected_recipients: i64::try_from(count).unwrap(),
+        };
+        broadcasts.create_broadcast(self.request(create)).await.unwrap();
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         request(&self.token, message)
+    }
+}
+
+const CROWD: &str = "crowd";
+
+fn one_of_the_crowd(number: usize) -> proto::Patient {
+    proto::Patient {
+        patient_id: format!("{CROWD}-{number}"),
+        first_name: "Pat".into(),
+        mobile_phone: format!("+1212{}{:04}", 300 + number / 10_000, number % 10_000),
+        email: format!("{CROWD}-{number}@example.test"),
+        tags: vec![CROWD.into()],
+        ..Default::default()
     }
 }
 

@@ -82,6 +82,12 @@ impl Sinks {
         self.tell.send_replace(0);
     }
 
+    /// Forgets what came.
+    pub(crate) fn forget(&self) {
+        self.reset();
+        self.seen.lock().unwrap().sample.clear();
+    }
+
     /// Waits until so many have come, and says when each did.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Instant> {
         let mut newest = self.newest.clone();
