@@ -52,7 +52,7 @@ pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: S
 /// panic costs one turn.
 async fn every<F: Future<Output = ()>>(name: &'static str, period: Duration, duty: impl Fn() -> F) {
     loop {
-        if AssertUnwindSafe(duty()).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(Box::pin(duty())).catch_unwind().await.is_err() {
             tracing::error!(duty = name, "a duty panicked");
         }
         sleep(period.mul_f64(1.0 - 0.2 * rand::random::<f64>())).await;

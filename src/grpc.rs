@@ -34,8 +34,8 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations, directory::Directory, inbox::Inbox,
-        notify::Notify, preferences::Preferences, templates::Templates, watch::Watch,
+        audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations, directory::Directory,
+        inbox::Inbox, notify::Notify, preferences::Preferences, templates::Templates, watch::Watch,
     },
 };
 

@@ -5,8 +5,8 @@
 
 mod attempts;
 mod audit;
-mod chain;
 mod broadcasts;
+mod chain;
 mod choices;
 mod consent;
 mod conversations;

@@ -24,8 +24,8 @@ mod m20261129_000023_create_conversations;
 mod m20261129_000025_index_automatic_messages;
 mod m20261129_000026_create_attachments;
 mod m20261129_000027_index_kept_attachments;
-mod m20261130_000027_create_broadcasts;
 mod m20261129_000028_fill_audit_trails;
+mod m20261130_000029_create_broadcasts;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000025_index_automatic_messages::Migration),
             Box::new(m20261129_000026_create_attachments::Migration),
             Box::new(m20261129_000027_index_kept_attachments::Migration),
-            Box::new(m20261130_000027_create_broadcasts::Migration),
             Box::new(m20261129_000028_fill_audit_trails::Migration),
+            Box::new(m20261130_000029_create_broadcasts::Migration),
         ]
     }
 }

@@ -1,8 +1,8 @@
 //! Between the contract's messages and the domain. What comes in is checked whole, every fault under its path; what goes
 //! out is complete. Nothing here decides or looks anything up.
 
-pub(super) mod audit;
 pub(super) mod attachments;
+pub(super) mod audit;
 pub(super) mod broadcasts;
 pub(super) mod check;
 pub(super) mod consent;

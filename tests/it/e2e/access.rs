@@ -11,8 +11,8 @@ use heedwell::{
         Conversation, CreateBroadcastRequest, CreateTemplateVersionRequest, DESCRIPTOR, DeletePushDeviceRequest,
         DeliveryFilter, GetBroadcastRequest, GetConversationRequest, GetNotificationRequest, GetPatientRequest,
         GetPracticeRequest, GetPracticeSettingsRequest, GetTemplateRequest, LinkConversationRequest,
-        ListAuditEventsRequest, ListBroadcastsRequest, ListConsentRecordsRequest, ListConversationsRequest, ListDeliveriesRequest,
-        ListInboxItemsRequest, ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest,
+        ListAuditEventsRequest, ListBroadcastsRequest, ListConsentRecordsRequest, ListConversationsRequest,
+        ListDeliveriesRequest, ListInboxItemsRequest, ListMessagesRequest, ListPatientsRequest, ListTemplatesRequest,
         MarkConversationReadRequest, MarkInboxItemsRequest, NotificationKind, PracticeSettings,
         PreviewBroadcastRequest, PreviewTemplateRequest, RecordConsentRequest, RegisterPushDeviceRequest,
         RetryDeliveryRequest, SendMessageRequest, SendNotificationRequest, TemplateContent, TemplateRef,
@@ -281,7 +281,8 @@ on_a_server! {
 /// Makes each call of this release, but the one that makes a practice, in a practice that is not there.
 async fn in_an_absent_practice(t: &TestApp, caller: Caller, practice_id: &str) -> Vec<(&'static str, Option<Status>)> {
     let id = || practice_id.to_owned();
-    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations, broadcasts, mut audit } = caller;
+    let Caller { mut notify, mut directory, mut preferences, inbox, templates, conversations, broadcasts, mut audit } =
+        caller;
     let input = reminder(t, "pat", &[]);
     let send = SendNotificationRequest { practice_id: id(), request_id: new_key(), notification: Some(input.clone()) };
     let get = GetNotificationRequest {

@@ -70,7 +70,7 @@ async fn texts(t: &TestStore, scope: &Scope) -> Broadcast {
 }
 
 async fn turn(t: &TestStore) -> PlanTurn {
-    t.store.broadcast_turn(&t.engine).await.unwrap().expect("something is to be done")
+    t.store.broadcast_turn(&t.engine).await.unwrap().unwrap()
 }
 
 async fn no_turn(t: &TestStore) {

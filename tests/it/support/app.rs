@@ -18,10 +18,9 @@ use heedwell::{
     domain::{Engine, Practices, Role},
     grpc::proto::{
         audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
-        conversations_service_client::ConversationsServiceClient,
-        directory_service_client::DirectoryServiceClient, inbox_service_client::InboxServiceClient,
-        notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient,
-        template_service_client::TemplateServiceClient,
+        conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
+        inbox_service_client::InboxServiceClient, notify_service_client::NotifyServiceClient,
+        preferences_service_client::PreferencesServiceClient, template_service_client::TemplateServiceClient,
     },
     sandbox::{self, Sandbox},
     store::Time,
