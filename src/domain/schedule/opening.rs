@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 
 use super::moment;
 
-/// Most automatic replies in one conversation within [`A_DAY`]: where a robot answers them, it ends there.
+/// Most automatic replies in one conversation within a day: where a robot answers them, it ends there.
 pub const MOST_AUTOMATIC: usize = 3;
 const A_DAY: TimeDelta = TimeDelta::hours(24);
 /// No automatic reply goes later than this after the text that it answers.
