@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from support.contract import SERVICES, broadcast, broadcast_service_pb2_grpc, directory, notify, types
+from support.contract import SERVICES, directory, notify, notify_service_pb2_grpc, types
 from support.network import http
 from support.practice import (
     DELIVERED,
@@ -299,10 +299,10 @@ def test_an_etag_that_is_out_of_date_is_refused_with_the_current_one(practice: P
 
 @on_one_database
 def test_a_call_that_is_not_served_yet_says_so_with_details(practice: Practice) -> None:
-    stub = broadcast_service_pb2_grpc.BroadcastServiceStub(practice.channel)
+    stub = notify_service_pb2_grpc.NotifyServiceStub(practice.channel)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ListBroadcasts(
-            broadcast.ListBroadcastsRequest(practice_id=practice.id),
+        stub.GetDeliveryStats(
+            notify.GetDeliveryStatsRequest(practice_id=practice.id),
             timeout=10,
             metadata=practice.metadata,
         )
