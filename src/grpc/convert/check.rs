@@ -8,7 +8,10 @@ use prost_types::{Duration, Timestamp};
 use url::Url;
 
 use crate::{
-    domain::{HIDDEN, is_hidden, template::is_legible},
+    domain::{
+        HIDDEN, is_hidden,
+        template::{is_blank, is_legible},
+    },
     service::{Error, Violation},
 };
 
@@ -128,9 +131,9 @@ impl Check {
         self.bounded(field, text, longest)
     }
 
-    /// As [`Self::line`], and not blank.
+    /// As [`Self::line`], and there is something to see.
     pub(crate) fn required_line(&mut self, field: &str, text: String, longest: usize) -> String {
-        self.expect(field, !text.trim().is_empty(), "is required");
+        self.expect(field, !is_blank(&text), "is required");
         self.line(field, text, longest)
     }
 
@@ -164,9 +167,9 @@ impl Check {
         self.lines(field, text, longest)
     }
 
-    /// As [`Self::lines`], and not blank.
+    /// As [`Self::lines`], and there is something to see.
     pub(crate) fn required_lines(&mut self, field: &str, text: String, longest: usize) -> String {
-        self.expect(field, !text.trim().is_empty(), "is required");
+        self.expect(field, !is_blank(&text), "is required");
         self.lines(field, text, longest)
     }
 

@@ -61,6 +61,8 @@ fn what_is_required_is_not_blank() {
     assert_eq!(faults(|check| drop(check.required_line("f", String::new(), 9))), 1);
     assert_eq!(faults(|check| drop(check.required_line("f", "  ".into(), 9))), 1);
     assert_eq!(faults(|check| drop(check.required_lines("f", "\n".into(), 9))), 1);
+    // A patient would get a text that says nothing.
+    assert_eq!(faults(|check| drop(check.required_lines("f", "\u{200b}\u{2800}".into(), 9))), 1);
 }
 
 #[test]

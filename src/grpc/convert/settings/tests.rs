@@ -628,7 +628,7 @@ fn spans_that_make_no_sense_are_all_told_at_once() {
     ]
     .map(at);
     assert_eq!(fields, expected);
-    for text in ["x".repeat(321), " \n".into()] {
+    for text in ["x".repeat(321), " \n".into(), "\u{200b}\u{2800}".into()] {
         let found = faults(closed(&text, &[]), &["after_hours_reply.text"]);
         assert_eq!((found.len(), found[0].0.as_str()), (1, "settings.after_hours_reply.text"));
     }

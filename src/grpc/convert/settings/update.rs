@@ -9,6 +9,7 @@ use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
     domain::{
         Channel, ChannelSet, Kind, KindChannels, OpenSpan, OpeningHours, PracticeSettings, QuietHours, TestContact,
+        template::is_blank,
     },
     grpc::{
         convert::{check::Check, revision},
@@ -171,7 +172,7 @@ fn time_of_day(check: &mut Check, time: proto::TimeOfDay) -> Option<NaiveTime> {
 
 fn reply_text(check: &mut Check, reply: &proto::AfterHoursReply) -> String {
     let text = check.lines("text", reply.text.clone(), LONGEST_REPLY);
-    check.expect("text", text.is_empty() || !text.trim().is_empty(), "must be empty or say something");
+    check.expect("text", text.is_empty() || !is_blank(&text), "must be empty or say something");
     text
 }
 
