@@ -148,7 +148,7 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The token does not cover the practice, or there is none of that id: not told apart.
-    #[error("the token does not cover this practice")]
+    #[error("the token does not cover this practice or this patient")]
     Scope,
     /// The practice is covered, but none of the roles held allows the call.
     #[error("the token lacks a role that this call needs")]
