@@ -4,6 +4,7 @@
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
+use tonic::Code;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         source_address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
     });
     let start = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = in_our_words(next.run(request).instrument(span.clone()).await);
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::debug!(rpc.code = code, duration_ms, "call answered"));
@@ -45,6 +46,21 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
     let answer = next.run(request).await;
     drop(place);
     answer
+}
+
+/// What tonic refuses by itself before any handler sees it has no details, and a code that means something else here.
+fn in_our_words(response: Response) -> Response {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is = |code: Code| header("grpc-status") == (code as i32).to_string();
+    if response.headers().contains_key("grpc-status-details-bin") {
+        response
+    } else if is(Code::OutOfRange) {
+        status::too_large().into_http()
+    } else if is(Code::Internal) && header("grpc-message").starts_with("failed%20to%20decode%20Protobuf") {
+        status::malformed().into_http()
+    } else {
+        response
+    }
 }
 
 /// The path of a call of ours; another path may be any text.

@@ -90,6 +90,16 @@ pub(super) fn too_many_calls() -> Status {
     Error::RateLimited { retry_after: CONNECTION_RETRY, limit: "calls_per_connection" }.into()
 }
 
+/// The answer of a request that is too long to be read.
+pub(super) fn too_large() -> Status {
+    Error::FieldInvalid(vec![Violation::new("", "the request is larger than 4 MiB")]).into()
+}
+
+/// The answer of a request that is no message of the call.
+pub(super) fn malformed() -> Status {
+    Error::FieldInvalid(vec![Violation::new("", "the request is not a message of this call")]).into()
+}
+
 /// The answer of a call whose code broke down. What the panic said may be anything, and stays in the process's own output.
 pub(super) fn panicked() -> Status {
     Error::Internal("a call panicked".into()).into()

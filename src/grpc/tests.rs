@@ -104,6 +104,9 @@ async fn token_practice_and_role_are_checked_in_this_order_before_anything_is_to
     let status = guard.audit(guard.request(events("a"), &[Role::Staff])).await;
     assert_eq!(reason(&status), (Code::PermissionDenied, "ROLE_REQUIRED".into()));
     assert_eq!(status.get_error_details().error_info().unwrap().metadata["required_role"], "auditor");
+    let large = ListAuditEventsRequest { patient_id: "x".repeat(LONGEST_MESSAGE), ..events("a") };
+    let status = guard.audit(guard.request(large, &[Role::Auditor])).await;
+    assert_eq!(reason(&status), (Code::InvalidArgument, "FIELD_INVALID".into()));
     let status = guard.audit(guard.request(events("a"), &[Role::Auditor])).await;
     assert_eq!(reason(&status), (Code::Unimplemented, "UNSPECIFIED".into()));
 }
