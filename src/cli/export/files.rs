@@ -1,13 +1,13 @@
 //! The files of a report. They have their names only once they are whole, and replace none.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
+use tempfile::NamedTempFile;
 
 use super::columns;
 use crate::grpc::proto::Delivery;
@@ -18,10 +18,9 @@ pub(super) struct Files {
     ndjson: Part,
 }
 
-/// A file that is being written.
+/// A file that is being written. Unless it is finished, nothing of it stays.
 struct Part {
-    file: BufWriter<File>,
-    path: PathBuf,
+    file: BufWriter<NamedTempFile<File>>,
     /// What it will be called.
     name: PathBuf,
 }
@@ -29,8 +28,12 @@ struct Part {
 impl Files {
     /// Begins them in `folder`, both called `stem`.
     pub(super) fn create(folder: &Path, stem: &str) -> anyhow::Result<Self> {
-        let part = |ending: &str| Part::create(folder.join(format!("{stem}.{ending}")));
-        let mut files = Self { csv: part("csv")?, ndjson: part("ndjson")? };
+        let names = ["csv", "ndjson"].map(|ending| folder.join(format!("{stem}.{ending}")));
+        if let Some(name) = names.iter().find(|name| name.exists()) {
+            bail!("{} is there already", name.display());
+        }
+        let [csv, ndjson] = names;
+        let mut files = Self { csv: Part::create(folder, csv)?, ndjson: Part::create(folder, ndjson)? };
         let names = columns(&Delivery::default()).map(|(name, _)| name.to_owned());
         files.csv.file.write_all(line(&names).as_bytes())?;
         Ok(files)
@@ -53,24 +56,18 @@ impl Files {
 }
 
 impl Part {
-    fn create(name: PathBuf) -> anyhow::Result<Self> {
-        if name.exists() {
-            bail!("{} is there already", name.display());
-        }
-        let mut path = name.clone().into_os_string();
-        path.push(".part");
-        let path = PathBuf::from(path);
-        // Whom a practice treats is nobody else's business.
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(Self { file: BufWriter::new(file), path, name })
+    fn create(folder: &Path, name: PathBuf) -> anyhow::Result<Self> {
+        // Nobody else may read it: whom a practice treats is nobody else's business.
+        let file = NamedTempFile::new_in(folder);
+        let file = file.with_context(|| format!("nothing can be written in {}", folder.display()))?;
+        Ok(Self { file: BufWriter::new(file), name })
     }
 
     fn finish(self) -> anyhow::Result<PathBuf> {
         let written = || format!("{} cannot be written", self.name.display());
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error).with_context(written)?;
-        file.sync_all().with_context(written)?;
-        fs::rename(&self.path, &self.name).with_context(written)?;
+        file.as_file().sync_all().with_context(written)?;
+        file.persist_noclobber(&self.name).with_context(written)?;
         Ok(self.name)
     }
 }
@@ -95,6 +92,7 @@ fn line(cells: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::fs;
 
     use super::*;
 
@@ -127,7 +125,7 @@ mod tests {
         let mut files = Files::create(folder.path(), "b1").unwrap();
         let one = Delivery { delivery_id: "d1".into(), patient_id: "=pat".into(), attempts: 2, ..Default::default() };
         files.write(&one).unwrap();
-        assert_eq!(names(), ["b1.csv.part", "b1.ndjson.part"]);
+        assert!(names().iter().all(|name| !name.starts_with("b1")), "{:?}", names());
         files.finish().unwrap();
         assert_eq!(names(), ["b1.csv", "b1.ndjson"]);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
@@ -136,6 +134,9 @@ mod tests {
         assert!(csv.contains("\r\nd1,\"'=pat\","), "{csv}");
         let object: serde_json::Value = serde_json::from_str(&read("b1.ndjson")).unwrap();
         assert_eq!((&object["patient_id"], &object["attempts"]), (&"=pat".into(), &"2".into()));
+        fs::remove_file(folder.path().join("b1.csv")).unwrap();
         assert!(Files::create(folder.path(), "b1").is_err());
+        drop(Files::create(folder.path(), "b2").unwrap());
+        assert_eq!(names(), ["b1.ndjson"], "what was not finished leaves nothing");
     }
 }
