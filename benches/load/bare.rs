@@ -6,11 +6,12 @@ mod copies;
 mod http;
 mod road;
 mod smtp;
+mod talk;
 mod watch;
 
 use std::{env, net::SocketAddr, path::Path, process::Command};
 
-pub(crate) use self::copies::Finished;
+pub(crate) use self::{copies::Finished, talk::grow};
 use crate::{
     Arguments,
     machine::{Process, free_port, listening},

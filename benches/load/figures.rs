@@ -104,10 +104,24 @@ impl Pairs {
         );
     }
 
+    /// What each takes, and how much of the first's time the second needs in the middle, beside its goal.
+    pub(crate) fn times(&self, goal: f64) {
+        let (first, second) = (waits(&self.ceilings), waits(&self.products));
+        println!(
+            "  => {} {}, {} {}: {:.0} % (goal {:.0} %){}",
+            self.names[0],
+            spread(&first),
+            self.names[1],
+            spread(&second),
+            middle(&second) / middle(&first) * 100.0,
+            goal * 100.0,
+            self.reservation()
+        );
+    }
+
     /// The product's spread, beside its goals in milliseconds.
     pub(crate) fn waits(&self, middle: f64, slowest: f64) {
-        let all: Vec<Duration> = self.products.iter().flat_map(|figures| figures.waits.iter().copied()).collect();
-        println!("  => {} (goals {middle}, {slowest}){}", spread(&all), self.reservation());
+        println!("  => {} (goals {middle}, {slowest}){}", spread(&waits(&self.products)), self.reservation());
     }
 
     /// What is to be held against these figures.
@@ -121,6 +135,16 @@ impl Pairs {
             (false, false) => String::new(),
         }
     }
+}
+
+fn waits(runs: &[Figures]) -> Vec<Duration> {
+    runs.iter().flat_map(|figures| figures.waits.iter().copied()).collect()
+}
+
+fn middle(waits: &[Duration]) -> f64 {
+    let mut waits = waits.to_vec();
+    waits.sort_unstable();
+    at(&waits, 0.5)
 }
 
 fn median(runs: &[Figures], value: impl Fn(&Figures) -> f64) -> f64 {

@@ -6,6 +6,8 @@
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
 //! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; and its memory.
+//! * `conversations [--messages 50000] [--conversations 20000]`: what staff and phones do in a conversation of so many messages, in
+//!   a practice of so many conversations, beside a small practice on the same server.
 //! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
@@ -30,6 +32,7 @@ mod accept;
 mod bare;
 mod broadcast;
 mod claims;
+mod conversations;
 mod database;
 mod drain;
 mod e2e;
@@ -76,6 +79,7 @@ async fn main() {
         Some("accept") => accept::run(&arguments).await,
         Some("broadcast") => broadcast::run(&arguments).await,
         Some("claims") => claims::run(&arguments).await,
+        Some("conversations") => conversations::run(&arguments).await,
         Some("drain") => drain::run(&arguments).await,
         Some("e2e") => e2e::run(&arguments).await,
         Some("latency") => latency::run(&arguments).await,
@@ -85,7 +89,8 @@ async fn main() {
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, broadcast, claims, drain, e2e, latency, memory, reads, renders or streams? See the head of benches/load/main.rs."
+            "accept, broadcast, claims, conversations, drain, e2e, latency, memory, reads, renders or streams? See the head of \
+             benches/load/main.rs."
         ),
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 
 /// So many, as more than one lane shall be in use.
 pub(crate) const PRACTICES: usize = 4;
-const PATIENTS: usize = 250;
+pub(crate) const PATIENTS: usize = 250;
 /// Calls that one connection has under way: servers limit them.
 const CALLS: usize = 32;
 /// Watches on one connection, as servers limit them too.
@@ -76,6 +76,11 @@ impl Way {
 /// The key of a public test of SendGrid's own library (sendgrid/sendgrid-python, test_eventwebhook.py).
 const EVENTS_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
 
+/// The account at Twilio, its secret, and the number that practices text from.
+pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
+pub(crate) const AUTH_TOKEN: &str = "bench";
+pub(crate) const FROM_NUMBER: &str = "+12025550199";
+
 /// Where mail and texts go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Providers {
@@ -87,6 +92,7 @@ pub(crate) struct Providers {
 pub(crate) struct Product {
     process: Process,
     addr: SocketAddr,
+    pub(crate) http: SocketAddr,
     token: String,
 }
 
@@ -108,7 +114,7 @@ impl Product {
             .env("RUST_LOG", "warn");
         let process = Process::start(&mut command);
         listening(addr).await;
-        Self { process, addr, token: token(folder) }
+        Self { process, addr, http, token: token(folder) }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -182,7 +188,11 @@ impl Product {
         broadcasts.create_broadcast(self.request(create)).await.unwrap();
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(crate) async fn connect(&self) -> Channel {
+        connect(self.addr).await
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         request(&self.token, message)
     }
 }
@@ -231,11 +241,15 @@ fn a_practice() -> proto::Practice {
     }
 }
 
+pub(crate) fn phone(number: usize) -> String {
+    format!("+1202555{:04}", 2000 + number)
+}
+
 fn a_patient(number: usize) -> proto::Patient {
     proto::Patient {
         patient_id: format!("patient-{number}"),
         first_name: "Pat".into(),
-        mobile_phone: format!("+1202555{:04}", 2000 + number),
+        mobile_phone: phone(number),
         email: format!("pat-{number}@example.test"),
         ..Default::default()
     }
@@ -243,9 +257,9 @@ fn a_patient(number: usize) -> proto::Patient {
 
 fn settings(way: Way, providers: Providers) -> proto::PracticeSettings {
     let sms = proto::SmsSettings {
-        account_sid: "AC00000000000000000000000000000001".into(),
-        auth_token: "bench".into(),
-        sender: Some(sms_settings::Sender::FromNumber("+12025550199".into())),
+        account_sid: ACCOUNT_SID.into(),
+        auth_token: AUTH_TOKEN.into(),
+        sender: Some(sms_settings::Sender::FromNumber(FROM_NUMBER.into())),
         ..Default::default()
     };
     let provider = if way == Way::SendGrid {

@@ -56,7 +56,7 @@ pub(super) enum Database {
 }
 
 impl Database {
-    async fn open(url: &str) -> Self {
+    pub(super) async fn open(url: &str) -> Self {
         if url.starts_with("postgres") {
             let mut connection = PgConnection::connect(url).await.unwrap();
             for setting in ["SHOW fsync", "SHOW synchronous_commit"] {
@@ -73,7 +73,7 @@ impl Database {
         Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
     }
 
-    async fn run(&mut self, statement: String) {
+    pub(super) async fn run(&mut self, statement: String) {
         let statement = sqlx::raw_sql(AssertSqlSafe(statement));
         match self {
             Self::Postgres(db) => drop(statement.execute(db).await.unwrap()),
@@ -104,13 +104,49 @@ impl Database {
         from: &str,
         model: &str,
     ) -> String {
+        let keys: Vec<_> = keys.iter().map(|(name, key)| (*name, value(*key))).collect();
+        self.copying(table, &keys, from, model).await
+    }
+
+    async fn copying(&mut self, table: &str, changed: &[(&str, &str)], from: &str, model: &str) -> String {
         let columns = self.columns(table).await;
-        let values = columns.iter().map(|column| match keys.iter().find(|(name, _)| name == column) {
-            Some((_, key)) => value(*key).to_owned(),
+        let values = columns.iter().map(|column| match changed.iter().find(|(name, _)| name == column) {
+            Some((_, value)) => (*value).to_owned(),
             None => format!("t.{column}"),
         });
         let (values, columns) = (values.collect::<Vec<_>>().join(", "), columns.join(", "));
         format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {from}, (SELECT * FROM {table} {model}) t")
+    }
+
+    /// Copies the row of `table` that `model` names once for each row of `from`, but for what is `changed`.
+    pub(super) async fn copy_but(&mut self, table: &str, changed: &[(&str, &str)], from: &str, model: &str) {
+        let copy = self.copying(table, changed, from, model).await;
+        self.run(copy).await;
+    }
+
+    /// The numbers from 1 on, so many, each with an id that goes by it, of a time before all others; `kind` is below 10.
+    pub(super) fn numbers(&self, kind: u8, count: usize) -> String {
+        match self {
+            Self::Postgres(_) => format!(
+                "(SELECT n, ('00000000000{kind}70008000' || lpad(to_hex(n), 12, '0'))::uuid id \
+                 FROM generate_series(1, {count}) n) u"
+            ),
+            Self::Sqlite(_) => format!(
+                "(WITH RECURSIVE s(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM s WHERE n < {count}) \
+                 SELECT n, unhex(printf('00000000000{kind}70008000%012x', n)) id FROM s) u"
+            ),
+        }
+    }
+
+    /// Brings the statistics up to date, and what was written to its place.
+    pub(super) async fn tidy(&mut self) {
+        let tidy: &[&str] = match self {
+            Self::Postgres(_) => &["VACUUM ANALYZE", "CHECKPOINT"],
+            Self::Sqlite(_) => &["PRAGMA wal_checkpoint(TRUNCATE)"],
+        };
+        for statement in tidy {
+            self.run((*statement).to_owned()).await;
+        }
     }
 
     async fn columns(&mut self, table: &str) -> Vec<String> {
@@ -308,13 +344,7 @@ impl Finished {
     pub(crate) async fn tidy(&mut self) {
         let heads = "UPDATE feed_head SET seq = (SELECT max(seq) FROM feed WHERE practice_id = feed_head.practice_id)";
         self.database.run(heads.into()).await;
-        let tidy: &[&str] = match self.database {
-            Database::Postgres(_) => &["VACUUM ANALYZE", "CHECKPOINT"],
-            Database::Sqlite(_) => &["PRAGMA wal_checkpoint(TRUNCATE)"],
-        };
-        for statement in tidy {
-            self.database.run((*statement).to_owned()).await;
-        }
+        self.database.tidy().await;
     }
 
     fn keys(&self, range: &std::ops::Range<usize>) -> String {
