@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{self, Verifier},
+    auth::{self, TokenError, Verifier},
     clock::SharedClock,
     config::Config,
     crypto::{FingerprintKey, KeyFile, KeyFileError, TokenKey},
@@ -115,7 +115,7 @@ struct All<'a> {
 impl All<'_> {
     fn services(
         &self,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
@@ -131,7 +131,7 @@ impl All<'_> {
             self.public_url,
         );
         grpc::Services {
-            verifier: Arc::new(verifier),
+            verifier,
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),
@@ -182,7 +182,7 @@ impl App {
         let engine = Engine::new();
         recover(&store, &engine).await.map_err(StartError::Recovery)?;
         let _ = warm.await;
-        let verifier = Verifier::new(config.auth, clock.clone()).await.map_err(StartError::Auth)?;
+        let verifier = Arc::new(Verifier::new(config.auth, clock.clone()).await.map_err(StartError::Auth)?);
         let providers = Providers::new(config.providers, clock.clone()).map_err(StartError::Providers)?;
         let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
         let http_listener = listen("HEEDWELL_HTTP_ADDR", config.http_addr).await?;
@@ -194,17 +194,18 @@ impl App {
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let admission = Admission::new(store.clone(), config.admission);
         let all = All { store: &store, clock: &clock, keys: (&fingerprints, &tokens), public_url: &public_url };
-        let services = all.services(verifier, config.consent, &watch, admission);
+        let services = all.services(Arc::clone(&verifier), config.consent, &watch, admission);
         let (health, server) = grpc::Server::new(services);
-        let readiness = readiness(store.clone());
+        let (readiness, home) = (readiness(store.clone()), http::Home::new(&public_url));
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
             media: Media::new(store.clone(), engine.clone()),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
             readiness: readiness.clone(),
+            sign_in: sign_in(&home, verifier),
         };
-        let sidecar = http::router(sidecar, config.http).merge(server.web());
+        let sidecar = http::router(sidecar, config.http).merge(http::with_cookie(server.web(), home));
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(sidecar, None, Protocol::Either);
         let native = port(server.native().map_err(StartError::Grpc)?, config.tls, Protocol::Http2);
@@ -309,6 +310,19 @@ fn readiness(store: Store) -> http::Readiness {
     http::Readiness::new(move || {
         let store = store.clone();
         Box::pin(async move { store.ready().await.unwrap_or(false) })
+    })
+}
+
+/// Who may use the dashboard: whoever may call.
+fn sign_in(home: &http::Home, verifier: Arc<Verifier>) -> http::SignIn {
+    http::SignIn::new(home.clone(), move |token| {
+        let verifier = Arc::clone(&verifier);
+        Box::pin(async move {
+            verifier.verify(&token).await.map_err(|error| match error {
+                TokenError::Invalid => http::Stranger::Invalid,
+                TokenError::Unavailable => http::Stranger::Unavailable,
+            })
+        })
     })
 }
 

@@ -1,5 +1,6 @@
-//! The sidecar: what providers call back and come for, and what patients open. Paths below `/webhooks/`, `/l/`, `/m/` and `/u/`
-//! hold tokens and are never logged. Nothing here redirects but an opened link, since a redirected POST loses its body.
+//! The sidecar: what providers call back and come for, what patients open, and the dashboard. Paths below `/webhooks/`, `/l/`,
+//! `/m/` and `/u/` hold tokens and are never logged. Nothing here redirects but an opened link, since a redirected POST loses its
+//! body.
 
 mod bounces;
 mod links;
@@ -9,6 +10,7 @@ mod probes;
 mod sendgrid;
 mod twilio;
 mod unsubscribe;
+mod web;
 
 use std::time::Duration;
 
@@ -41,9 +43,12 @@ pub struct Services {
     pub unsubscribe: Unsubscribe,
     /// Whether the server may be sent work.
     pub readiness: Readiness,
+    /// Who uses the dashboard.
+    pub sign_in: SignIn,
 }
 
 pub use probes::Readiness;
+pub use web::{Home, SignIn, Stranger, with_cookie};
 
 /// What callers may do.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +91,10 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .layer(DefaultBodyLimit::max(FORM_LIMIT));
     let media = Router::new().route("/m/{token}", get(media::file)).layer(GlobalConcurrencyLimitLayer::new(FILES));
     let probes = Router::new().route("/healthz", get(probes::healthz)).route("/readyz", get(probes::readyz));
+    let session = Router::new()
+        .route("/sign-in", get(web::signed_in).post(web::sign_in))
+        .route("/sign-out", post(web::sign_out))
+        .layer(DefaultBodyLimit::max(FORM_LIMIT));
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::overriding(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
@@ -93,11 +102,14 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .merge(pages)
         .merge(media)
         .merge(probes)
+        .merge(session)
         .with_state(services)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.time_limit))
         .layer(header("x-content-type-options", "nosniff"))
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("cache-control", "no-store"))
+        // Its files are the same for everybody, and have headers of their own.
+        .merge(web::page())
         .layer(CatchPanicLayer::new())
 }
 

@@ -66,6 +66,8 @@ async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> 
     if !once {
         say("\nThe server stays up; send it more, or stop it with Ctrl-C. A token for both practices:");
         say(&format!("{}\n", client.token()));
+        say("The dashboard, with that token in the part of the address that browsers keep to themselves:");
+        say(&format!("http://{}/#token={}\n", app.http_addr, client.token()));
         told_to_stop().await?;
     }
     app.stop().await;

@@ -17,6 +17,7 @@ mod callbacks;
 mod cancels;
 mod consent;
 mod conversations;
+mod dashboard;
 mod decisions;
 mod fairness;
 mod identity;

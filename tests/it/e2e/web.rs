@@ -29,7 +29,7 @@ const NOTIFY: &str = "heedwell.v1.NotifyService";
 
 /// Frames of an answer of gRPC-Web: messages, then trailers
 /// (github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md).
-struct Frames {
+pub(super) struct Frames {
     answer: Response,
     bytes: Vec<u8>,
 }
@@ -66,7 +66,7 @@ impl Frames {
         }
     }
 
-    async fn message<M: Message + Default>(&mut self) -> M {
+    pub(super) async fn message<M: Message + Default>(&mut self) -> M {
         match self.next().await {
             Some(Frame::Message(bytes)) => M::decode(bytes.as_slice()).unwrap(),
             Some(Frame::Trailers(trailers)) => panic!("{trailers:?}"),
@@ -75,7 +75,7 @@ impl Frames {
     }
 
     /// Status and details: in a frame of their own, or in the headers of an answer without messages.
-    async fn end(mut self) -> BTreeMap<String, String> {
+    pub(super) async fn end(mut self) -> BTreeMap<String, String> {
         match self.next().await {
             Some(Frame::Trailers(trailers)) => {
                 assert!(self.next().await.is_none(), "trailers come last");
@@ -100,6 +100,13 @@ fn trailers(bytes: &[u8]) -> BTreeMap<String, String> {
 
 /// Makes a call as a browser does: HTTP/1.1 and no trailers.
 async fn call(t: &TestApp, method: &str, token: &str, message: &impl Message) -> Frames {
+    let bearer = format!("Bearer {token}");
+    let bearer = [("x-grpc-web", "1"), ("authorization", bearer.as_str())];
+    call_with(t, method, if token.is_empty() { &bearer[..1] } else { &bearer }, message).await
+}
+
+/// The same with headers of the test's own.
+pub(super) async fn call_with(t: &TestApp, method: &str, headers: &[(&str, &str)], message: &impl Message) -> Frames {
     let encoded = message.encode_to_vec();
     let mut body = vec![0];
     body.extend(u32::try_from(encoded.len()).unwrap().to_be_bytes());
@@ -107,10 +114,9 @@ async fn call(t: &TestApp, method: &str, token: &str, message: &impl Message) ->
     let mut request = browser()
         .post(t.url(&format!("/heedwell.v1.{method}")))
         .header("content-type", "application/grpc-web+proto")
-        .header("x-grpc-web", "1")
         .body(body);
-    if !token.is_empty() {
-        request = request.bearer_auth(token);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let answer = request.send().await.unwrap();
     assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_11));
@@ -218,7 +224,7 @@ on_a_server! {
             assert_eq!(answer.status(), StatusCode::OK);
             assert_eq!(answer.text().await.unwrap(), body);
         }
-        for path in ["/", "/metrics", "/webhooks/", "/favicon.ico"] {
+        for path in ["/dashboard", "/metrics", "/webhooks/", "/favicon.ico"] {
             assert_eq!(browser().get(t.url(path)).send().await.unwrap().status(), StatusCode::NOT_FOUND, "{path}");
         }
         // A schema that this binary does not know whole is not worked with.

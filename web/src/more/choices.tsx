@@ -1,0 +1,111 @@
+import { useEffect, useState } from "preact/hooks";
+import type { KindChannels, PatientPreferences } from "../../gen/heedwell/v1/preferences_service_pb.js";
+import type { Channel } from "../../gen/heedwell/v1/types_pb.js";
+import { announce } from "../announce.js";
+import { preferences } from "../api.js";
+import { useHere } from "../practice.js";
+import { type Loaded, Problem, useAction } from "../ui.js";
+import { CHANNELS, KINDS, choices, word } from "../words.js";
+
+/** Per kind: the channels chosen, or null where the practice's hold. */
+type Choice = Map<number, Channel[] | null>;
+
+const chosen = (wishes: PatientPreferences): Choice =>
+  new Map(wishes.effective.map(({ kind }) => [kind, wishes.choices.find((each) => each.kind === kind)?.channels?.values ?? null]));
+
+/** Taste: over which channels the patient wants which kind. */
+export function Choices({ patientId, wishes }: { patientId: string; wishes: Loaded<PatientPreferences | undefined> }) {
+  const { id: practiceId } = useHere();
+  const { busy, error, run } = useAction();
+  const known = wishes.value;
+  const [draft, set] = useState<Choice>(new Map());
+  useEffect(() => {
+    if (known) set(chosen(known));
+  }, [known]);
+  if (!known) return null;
+  const before = chosen(known);
+  const changed = [...draft].filter(([kind, channels]) => String(channels?.toSorted()) !== String(before.get(kind)?.toSorted()));
+  const save = () =>
+    run(async () => {
+      const wanted = changed.map(([kind, values]) => (values ? { kind, channels: { values } } : { kind }));
+      try {
+        const answer = await preferences.updatePatientPreferences({ practiceId, patientId, choices: wanted, etag: known.etag });
+        wishes.set(answer.preferences);
+        announce("Saved");
+      } catch (cause) {
+        wishes.reload();
+        throw cause;
+      }
+    });
+  const put = (kind: number, channels: Channel[] | null) => set(new Map(draft).set(kind, channels));
+  return (
+    <section class="sheet wide">
+      <h2>Channels per kind</h2>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Channels per kind">
+        <table class="plain grid">
+          <caption class="unseen">Which channels are used for which kind</caption>
+          <thead>
+            <tr>
+              <th scope="col">Kind</th>
+              {choices(CHANNELS).map(({ value, text }) => (
+                <th scope="col" key={value}>
+                  {text}
+                </th>
+              ))}
+              <th scope="col">Decided by</th>
+            </tr>
+          </thead>
+          <tbody>
+            {known.effective.map((each) => (
+              <Row key={each.kind} effective={each} own={draft.get(each.kind) ?? null} put={(channels) => put(each.kind, channels)} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {error !== undefined && <Problem error={error} />}
+      {changed.length > 0 && (
+        <p class="buttons">
+          <button class="primary" disabled={busy} onClick={save}>
+            Save for the patient
+          </button>
+          <button onClick={() => set(before)}>Undo</button>
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Row({ effective, own, put }: { effective: KindChannels; own: Channel[] | null; put: (channels: Channel[] | null) => void }) {
+  const { settings } = useHere();
+  const { channels, offeredChannels, kind } = effective;
+  const name = word(KINDS, kind);
+  const on = own ?? settings.value?.kindChannels.find((each) => each.kind === kind)?.channels ?? channels;
+  return (
+    <tr>
+      <th scope="row">{name}</th>
+      {choices(CHANNELS).map(({ value, text }) => (
+        <td key={value}>
+          <input
+            type="checkbox"
+            aria-label={`${name} by ${text}`}
+            checked={on.includes(value)}
+            disabled={!offeredChannels.includes(value) && !on.includes(value)}
+            onChange={() => put(on.includes(value) ? on.filter((each) => each !== value) : [...on, value])}
+          />
+        </td>
+      ))}
+      <td>
+        {own ? (
+          <>
+            Patient{" "}
+            <button class="quiet small" onClick={() => put(null)}>
+              As the practice has it
+            </button>
+          </>
+        ) : (
+          <span class="dim">Practice</span>
+        )}
+      </td>
+    </tr>
+  );
+}

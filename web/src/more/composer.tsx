@@ -1,0 +1,110 @@
+import { useState } from "preact/hooks";
+import { type Conversation, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { type BatchGetReachabilityResponse_ChannelReachability as Reach, ConsentState } from "../../gen/heedwell/v1/preferences_service_pb.js";
+import { Channel, NotificationKind, SkipReason } from "../../gen/heedwell/v1/types_pb.js";
+import { announce } from "../announce.js";
+import { preferences, requestId } from "../api.js";
+import { useHere } from "../practice.js";
+import { Problem, useAction, useLoaded } from "../ui.js";
+import { skipped } from "../words.js";
+import { conversations } from "./api.js";
+import type { Threads } from "./threads.js";
+
+const LONGEST: Partial<Record<MessageRoute, number>> = { [MessageRoute.SMS]: 1_600, [MessageRoute.PORTAL]: 20_000 };
+
+/** What was typed and not sent yet, with the key under which it is sent once. It outlives a look at something else. */
+const drafts = new Map<string, { body: string; requestId: string }>();
+
+/** Why a reply cannot go over the channel; empty: it can. Kinds do not matter to replies. */
+function obstacle(reach: Reach | undefined, channel: Channel): string {
+  if (!reach) return "";
+  if (reach.consent === ConsentState.OPTED_OUT) return skipped(SkipReason.OPTED_OUT, channel);
+  const ofKind = [SkipReason.UNSPECIFIED, SkipReason.CHANNEL_OFF_FOR_KIND, SkipReason.NOT_PREFERRED];
+  return ofKind.includes(reach.skipReason) ? "" : skipped(reach.skipReason, channel);
+}
+
+interface Props {
+  conversation: Conversation | undefined;
+  patientId: string;
+  threads: Threads;
+}
+
+export function Composer({ conversation, patientId, threads }: Props) {
+  const { id: practiceId } = useHere();
+  const key = `${practiceId}/${conversation?.conversationId ?? patientId}`;
+  const [draft, set] = useState(() => drafts.get(key) ?? { body: "", requestId: requestId() });
+  const [chosen, choose] = useState(MessageRoute.UNSPECIFIED);
+  const { busy, error, run } = useAction();
+  const reaches = useLoaded(async (signal) => {
+    if (!patientId) return undefined;
+    const request = { practiceId, patientIds: [patientId], kind: NotificationKind.MESSAGE_RECEIVED };
+    return (await preferences.batchGetReachability(request, { signal })).patients[0]?.channels;
+  }, [practiceId, patientId, conversation?.etag]);
+  const reach = (channel: Channel) => reaches.value?.find((each) => each.channel === channel);
+  const bySms = obstacle(reach(Channel.SMS), Channel.SMS);
+  const byPortal = patientId ? obstacle(reach(Channel.IN_APP), Channel.IN_APP) : "No portal account";
+  const route = chosen || (bySms && !byPortal ? MessageRoute.PORTAL : MessageRoute.SMS);
+  const blocked = route === MessageRoute.SMS ? bySms : byPortal;
+  const longest = LONGEST[route] ?? 0;
+  const type = (body: string) => {
+    // Another text is another message.
+    const next = { body, requestId: error === undefined ? draft.requestId : requestId() };
+    drafts.set(key, next);
+    set(next);
+  };
+  const send = () =>
+    run(async () => {
+      const target = conversation
+        ? ({ case: "conversationId", value: conversation.conversationId } as const)
+        : ({ case: "patientId", value: patientId } as const);
+      const answer = await conversations.sendMessage({ practiceId, requestId: draft.requestId, target, route, body: draft.body.trim() });
+      drafts.delete(key);
+      set({ body: "", requestId: requestId() });
+      if (answer.message) threads.onMessage(answer.message);
+      threads.put(answer.conversation);
+      announce("Sent");
+    }).then((well) => well || reaches.reload());
+  const options: [route: MessageRoute, text: string, why: string][] = [
+    [MessageRoute.SMS, "SMS", bySms],
+    [MessageRoute.PORTAL, "Portal", byPortal],
+  ];
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void send();
+      }}
+    >
+      <fieldset class="routes">
+        <legend class="unseen">Send by</legend>
+        {options.map(([value, text, why]) => (
+          <label key={value} class="check">
+            <input type="radio" name="route" checked={route === value} onChange={() => choose(value)} />
+            {text} {why && <span class="tag warn">{why}</span>}
+          </label>
+        ))}
+      </fieldset>
+      {error !== undefined && <Problem error={error} />}
+      <label>
+        <span class="unseen">Message</span>
+        <textarea
+          rows={3}
+          maxLength={longest}
+          placeholder={blocked ? `${blocked}. Choose another way.` : "Write a message"}
+          value={draft.body}
+          onInput={(event) => type(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit();
+          }}
+        />
+      </label>
+      <p class="send">
+        <span class="dim small">{draft.body.length > longest * 0.8 && `${(longest - draft.body.length).toLocaleString("en-US")} characters left. `}Ctrl+Enter sends.</span>
+        <button class="primary" disabled={busy || blocked !== "" || draft.body.trim() === ""}>
+          Send
+        </button>
+      </p>
+    </form>
+  );
+}
