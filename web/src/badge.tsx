@@ -1,6 +1,6 @@
 // How fresh is what is shown.
 import { useContext, useEffect, useReducer } from "preact/hooks";
-import { STALE_MS, type Status, useStream } from "./stream.js";
+import { type Status, useStream } from "./stream.js";
 import { Zone, clock } from "./time.js";
 
 export function Badge() {
@@ -13,8 +13,7 @@ export function Badge() {
     const timer = setInterval(() => draw(undefined as never), 500);
     return () => clearInterval(timer);
   }, [status]);
-  const isOld = Date.now() - stream.seen > STALE_MS;
-  const [look, text] = words(status, isOld, clock(new Date(stream.seen), zone));
+  const [look, text] = words(status, stream.isStale, clock(new Date(stream.seen), zone));
   if (status.kind === "idle") return <div class="live" />;
   return (
     <div class="live">

@@ -10,7 +10,7 @@ import { explain } from "./errors.js";
 import { Help } from "./keys.js";
 import { HereContext } from "./practice.js";
 import { type Route, type View, VIEWS, go, href, useRoute } from "./route.js";
-import { type Bearer, holds, onLost, signOut, whoIsIt } from "./session.js";
+import { type Bearer, handedOver, holds, onLost, signOut, whoIsIt } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { Zone } from "./time.js";
 import { Empty, Problem, Skeleton, useLoaded } from "./ui.js";
@@ -27,6 +27,7 @@ function App() {
   const [bearer, set] = useState<Bearer | null | undefined>(undefined);
   const [error, fail] = useState<unknown>(undefined);
   const [again, lose] = useState(false);
+  const [handed, take] = useState(handedOver);
   const look = () => {
     fail(undefined);
     whoIsIt().then(set, fail);
@@ -37,10 +38,18 @@ function App() {
       set(null);
     });
     look();
+    // Whoever opens a link with a token where the page is open already loads nothing anew.
+    const follow = () => take((before) => handedOver() || before);
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
   }, []);
+  const enter = (bearer: Bearer) => {
+    take("");
+    set(bearer);
+  };
   if (error !== undefined) return <main class="sign-in">{<Problem error={error} retry={look} />}</main>;
   if (bearer === undefined) return <Skeleton what="the page" />;
-  if (bearer === null) return <SignIn again={again} done={set} />;
+  if (bearer === null || handed) return <SignIn key={handed} handed={handed} again={again} done={enter} />;
   const leave = async () => {
     await signOut().catch(() => undefined);
     lose(false);

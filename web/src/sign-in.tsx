@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { type Bearer, type SignInError, handedOver, signIn } from "./session.js";
+import { type Bearer, type SignInError, signIn } from "./session.js";
 import { useFocus } from "./ui.js";
 
 const WORDS: Record<SignInError, string> = {
@@ -9,12 +9,16 @@ const WORDS: Record<SignInError, string> = {
   unreachable: "The server cannot be reached. Please try again in a moment.",
 };
 
-/** A token that came with the address when the page was opened. */
-const handed = handedOver();
+interface Props {
+  /** A token that came with the address. */
+  handed: string;
+  /** Somebody was signed in before. */
+  again: boolean;
+  done: (bearer: Bearer) => void;
+}
 
-/** `again`: somebody was signed in before. */
-export function SignIn({ again, done }: { again: boolean; done: (bearer: Bearer) => void }) {
-  const [token, set] = useState(again ? "" : handed);
+export function SignIn({ handed, again, done }: Props) {
+  const [token, set] = useState(handed);
   const [error, fail] = useState<SignInError | "">("");
   const [busy, work] = useState(false);
   const input = useFocus<HTMLTextAreaElement>();
@@ -25,6 +29,7 @@ export function SignIn({ again, done }: { again: boolean; done: (bearer: Bearer)
     const bearer = await signIn(token.trim());
     work(false);
     if (typeof bearer !== "string") return done(bearer);
+    set("");
     fail(bearer);
     input.current?.focus();
   };
@@ -32,7 +37,7 @@ export function SignIn({ again, done }: { again: boolean; done: (bearer: Bearer)
     <main class="sign-in">
       <form onSubmit={submit}>
         <h1>Heedwell</h1>
-        <p>{again ? "You are signed out. Sign in to go on where you were." : handed ? "You were handed a token to sign in with." : "Sign in with a token for your practice."}</p>
+        <p>{again && !handed ? "You are signed out. Sign in to go on where you were." : handed ? "You were handed a token to sign in with." : "Sign in with a token for your practice."}</p>
         {token && token === handed ? (
           <button class="primary" ref={button} disabled={busy}>
             Sign in
@@ -62,11 +67,6 @@ export function SignIn({ again, done }: { again: boolean; done: (bearer: Bearer)
           <p class="note bad" role="alert" id="sign-in-error">
             {WORDS[error]}
           </p>
-        )}
-        {error && token === handed && (
-          <button type="button" class="quiet" onClick={() => set("")}>
-            Use another token
-          </button>
         )}
         <p class="dim small">The token is kept where no script can read it, until it expires or you sign out.</p>
       </form>

@@ -29,7 +29,7 @@ export interface Feed<Step extends { cursor: string }> {
 }
 
 /** After so long without a sign what is shown is old. */
-export const STALE_MS = 3 * HEARTBEAT_SECONDS * 1_000;
+const STALE_MS = 3 * HEARTBEAT_SECONDS * 1_000;
 const HIDDEN_MS = 60_000;
 
 class Stream {
@@ -42,6 +42,7 @@ class Stream {
   #wake = () => {};
   #listeners = new Set<() => void>();
   #sleeper = 0;
+  #ageing = 0;
 
   constructor() {
     document.addEventListener("visibilitychange", () => {
@@ -65,6 +66,11 @@ class Stream {
   /** Nothing is followed. */
   idle(): void {
     this.#say({ kind: "idle" });
+  }
+
+  /** What is shown is old. */
+  get isStale(): boolean {
+    return this.status.kind === "waiting" && Date.now() - this.seen > STALE_MS;
   }
 
   subscribe(listener: () => void): () => void {
@@ -96,7 +102,11 @@ class Stream {
 
   #say(status: Status): void {
     this.status = status;
-    for (const listener of this.#listeners) listener();
+    const tell = () => this.#listeners.forEach((listener) => listener());
+    tell();
+    clearTimeout(this.#ageing);
+    // Told once more when it has grown old.
+    if (status.kind === "waiting" && !this.isStale) this.#ageing = window.setTimeout(tell, this.seen + STALE_MS - Date.now() + 1);
   }
 
   async #run<Step extends { cursor: string }>(feed: Feed<Step>, end: AbortSignal): Promise<void> {
@@ -111,9 +121,11 @@ class Stream {
       const call = (this.#call = new AbortController());
       let watchdog = 0;
       try {
-        cursor ||= await feed.list(call.signal);
+        if (!cursor) {
+          cursor = await feed.list(call.signal);
+          this.seen = Date.now();
+        }
         if (end.aborted) return;
-        this.seen = Date.now();
         if (this.paused) {
           this.#say({ kind: "paused" });
           continue;

@@ -101,6 +101,8 @@ function Text({ label, value, set }: { label: string; value: string; set: (value
   useEffect(() => {
     if (input.current && document.activeElement !== input.current) input.current.value = value;
   }, [value]);
+  // Who has gone elsewhere meanwhile is not called back.
+  useEffect(() => () => clearTimeout(timer.current), []);
   const take = () => {
     clearTimeout(timer.current);
     set(input.current?.value.trim() ?? "");

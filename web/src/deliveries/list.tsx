@@ -5,7 +5,7 @@ import { announce } from "../announce.js";
 import { useKeys } from "../keys.js";
 import { useHere } from "../practice.js";
 import { href } from "../route.js";
-import { STALE_MS, useStream } from "../stream.js";
+import { useStream } from "../stream.js";
 import { Empty, Problem, Skeleton, useAction } from "../ui.js";
 import { plural } from "../words.js";
 import { Detail } from "./detail.js";
@@ -48,7 +48,6 @@ export function List({ filter, setFilter, opened, setOpened, fixed }: Props) {
   };
   useKeys({ Escape: () => opened && close() });
   const open = (delivery: Delivery) => setOpened(`${delivery.source.case === "notificationId" ? delivery.source.value : ""}:${delivery.deliveryId}`);
-  const isStale = stream.status.kind === "waiting" && Date.now() - stream.seen > STALE_MS;
   const caption = fixed ? "Deliveries to this patient, newest first" : "Deliveries, newest first";
   return (
     <div class={opened ? "split open" : "split"}>
@@ -57,20 +56,27 @@ export function List({ filter, setFilter, opened, setOpened, fixed }: Props) {
         {stream.status.kind === "stopped" && <Problem error={stream.status.error} />}
         {stream.status.kind === "waiting" && !rows.loaded && <Problem error={stream.status.error} retry={() => stream.retry()} />}
         {rows.caughtUp && <CaughtUp rows={rows} />}
-        <p class="news">
-          {rows.waiting > 0 && (
-            <button class="primary small" onClick={() => (rows.settle(), scrollTo({ top: 0 }))}>
-              {rows.waiting.toLocaleString("en-US")} new
-            </button>
-          )}
-        </p>
         {!rows.loaded && stream.status.kind === "loading" && <Skeleton what="deliveries" lines={10} />}
         {rows.loaded && rows.shown.length === 0 && <None filter={filter} setFilter={setFilter} fixed={fixed} />}
-        {rows.shown.length > 0 && (
-          <div class={isStale ? "stale" : ""}>
-            <Table rows={rows} opened={deliveryId} open={open} hold={hold} caption={caption} fixed={fixed} />
-          </div>
-        )}
+        <div
+          onPointerEnter={() => hold("pointer", true)}
+          onPointerLeave={() => hold("pointer", false)}
+          onFocusIn={() => hold("focus", true)}
+          onFocusOut={(event) => event.currentTarget.contains(event.relatedTarget as Node) || hold("focus", false)}
+        >
+          {rows.waiting > 0 && (
+            <p class="news">
+              <button class="primary" onClick={() => (rows.settle(), scrollTo({ top: 0 }))}>
+                {rows.waiting.toLocaleString("en-US")} new
+              </button>
+            </p>
+          )}
+          {rows.shown.length > 0 && (
+            <div class={stream.isStale ? "stale" : ""}>
+              <Table rows={rows} opened={deliveryId} open={open} caption={caption} fixed={fixed} />
+            </div>
+          )}
+        </div>
         {rows.more && (
           <p class="older">
             <button disabled={older.busy} onClick={() => older.run(() => rows.older()).then(() => announce(`${plural(rows.shown.length, "delivery", "deliveries")} shown`))}>

@@ -12,7 +12,6 @@ interface Props {
   rows: Rows;
   opened: string;
   open: (delivery: Delivery) => void;
-  hold: (why: "pointer" | "focus", held: boolean) => void;
   caption: string;
   /** In a patient's view each row would say the same. */
   fixed?: boolean;
@@ -20,7 +19,7 @@ interface Props {
 
 export const ROW = "table.deliveries .row";
 
-export function Table({ rows, opened, open, hold, caption, fixed }: Props) {
+export function Table({ rows, opened, open, caption, fixed }: Props) {
   useKeys({ j: () => step(ROW, 1), k: () => step(ROW, -1), ArrowDown: () => step(ROW, 1), ArrowUp: () => step(ROW, -1) });
   return (
     <table class="deliveries">
@@ -38,12 +37,7 @@ export function Table({ rows, opened, open, hold, caption, fixed }: Props) {
           <th scope="col">Reason</th>
         </tr>
       </thead>
-      <tbody
-        onPointerEnter={() => hold("pointer", true)}
-        onPointerLeave={() => hold("pointer", false)}
-        onFocusIn={() => hold("focus", true)}
-        onFocusOut={(event) => event.currentTarget.contains(event.relatedTarget as Node) || hold("focus", false)}
-      >
+      <tbody>
         {rows.shown.map((delivery) => (
           <Row
             key={delivery.deliveryId}

@@ -39,7 +39,7 @@ export function Composer({ conversation, patientId, threads }: Props) {
     if (!patientId) return undefined;
     const request = { practiceId, patientIds: [patientId], kind: NotificationKind.MESSAGE_RECEIVED };
     return (await preferences.batchGetReachability(request, { signal })).patients[0]?.channels;
-  }, [practiceId, patientId, conversation?.etag]);
+  }, [practiceId, patientId, threads.consents]);
   const reach = (channel: Channel) => reaches.value?.find((each) => each.channel === channel);
   const bySms = obstacle(reach(Channel.SMS), Channel.SMS);
   const byPortal = patientId ? obstacle(reach(Channel.IN_APP), Channel.IN_APP) : "No portal account";

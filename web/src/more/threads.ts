@@ -21,6 +21,8 @@ export class Threads implements Feed<WatchConversationsResponse> {
   shown: Conversation[] = [];
   loaded = false;
   more = false;
+  /** How often a message has changed consent since. */
+  consents = 0;
   /** Told of each message that is new or has another state. */
   onMessage: (message: ConversationMessage) => void = () => {};
   #all = new Map<string, Conversation>();
@@ -74,6 +76,7 @@ export class Threads implements Feed<WatchConversationsResponse> {
       const before = this.#all.get(conversation.conversationId);
       this.#all.set(conversation.conversationId, conversation);
       if (message) this.onMessage(message);
+      if (message?.consentSource) this.consents++;
       if (conversation.unreadCount > (before?.unreadCount ?? 0)) tally("new from patients");
     }
     this.#timer ||= window.setTimeout(() => {

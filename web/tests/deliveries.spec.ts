@@ -1,0 +1,122 @@
+import { Channel, expect, live, row, test } from "./world.js";
+
+test("each state says in words what it is and why", async ({ page, world }) => {
+  await world.send("pat", [Channel.IN_APP, Channel.SMS, Channel.EMAIL]);
+  await world.send("off", [Channel.EMAIL, Channel.SMS]);
+  await world.send("bare", [Channel.SMS]);
+  await world.send("pat", [Channel.PUSH], { hours: 2 });
+  await world.send("pat", [Channel.EMAIL], { hours: 2 });
+  await world.open(page);
+  await expect(row(page, "pat", "In-app", "Delivered")).toHaveCount(1);
+  await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
+  await expect(row(page, "pat", "Email", "Sent")).toHaveCount(1);
+  await expect(row(page, "off", "Email", "Failed")).toContainText("does not exist");
+  await expect(row(page, "off", "SMS", "Failed")).toContainText("could not be reached");
+  await expect(row(page, "bare", "SMS", "Skipped")).toContainText("No mobile number");
+  await expect(row(page, "pat", "Push", "Skipped")).toContainText("The practice has Push off for this kind");
+  await expect(row(page, "pat", "Email", "Pending")).toContainText("Next attempt");
+});
+
+test("what happens appears by itself, and waits while somebody reads", async ({ page, world }) => {
+  await world.open(page);
+  await expect(page.getByRole("heading", { name: "No deliveries yet" })).toBeVisible();
+  await expect(page.getByText("SendNotification")).toBeVisible();
+  await live(page);
+  await world.send("pat", [Channel.SMS]);
+  await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
+  await expect(page.getByRole("status").first()).toContainText("delivered");
+  await row(page, "pat", "SMS").hover();
+  await world.send("off", [Channel.SMS]);
+  await page.getByRole("button", { name: "1 new" }).click();
+  await expect(row(page, "off", "SMS", "Failed")).toHaveCount(1);
+  await expect(page.locator("table.deliveries tbody tr").first()).toContainText("off");
+});
+
+test("filters count at once, live in the address, and say what is not there", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS, Channel.EMAIL], { reference: "visit-8842" });
+  await world.send("off", [Channel.SMS]);
+  await world.open(page);
+  await expect(row(page, "off", "Failed")).toHaveCount(1);
+  await page.locator("summary", { hasText: "Status" }).click();
+  await page.getByRole("checkbox", { name: "Failed" }).check();
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(1);
+  expect(page.url()).toContain("state=failed");
+  await page.reload();
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(1);
+  await page.goto(`${world.server.url}/#/deliveries?state=failed&channel=email&period=7d`);
+  await expect(page.getByRole("heading", { name: "No failed email in the last 7 days" })).toBeVisible();
+  await page.getByRole("button", { name: "Clear filters" }).first().click();
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(3);
+  await page.getByLabel("Reference").fill("visit-8842");
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(2);
+  await page.getByLabel("Patient ID").fill("off");
+  await expect(page.getByRole("heading", { name: "No deliveries of this patient with this reference" })).toBeVisible();
+});
+
+test("a change that leaves the filter leaves the list", async ({ page, world }) => {
+  const notification = await world.send("pat", [Channel.EMAIL], { hours: 2 });
+  await world.open(page, "#/deliveries?state=pending");
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(1);
+  await live(page);
+  await world.notify.cancelNotification({ practiceId: world.id, notificationId: notification.notificationId });
+  await expect(page.getByRole("heading", { name: "No pending deliveries" })).toBeVisible();
+});
+
+test("a delivery tells its story, its text and its reasons", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS, Channel.EMAIL]);
+  await world.open(page);
+  await row(page, "SMS", "Delivered").click();
+  const panel = page.getByRole("complementary", { name: "Account notice by SMS" });
+  await expect(panel.getByRole("heading", { name: "Timeline" })).toBeVisible();
+  await expect(panel.locator(".timeline li").last()).toContainText("Delivered");
+  await expect(panel.getByText(/^SM[0-9a-f]{32}$/)).toBeVisible();
+  await expect(panel.getByText("That you read them is put on record.")).toBeVisible();
+  await expect(panel.getByText("second floor")).toHaveCount(0);
+  await page.reload();
+  await expect(panel.getByRole("heading", { name: "Timeline" })).toBeVisible();
+  await panel.locator(".siblings button").click();
+  const mail = page.getByRole("complementary", { name: "Account notice by Email" });
+  await mail.getByRole("button", { name: "Show text and why" }).click();
+  await expect(mail.getByText("second floor")).toBeVisible();
+  await expect(mail.locator(".decision[open]").getByText("Not opted out")).toBeVisible();
+  await expect(mail.locator(".decision")).toHaveCount(4);
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("complementary")).toHaveCount(0);
+});
+
+test("what waits is cancelled, and what failed is sent again, after a question", async ({ page, world }) => {
+  await world.send("pat", [Channel.EMAIL], { hours: 2 });
+  await world.send("off", [Channel.SMS]);
+  await world.open(page);
+  await row(page, "pat", "Pending").click();
+  await page.getByRole("button", { name: "Cancel", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel it" }).click();
+  await expect(row(page, "pat", "Email")).toContainText("Cancelled");
+  await page.keyboard.press("Escape");
+  await row(page, "off", "Failed").click();
+  await page.getByRole("button", { name: "Send again" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Send again" }).click();
+  await expect(row(page, "off", "Was sent again")).toHaveCount(1);
+  await expect(page.locator(".siblings")).toContainText("which this one repeats");
+});
+
+test("whoever may not read text is not offered it", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS]);
+  await world.open(page, "", "auditor");
+  await row(page, "SMS", "Delivered").click();
+  await expect(page.getByRole("heading", { name: "Timeline" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Show text and why" })).toHaveCount(0);
+});
+
+test("older ones are loaded when they are asked for", async ({ page, world }) => {
+  const items = Array.from({ length: 130 }, (_, number) => ({
+    requestId: `many-${number}`,
+    notification: { patientId: "pat", channels: [Channel.IN_APP], payload: { case: "system", value: { title: "Hello", body: "Hello." } } as const },
+  }));
+  await world.notify.batchSendNotifications({ practiceId: world.id, items });
+  await world.open(page);
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(100);
+  await page.getByRole("button", { name: "Load older" }).click();
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(130);
+  await expect(page.getByRole("button", { name: "Load older" })).toHaveCount(0);
+});

@@ -1,0 +1,88 @@
+import { Channel, expect, live, row, test } from "./world.js";
+
+test("a server that dies leaves what is known, says so, and loses nothing", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS]);
+  await world.open(page);
+  await live(page);
+  await world.server.kill();
+  await expect(page.locator(".badge")).toHaveText(/^Reconnecting \(in \d+ s\)$/);
+  await expect(row(page, "pat", "SMS")).toHaveCount(1);
+  // Three signs of life were missed.
+  await expect(page.locator(".badge")).toHaveText(/^Stale since \d+:\d\d [AP]M$/, { timeout: 30_000 });
+  await expect(page.locator(".stale table")).toBeVisible();
+  await expect(row(page, "pat", "SMS")).toHaveCount(1);
+  await world.server.up();
+  await page.getByRole("button", { name: "Try now" }).click();
+  await live(page);
+  await expect(page.locator(".stale")).toHaveCount(0);
+  await world.send("off", [Channel.SMS]);
+  await expect(row(page, "off", "SMS", "Failed")).toHaveCount(1);
+});
+
+test("what happened while nobody listened comes with the next connection", async ({ page, world }) => {
+  await world.open(page);
+  await live(page);
+  await page.keyboard.press("p");
+  await expect(page.locator(".badge")).toHaveText("Paused");
+  await world.send("pat", [Channel.SMS]);
+  await expect.poll(async () => (await world.notify.listDeliveries({ practiceId: world.id })).deliveries[0]?.state).toBe(4);
+  await expect(row(page, "pat", "SMS")).toHaveCount(0);
+  await page.keyboard.press("p");
+  await live(page);
+  await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
+});
+
+test("a history that is gone is no silent gap", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS]);
+  await world.open(page);
+  await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
+  await live(page);
+  await world.server.kill();
+  world.server.forget();
+  await world.server.up();
+  await world.furnish();
+  await world.send("off", [Channel.IN_APP]);
+  await expect(page.getByText("Caught up after a gap")).toBeVisible({ timeout: 60_000 });
+  await expect(row(page, "off", "In-app", "Delivered")).toHaveCount(1);
+  await expect(row(page, "pat", "SMS")).toHaveCount(0);
+});
+
+test("a page that finds no server says so, and goes on once there is one", async ({ page, world }) => {
+  await world.open(page);
+  await live(page);
+  await page.goto(`${world.server.url}/#/patients`);
+  await expect(page.getByRole("heading", { name: "Patients" })).toBeVisible();
+  await world.server.kill();
+  await page.goto(`${world.server.url}/#/deliveries`);
+  const list = page.locator(".main");
+  await expect(list.getByRole("alert")).toContainText("The server cannot be reached.");
+  await world.server.up();
+  await list.getByRole("button", { name: "Try again" }).click();
+  await live(page);
+});
+
+test("a flood of changes leaves the page quick and the list short", async ({ page, world }) => {
+  test.setTimeout(300_000);
+  const changes = Number(process.env.HEEDWELL_TEST_CHANGES ?? 2_000);
+  await world.open(page);
+  await live(page);
+  const notices = Math.ceil(changes / 2);
+  const item = (number: number) => ({
+    requestId: `flood-${number}`,
+    notification: { patientId: "pat", channels: [Channel.IN_APP], payload: { case: "system", value: { title: "Hello", body: "Hello." } } as const },
+  });
+  for (let sent = 0; sent < notices; sent += 500) {
+    const items = Array.from({ length: Math.min(500, notices - sent) }, (_, number) => item(sent + number));
+    await world.notify.batchSendNotifications({ practiceId: world.id, items });
+  }
+  await world.send("off", [Channel.SMS], { reference: "last" });
+  await expect(row(page, "off", "SMS", "Failed")).toHaveCount(1, { timeout: 240_000 });
+  expect(await page.locator("table.deliveries tbody tr").count()).toBeLessThanOrEqual(600);
+  // The main thread answers: it is not kept busy by rows that nobody sees.
+  const pause = await page.evaluate(async () => {
+    const began = performance.now();
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+    return performance.now() - began;
+  });
+  expect(pause).toBeLessThan(1_000);
+});

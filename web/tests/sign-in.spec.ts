@@ -1,0 +1,56 @@
+import { Channel, expect, live, test } from "./world.js";
+
+test("a bad token is refused in words, a good one is handed over and never seen again", async ({ page, world }) => {
+  await page.goto(world.server.url);
+  await page.getByLabel("Token").fill("eyJ.e30.none");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page.getByRole("alert")).toContainText("does not let anyone in");
+  const token = world.server.token(world.id, "staff");
+  await page.getByLabel("Token").fill(token);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await live(page);
+  const [cookie] = await page.context().cookies();
+  expect(cookie).toMatchObject({ name: "heedwell", value: token, httpOnly: true, sameSite: "Strict" });
+  const kept = await page.evaluate(() => [document.cookie, JSON.stringify({ ...localStorage, ...sessionStorage }), location.href].join());
+  expect(kept).not.toContain(token.slice(0, 20));
+  await page.reload();
+  await live(page);
+});
+
+test("a link with a token signs in by one press, and leaves no token in the address", async ({ page, world }) => {
+  await world.open(page);
+  await live(page);
+  expect(page.url()).not.toContain("token");
+  await page.goBack();
+  expect(page.url()).not.toContain("token");
+});
+
+test("whoever is signed out signs in again and is where they were", async ({ page, world }) => {
+  await world.send("pat", [Channel.IN_APP]);
+  await world.open(page, "#/deliveries?state=delivered");
+  await live(page);
+  await page.context().clearCookies();
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Go on" }).click();
+  await expect(page.getByText("You are signed out. Sign in to go on")).toBeVisible();
+  await page.getByLabel("Token").fill(world.server.token(world.id, "staff"));
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(1);
+  expect(page.url()).toContain("state=delivered");
+});
+
+test("signing out forgets the cookie", async ({ page, world }) => {
+  await world.open(page);
+  await page.getByText("robin").click();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByLabel("Token")).toBeVisible();
+  expect(await page.context().cookies()).toEqual([]);
+  await page.reload();
+  await expect(page.getByLabel("Token")).toBeVisible();
+});
+
+test("a role that is missing is named", async ({ page, world }) => {
+  await world.open(page, "", "directory");
+  await expect(page.getByRole("alert")).toContainText("needs the role “sender”");
+  await expect(page.locator(".badge")).toHaveText("Not connected");
+});
