@@ -45,11 +45,14 @@ class Stream {
   #ageing = 0;
 
   constructor() {
-    document.addEventListener("visibilitychange", () => {
+    const look = () => {
       clearTimeout(this.#sleeper);
       if (!document.hidden) this.#rest(false);
       else this.#sleeper = window.setTimeout(() => this.#rest(true), HIDDEN_MS);
-    });
+    };
+    document.addEventListener("visibilitychange", look);
+    // It may have been opened behind another one.
+    look();
     addEventListener("online", () => this.retry());
   }
 
@@ -148,7 +151,7 @@ class Stream {
         // A planned end. All streams of a server end at once when it stops.
         await this.#nap(Math.random() * 1_000);
       } catch (cause) {
-        if (end.aborted || this.paused || this.#asleep) continue;
+        if (end.aborted || this.#asleep || (this.paused && cursor)) continue;
         const error = ConnectError.from(noted(cause));
         if (info(error).reason === "CURSOR_EXPIRED" || error.code === Code.OutOfRange) {
           cursor = "";

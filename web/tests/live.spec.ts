@@ -32,19 +32,44 @@ test("what happened while nobody listened comes with the next connection", async
   await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
 });
 
+test("a tab that nobody looks at lets go of its stream, and misses nothing", async ({ page, world }) => {
+  test.setTimeout(150_000);
+  const turn = (hidden: boolean) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+  let ended = 0;
+  page.on("requestfailed", (request) => void (request.url().endsWith("/WatchDeliveries") && ended++));
+  await world.open(page);
+  await live(page);
+  await turn(true);
+  expect(ended).toBe(0);
+  await expect.poll(() => ended, { timeout: 80_000 }).toBe(1);
+  await world.send("pat", [Channel.SMS]);
+  await expect.poll(async () => (await world.notify.listDeliveries({ practiceId: world.id })).deliveries[0]?.state).toBe(4);
+  await expect(row(page, "pat", "SMS")).toHaveCount(0);
+  await turn(false);
+  await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
+});
+
 test("a history that is gone is no silent gap", async ({ page, world }) => {
+  await world.server.kill();
+  world.server.keep();
+  await world.server.up();
   await world.send("pat", [Channel.SMS]);
   await world.open(page);
   await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
   await live(page);
+  // The page has seen more than an older copy of the database knows.
   await world.server.kill();
-  world.server.forget();
+  world.server.restore();
   await world.server.up();
-  await world.furnish();
-  await world.send("off", [Channel.IN_APP]);
   await expect(page.getByText("Caught up after a gap")).toBeVisible({ timeout: 60_000 });
-  await expect(row(page, "off", "In-app", "Delivered")).toHaveCount(1);
+  await live(page);
   await expect(row(page, "pat", "SMS")).toHaveCount(0);
+  await world.send("off", [Channel.IN_APP]);
+  await expect(row(page, "off", "In-app", "Delivered")).toHaveCount(1);
 });
 
 test("a page that finds no server says so, and goes on once there is one", async ({ page, world }) => {

@@ -1,7 +1,7 @@
 // A server with stand-ins for its providers, as processes of their own, so that it can be killed under an open page.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -97,10 +97,20 @@ export class Server {
     await once(running, "exit");
   }
 
-  /** Everything that was stored is gone; the keys are not. */
-  forget(): void {
-    for (const end of ["", "-wal", "-shm"]) rmSync(join(this.folder, `heedwell.db${end}`), { force: true });
+  /** Copies what is stored, as a backup would, while it does not run. */
+  keep(): void {
+    for (const file of this.#files()) copyFileSync(join(this.folder, file), join(this.folder, `kept-${file}`));
   }
+
+  /** Goes back to that. */
+  restore(): void {
+    for (const file of this.#files()) rmSync(join(this.folder, file));
+    for (const file of readdirSync(this.folder).filter((name) => name.startsWith("kept-"))) {
+      renameSync(join(this.folder, file), join(this.folder, file.slice("kept-".length)));
+    }
+  }
+
+  #files = () => readdirSync(this.folder).filter((name) => name.startsWith("heedwell.db"));
 
   async stop(): Promise<void> {
     await this.kill();

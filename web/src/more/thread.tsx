@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type Conversation, type ConversationMessage, ConversationMessage_Direction as Direction, Conversation_State, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { Attachment_State, type Conversation, type ConversationMessage, ConversationMessage_Direction as Direction, Conversation_State, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
 import { ConsentSource, DeliveryState } from "../../gen/heedwell/v1/types_pb.js";
 import { announce } from "../announce.js";
 import { directory } from "../api.js";
@@ -160,6 +160,13 @@ function Messages({ conversation, id, threads }: { conversation: Conversation | 
   );
 }
 
+const FILES: Record<number, string> = {
+  [Attachment_State.PENDING]: "on its way",
+  [Attachment_State.READY]: "arrived",
+  [Attachment_State.FAILED]: "could not be fetched",
+  [Attachment_State.REMOVED]: "removed",
+};
+
 function Message({ message }: { message: ConversationMessage }) {
   const { settings } = useHere();
   const isOurs = message.direction === Direction.OUTBOUND;
@@ -169,7 +176,13 @@ function Message({ message }: { message: ConversationMessage }) {
       <p class="dim small">
         {isOurs ? (message.automatic ? "Automatic reply" : actor(message.author) || "Practice") : "Patient"}, by {over}, <Time at={message.createTime} />
       </p>
-      <p class="bubble">{message.body || <span class="dim">{textGone(settings.value)}</span>}</p>
+      {message.body && <p class="bubble">{message.body}</p>}
+      {message.attachments.map((each) => (
+        <p key={each.attachmentId} class="small">
+          <span class="tag">{each.fileName || each.mediaType}</span> {word(FILES, each.state)}
+        </p>
+      ))}
+      {!message.body && message.attachments.length === 0 && <p class="dim">{textGone(settings.value)}</p>}
       {isOurs && message.deliveryState !== DeliveryState.UNSPECIFIED && (
         <p class="small fate">
           <State state={message.deliveryState} /> {message.failure?.message}
