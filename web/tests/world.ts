@@ -1,5 +1,5 @@
 // What each test finds: a practice of its own with patients, and a page that is signed in to it.
-import { createClient, type Transport } from "@connectrpc/connect";
+import { createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { type Page, test as base, expect } from "@playwright/test";
 import { DirectoryService } from "./gen/heedwell/v1/directory_service_pb.js";
@@ -41,7 +41,7 @@ export class World {
 
   static of(server: Server, id: string): World {
     const token = server.token(id, "operator", "directory", "practice_admin", "sender", "staff");
-    const authorised = (next: (request: any) => Promise<any>) => (request: any) => {
+    const authorised: Interceptor = (next) => (request) => {
       request.header.set("authorization", `Bearer ${token}`);
       return next(request);
     };
