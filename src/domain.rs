@@ -31,6 +31,7 @@ mod retry;
 mod schedule;
 mod settings;
 pub mod sms;
+mod stats;
 pub mod template;
 
 pub use actor::{Actor, ActorType, Author, Call, Denied, Engine, Practices, Role, Scope};
@@ -82,3 +83,4 @@ pub use settings::{
     KindChannels, PracticeSettings, Provider, PushSettings, SendGridAccount, SendGridSettings, ServiceAccount,
     SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey, in_pool,
 };
+pub use stats::{DeliveryStats, Hours};

@@ -1,6 +1,7 @@
 //! What the server does by itself without calling a provider. Each duty has one function that does it once; the loops are
 //! here. Every replica does them: whichever comes first takes the rows, and the others find none.
 
+mod count;
 mod expand;
 mod forget;
 mod parked;
@@ -23,6 +24,8 @@ const RESCUE_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often broadcasts are looked for that are due. Between two looks they cost nobody anything.
 const EXPAND_EVERY: Duration = Duration::from_millis(500);
+/// How often changes are counted: what is not counted yet is read one by one when somebody asks for statistics.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -42,6 +45,7 @@ pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: S
             every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
             every("expand", EXPAND_EVERY, || expand::run_once(&store, &engine, &public_url)),
+            every("count", COUNT_EVERY, || count::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, || forget::run_once(&store, &engine, settings)),
         );
     };

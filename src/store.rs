@@ -44,6 +44,7 @@ mod reconcile;
 mod retry;
 mod rows;
 mod stand_ins;
+mod stats;
 mod stop;
 mod templates;
 mod test_messages;

@@ -26,6 +26,7 @@ mod m20261129_000026_create_attachments;
 mod m20261129_000027_index_kept_attachments;
 mod m20261129_000028_fill_audit_trails;
 mod m20261130_000029_create_broadcasts;
+mod m20261130_000030_count_deliveries;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000027_index_kept_attachments::Migration),
             Box::new(m20261129_000028_fill_audit_trails::Migration),
             Box::new(m20261130_000029_create_broadcasts::Migration),
+            Box::new(m20261130_000030_count_deliveries::Migration),
         ]
     }
 }

@@ -120,7 +120,9 @@ impl NotifyService for Handlers {
         &self,
         request: Request<GetDeliveryStatsRequest>,
     ) -> Result<Response<GetDeliveryStatsResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Auditor])
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::Staff, Role::Auditor])?;
+        let query = convert::delivery::stats_wanted(request.into_inner())?;
+        Ok(Response::new(convert::delivery::stats_shown(self.notify.stats(&scope, query).await?)))
     }
 }
 

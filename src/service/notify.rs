@@ -5,17 +5,17 @@ mod preview;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 
 use crate::{
     clock::SharedClock,
     crypto::{FingerprintKey, Purpose, TokenKey},
     domain::{
-        ChannelSet, Class, Delivery, DeliveryFilter, DeliveryId, NotificationId, PatientId, Payload, Phi, Priority,
-        Scope,
+        ChannelSet, Class, Delivery, DeliveryFilter, DeliveryId, DeliveryStats, Hours, Kind, NotificationId, PatientId,
+        Payload, Phi, Priority, Scope,
     },
-    service::{Error, admission::Admission, pages::Pages},
+    service::{Error, Violation, admission::Admission, pages::Pages},
     store::{
         Accepted, Basis, Cancelled, DeliveryPage, Keyset, NewRetry, NotificationDetail, NotificationRecord, Retried,
         Store, StoreError,
@@ -28,6 +28,8 @@ pub use preview::ChannelPreview;
 const LIST: &str = "deliveries";
 /// How many items of a batch are worked on at once.
 const BATCH_WIDTH: usize = 16;
+/// The longest period of statistics.
+const LONGEST_PERIOD: TimeDelta = TimeDelta::days(92);
 
 /// A request to notify one patient, to be met once.
 #[derive(Clone, Debug)]
@@ -95,6 +97,17 @@ pub struct Resent {
     pub delivery: Delivery,
     /// The key had been accepted before.
     pub replayed: bool,
+}
+
+/// What statistics are asked for.
+#[derive(Clone, Debug)]
+pub struct StatsQuery {
+    /// Of deliveries made at or after.
+    pub start_time: DateTime<Utc>,
+    /// Made before; unset: now.
+    pub end_time: Option<DateTime<Utc>>,
+    /// Of these kinds; all when empty.
+    pub kinds: Vec<Kind>,
 }
 
 /// Which deliveries a list is asked for.
@@ -242,6 +255,22 @@ impl Notify {
             Ok(_) => Error::from(error).named(id),
             Err(no_practice) => no_practice.into(),
         }
+    }
+
+    /// What became of the deliveries of a period, which is widened to whole hours of UTC.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
+    pub async fn stats(&self, scope: &Scope, query: StatsQuery) -> Result<(Hours, DeliveryStats), Error> {
+        let end_time = query.end_time.unwrap_or_else(|| self.clock.now());
+        let period = end_time - query.start_time;
+        if period <= TimeDelta::zero() || period > LONGEST_PERIOD {
+            let fault = "must be before end_time, which is now unless given, by at most 92 days";
+            return Err(Error::FieldInvalid(vec![Violation::new("start_time", fault)]));
+        }
+        let hours = Hours::covering(query.start_time, end_time);
+        let stats = self.store.delivery_stats(scope, hours.clone(), &query.kinds).await?;
+        Ok((hours, stats))
     }
 
     /// Lists deliveries, newest first.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     StoreError,
     entity::{delivery, delivery_event},
-    feed::{self, Change, News},
+    feed::{self, Change, News, Was},
     image::{CLOSED, NOTIFICATION, TEST, WAITING, corrupt, to_delivery},
     tx::Tx,
 };
@@ -120,6 +120,7 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
         row.revision += 1;
         row.update_time = now;
     }
+    let was = Was { state: before.state, failure: before.failure.map(|failure| failure.reason) };
     let closed = i64::from(last.phase != CLOSED && row.phase == CLOSED);
     if !changed && closed == 0 {
         return Ok(None);
@@ -127,7 +128,7 @@ fn change(last: &delivery::Model, row: &mut delivery::Model, now: DateTime<Utc>)
     Ok(Some(Change {
         practice: row.practice_id.parse().map_err(|_| corrupt())?,
         news: if changed && row.source_kind != TEST {
-            News::Delivery(Box::new(to_delivery(row)?), Some(before.state))
+            News::Delivery(Box::new(to_delivery(row)?), Some(was))
         } else {
             News::None
         },

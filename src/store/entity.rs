@@ -19,6 +19,8 @@ pub(super) mod conversation;
 pub(super) mod conversation_message;
 pub(super) mod data_key;
 pub(super) mod delivery;
+pub(super) mod delivery_count;
+pub(super) mod delivery_count_head;
 pub(super) mod delivery_event;
 pub(super) mod feed;
 pub(super) mod feed_head;

@@ -20,11 +20,11 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    Class, ConversationId, ConversationNews, Delivery, DeliveryChange, DeliveryId, DeliveryState, MessageId, Newness,
-    PatientId, PracticeId, Scope,
+    Class, ConversationId, ConversationNews, Delivery, DeliveryChange, DeliveryId, DeliveryState, FailureReason,
+    MessageId, Newness, PatientId, PracticeId, Scope,
 };
 
-const DELIVERIES: i16 = 1;
+pub(super) const DELIVERIES: i16 = 1;
 const INBOXES: i16 = 2;
 const CONVERSATIONS: i16 = 3;
 
@@ -43,12 +43,28 @@ pub(super) struct Change {
 pub(super) enum News {
     /// Nothing that the API shows: only the counters move.
     None,
-    /// A delivery as it is now, and its state before.
-    Delivery(Box<Delivery>, Option<DeliveryState>),
+    /// A delivery as it is now, and how it stood before.
+    Delivery(Box<Delivery>, Option<Was>),
     /// An item of a patient's inbox that was marked, where its delivery shows nothing of it.
     Marked(PatientId, Uuid),
     /// A conversation, and its revision.
     Conversation(ConversationNews, i64),
+}
+
+/// How a delivery stood before a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Was {
+    pub(super) state: DeliveryState,
+    /// Why it had failed, if it had.
+    pub(super) failure: Option<FailureReason>,
+}
+
+impl Was {
+    /// What a change of the feed keeps of it; unset for a new delivery.
+    pub(super) fn of(row: &feed::Model) -> Option<Self> {
+        let state = row.previous_state.and_then(DeliveryState::from_number)?;
+        Some(Self { state, failure: row.previous_failure.and_then(FailureReason::from_number) })
+    }
 }
 
 impl Change {
@@ -131,6 +147,7 @@ fn row(news: News) -> Result<Option<feed::Model>, StoreError> {
         revision,
         state: None,
         previous_state: None,
+        previous_failure: None,
         image,
         at: DateTime::UNIX_EPOCH,
     };
@@ -138,7 +155,8 @@ fn row(news: News) -> Result<Option<feed::Model>, StoreError> {
         News::None => None,
         News::Delivery(delivery, before) => Some(feed::Model {
             state: Some(delivery.state.number()),
-            previous_state: before.map(DeliveryState::number),
+            previous_state: before.map(|was| was.state.number()),
+            previous_failure: before.and_then(|was| was.failure).map(FailureReason::number),
             ..row(DELIVERIES, delivery.id.0, delivery.revision, image::encode(&delivery)?)
         }),
         // Its image is its patient's id; whoever watches reads the rest.
@@ -297,7 +315,7 @@ impl Store {
                 DELIVERIES => {
                     let state = row.state.ok_or_else(corrupt)?;
                     let delivery = image::decode(row.entity_id, row.revision, state, &row.image)?;
-                    let previous_state = row.previous_state.and_then(DeliveryState::from_number);
+                    let previous_state = Was::of(&row).map(|was| was.state);
                     changes.push(DeliveryChange { delivery, previous_state });
                 }
                 INBOXES => {

@@ -9,6 +9,7 @@ use sea_orm::{
 use super::{
     Store, StoreError,
     entity::{feed, feed_head},
+    stats::counted_on,
     tx::Tx,
 };
 use crate::domain::Engine;
@@ -73,6 +74,8 @@ async fn forget_on(tx: &Tx, practice: &str, before: DateTime<Utc>, limit: u64) -
         .one(&tx.db)
         .await?;
     let (Some(first), Some(newest_old)) = (first, newest_old) else { return Ok(0) };
+    // Statistics follow the feed.
+    let newest_old = Ord::min(newest_old, counted_on(&tx.db, practice).await?);
     let page = i64::try_from(limit).unwrap_or(i64::MAX);
     let deleted = feed::Entity::delete_many()
         .filter(feed::Column::PracticeId.eq(practice))

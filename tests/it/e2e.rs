@@ -41,6 +41,7 @@ mod schedule;
 mod sendgrid;
 mod settings;
 mod start;
+mod stats;
 mod stop;
 mod templates;
 mod test_messages;

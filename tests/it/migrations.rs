@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heedwell_migrations::{Migrator, MigratorTrait};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
 
 use crate::support::{Backend, Home};
 
@@ -95,6 +95,57 @@ async fn old_notifications(backend: Backend) {
     assert_eq!((rows.len(), row), (1, vec![false, true, true]));
 }
 
+/// What is there when statistics come is counted once, and the feed is followed from there.
+async fn old_deliveries(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    let change = "m20261130_000030_count_deliveries";
+    let before = Migrator::migrations().iter().position(|migration| migration.name() == change).unwrap();
+    Migrator::up(&db, Some(u32::try_from(before).unwrap())).await.unwrap();
+    let sqlite = backend == Backend::Sqlite;
+    let id = |n: u32| {
+        if sqlite { format!("x'{n:032x}'") } else { format!("'00000000-0000-0000-0000-{n:012x}'") }
+    };
+    db.execute_unprepared("INSERT INTO feed_head (practice_id, seq, open0, open1, open2) VALUES ('acme', 41, 0, 0, 0)")
+        .await
+        .unwrap();
+    // Source, kind, state, reason, time: a test, twice the same in one hour, the next hour, and a failure.
+    for (n, (source, kind, state, reason, time)) in (1..).zip([
+        (3, 0, 4, "NULL", "15:00:00"),
+        (1, 1, 4, "NULL", "15:00:00"),
+        (1, 1, 4, "NULL", "15:59:59.999999"),
+        (1, 1, 4, "NULL", "16:00:00"),
+        (2, 0, 5, "2", "16:00:00"),
+    ]) {
+        db.execute_unprepared(&old_delivery(&id(n), source, kind, state, reason, time)).await.unwrap();
+    }
+    Migrator::up(&db, None).await.unwrap();
+    let query =
+        "SELECT hour * 3600, kind, channel, state, failure_reason, count FROM delivery_count ORDER BY hour, kind";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    let rows: Vec<[i64; 6]> = rows.iter().map(|row| [0, 1, 2, 3, 4, 5].map(|place| number(row, place))).collect();
+    let hour = 1_772_463_600;
+    assert_eq!(rows, [[hour, 1, 3, 4, 0, 2], [hour + 3_600, 0, 3, 5, 2, 1], [hour + 3_600, 1, 3, 4, 0, 1]]);
+    let query = Statement::from_string(db.get_database_backend(), "SELECT counted FROM delivery_count_head");
+    let rows = db.query_all_raw(query).await.unwrap();
+    assert_eq!(rows.iter().map(|row| number(row, 0)).collect::<Vec<_>>(), [41]);
+}
+
+fn old_delivery(id: &str, source: i16, kind: i16, state: i16, reason: &str, time: &str) -> String {
+    let time = format!("'2026-03-02 {time}+00:00'");
+    format!(
+        "INSERT INTO delivery (id, practice_id, patient_id, source_kind, source_id, kind, channel, class, address_hint, \
+         reference, facts, state, revision, flags, phase, epoch, not_before, give_up_at, expires_at, attempts, crashes, looks, \
+         absences, events, failure_reason, failure_code, provider_ref, sms_segments, create_time, update_time) \
+         VALUES ({id}, 'acme', 'pat', {source}, {id}, {kind}, 3, 1, '', '', 0, {state}, 1, 0, 3, 0, {time}, {time}, {time}, \
+         0, 0, 0, 0, 0, {reason}, '', '', 0, {time}, {time})"
+    )
+}
+
+fn number(row: &QueryResult, place: usize) -> i64 {
+    row.try_get_by_index(place).or_else(|_| row.try_get_by_index::<i16>(place).map(i64::from)).unwrap()
+}
+
 /// Patients from before `choices` have chosen nothing, and whoever does not know of it yet can still bring some.
 async fn old_patients(backend: Backend) {
     let Some(home) = Home::bare(backend).await else { return };
@@ -177,6 +228,16 @@ async fn notifications_from_before_keep_their_end_sqlite() {
 #[tokio::test]
 async fn notifications_from_before_keep_their_end_postgres() {
     old_notifications(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn old_deliveries_are_counted_sqlite() {
+    old_deliveries(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn old_deliveries_are_counted_postgres() {
+    old_deliveries(Backend::Postgres).await;
 }
 
 #[tokio::test]

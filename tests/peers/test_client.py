@@ -299,10 +299,9 @@ def test_an_etag_that_is_out_of_date_is_refused_with_the_current_one(practice: P
 
 @on_one_database
 def test_a_call_that_is_not_served_yet_says_so_with_details(practice: Practice) -> None:
-    stub = notify_service_pb2_grpc.NotifyServiceStub(practice.channel)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.GetDeliveryStats(
-            notify.GetDeliveryStatsRequest(practice_id=practice.id),
+        practice.directory.ErasePatient(
+            directory.ErasePatientRequest(practice_id=practice.id, patient_id="pat"),
             timeout=10,
             metadata=practice.metadata,
         )

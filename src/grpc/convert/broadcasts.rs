@@ -8,14 +8,12 @@ use uuid::Uuid;
 use super::{
     author,
     check::{Check, page_size, request_id},
+    delivery::counts,
     notification::rendered,
     timestamp,
 };
 use crate::{
-    domain::{
-        Announcement, Audience, Broadcast, BroadcastId, BroadcastState, Channel, ChannelSet, DeliveryState, PatientId,
-        Phi, StateCounts,
-    },
+    domain::{Announcement, Audience, Broadcast, BroadcastId, BroadcastState, Channel, ChannelSet, PatientId, Phi},
     grpc::proto::{
         self,
         audience::{AllPatients, PatientIds, Selection, Tags},
@@ -196,16 +194,4 @@ fn selection(audience: Audience) -> proto::Audience {
         }
     };
     proto::Audience { selection: Some(selection) }
-}
-
-fn counts(counts: &StateCounts) -> proto::DeliveryCounts {
-    proto::DeliveryCounts {
-        pending: counts.of(DeliveryState::Pending),
-        unconfirmed: counts.of(DeliveryState::Unconfirmed),
-        sent: counts.of(DeliveryState::Sent),
-        delivered: counts.of(DeliveryState::Delivered),
-        failed: counts.of(DeliveryState::Failed),
-        skipped: counts.of(DeliveryState::Skipped),
-        cancelled: counts.of(DeliveryState::Cancelled),
-    }
 }

@@ -13,13 +13,17 @@ use super::{
 };
 use crate::{
     domain::{
-        Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryState, Failure, Kind, NotificationId, PatientId,
-        Phi, Provider, Source,
+        Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryState, DeliveryStats, Failure, Hours, Kind,
+        NotificationId, PatientId, Phi, Provider, Source, StateCounts,
     },
-    grpc::proto::{self, watch_deliveries_request::Start as Beginning},
+    grpc::proto::{
+        self,
+        get_delivery_stats_response::{ChannelStats, FailureCount},
+        watch_deliveries_request::Start as Beginning,
+    },
     service::{
         Error,
-        notify::{ListPage, ListQuery, Resent, RetryOrder},
+        notify::{ListPage, ListQuery, Resent, RetryOrder, StatsQuery},
         watch::{Request, Start, Step, Subject},
     },
 };
@@ -40,6 +44,47 @@ pub(crate) fn list(mut request: proto::ListDeliveriesRequest) -> Result<ListQuer
     let start_time = check.time("start_time", request.start_time);
     let end_time = check.time("end_time", request.end_time);
     check.finish(Some(ListQuery { filter, start_time, end_time, page_size, page_token, canonical }))
+}
+
+/// What statistics are asked for.
+pub(crate) fn stats_wanted(request: proto::GetDeliveryStatsRequest) -> Result<StatsQuery, Error> {
+    let mut check = Check::default();
+    let start_time = check.required_time("start_time", request.start_time);
+    let end_time = check.time("end_time", request.end_time);
+    let kinds = check.choices("kinds", request.kinds, Kind::from_number);
+    check.finish(start_time.map(|start_time| StatsQuery { start_time, end_time, kinds }))
+}
+
+/// Statistics as the contract shows them: every channel, and the reasons for which something failed.
+pub(crate) fn stats_shown((hours, stats): (Hours, DeliveryStats)) -> proto::GetDeliveryStatsResponse {
+    let of = |channel| stats.states.get(channel).copied().unwrap_or_default();
+    let channels = Channel::ALL
+        .iter()
+        .map(|channel| ChannelStats { channel: channel.number().into(), counts: Some(counts(&of(channel))) });
+    let failures = stats.failures.iter().map(|((channel, reason), count)| FailureCount {
+        channel: channel.number().into(),
+        reason: reason.number().into(),
+        count: *count,
+    });
+    proto::GetDeliveryStatsResponse {
+        channels: channels.collect(),
+        failures: failures.collect(),
+        start_time: Some(timestamp(hours.start_time())),
+        end_time: Some(timestamp(hours.end_time())),
+    }
+}
+
+/// How many deliveries are in each state, as the contract shows it.
+pub(super) fn counts(counts: &StateCounts) -> proto::DeliveryCounts {
+    proto::DeliveryCounts {
+        pending: counts.of(DeliveryState::Pending),
+        unconfirmed: counts.of(DeliveryState::Unconfirmed),
+        sent: counts.of(DeliveryState::Sent),
+        delivered: counts.of(DeliveryState::Delivered),
+        failed: counts.of(DeliveryState::Failed),
+        skipped: counts.of(DeliveryState::Skipped),
+        cancelled: counts.of(DeliveryState::Cancelled),
+    }
 }
 
 /// What a watch is asked for, by a caller who waits until `deadline`.

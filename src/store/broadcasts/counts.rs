@@ -28,8 +28,8 @@ pub(in crate::store) async fn count_on(tx: &Tx, changes: &[Change]) -> Result<()
         let Some(broadcast) = delivery.broadcast else { continue };
         let counts = moved.entry(broadcast).or_default();
         counts.add(delivery.state, 1);
-        if let Some(before) = before {
-            counts.add(*before, -1);
+        if let Some(was) = before {
+            counts.add(was.state, -1);
         }
     }
     for (id, by) in moved.into_iter().filter(|(_, by)| !by.is_zero()) {

@@ -15,6 +15,7 @@ pub struct Model {
     pub revision: i64,
     pub state: Option<i16>,
     pub previous_state: Option<i16>,
+    pub previous_failure: Option<i16>,
     #[sea_orm(column_type = "Blob")]
     pub image: Vec<u8>,
     pub at: DateTimeUtc,

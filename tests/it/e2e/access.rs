@@ -60,7 +60,7 @@ const CALLS: &[(&str, &[Role], bool)] = &[
     ("NotifyService/RetryDelivery", &[Staff], true),
     ("NotifyService/ListDeliveries", &[Sender, Staff, Auditor], true),
     ("NotifyService/WatchDeliveries", &[Sender, Staff, Auditor], true),
-    ("NotifyService/GetDeliveryStats", &[Staff, Auditor], false),
+    ("NotifyService/GetDeliveryStats", &[Staff, Auditor], true),
     ("BroadcastService/PreviewBroadcast", &[Staff], true),
     ("BroadcastService/CreateBroadcast", &[PracticeAdmin], true),
     ("BroadcastService/GetBroadcast", &[Staff, Auditor], true),

@@ -26,7 +26,7 @@ async fn try_retry(t: &TestApp, key: &str, id: &str) -> Result<RetryDeliveryResp
     Ok(t.staff().retry_delivery(request).await?.into_inner())
 }
 
-async fn retry(t: &TestApp, id: &str) -> Delivery {
+pub(super) async fn retry(t: &TestApp, id: &str) -> Delivery {
     let made = try_retry(t, &new_key(), id).await.unwrap();
     assert!(!made.replayed);
     made.delivery.unwrap()

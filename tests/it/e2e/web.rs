@@ -149,16 +149,6 @@ on_a_server! {
         assert!(holds("SCOPE_FORBIDDEN") && holds("heedwell.v1") && holds("google.rpc.ErrorInfo"));
         let end = call(t, "DirectoryService/GetPractice", "", &request).await.end().await;
         assert_eq!(end["grpc-status"], (Code::Unauthenticated as i32).to_string());
-        let end = call(
-            t,
-            "NotifyService/GetDeliveryStats",
-            &t.token(Role::Staff),
-            &GetPracticeRequest { practice_id: ACME.into() },
-        )
-        .await
-        .end()
-        .await;
-        assert_eq!(end["grpc-status"], (Code::Unimplemented as i32).to_string());
     }
 
     async fn a_browser_follows_a_watch_to_its_planned_end(t: &mut TestApp) {

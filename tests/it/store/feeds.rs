@@ -206,6 +206,9 @@ on_both! {
             t.advance(60);
         }
         let before = start + TimeDelta::minutes(3);
+        // Statistics follow the feed: what they have not seen is kept.
+        assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 0);
+        t.store.deliveries_count(&t.engine, 1_000).await.unwrap();
         assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 4);
         assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 2);
         assert_eq!(t.store.feed_forget(&t.engine, before, 4).await.unwrap(), 0);

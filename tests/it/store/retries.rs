@@ -272,6 +272,7 @@ on_both! {
         let claimed = claim_one(t, &north).await;
         settle(t, &claimed, accepted("SM1")).await;
         t.advance(100 * 24 * 3_600);
+        t.store.deliveries_count(&t.engine, 1_000).await.unwrap();
         t.store.feed_forget(&t.engine, t.now() - TimeDelta::days(7), 1_000).await.unwrap();
         let now = delivery(t, &north, new.id).await;
         assert_eq!(now.state, DeliveryState::Sent);

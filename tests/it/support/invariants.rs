@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, TimeDelta};
 use heedwell::domain::{
-    Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, Facts, PracticeId, shown,
+    Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, DeliveryStats, Facts, Hours,
+    PracticeId, shown,
 };
 
 use super::TestStore;
@@ -16,6 +18,7 @@ pub(crate) async fn check(t: &TestStore) {
         let deliveries = deliveries(t, &practice).await;
         feed_tells_what_is_stored(t, &practice, &changes, &deliveries).await;
         open += counters_are_right(t, &practice).await;
+        statistics_are_right(t, &practice, &deliveries).await;
     }
     assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), open);
     states_follow_from_facts(t).await;
@@ -117,6 +120,23 @@ async fn counters_are_right(t: &TestStore, practice: &PracticeId) -> i64 {
     open
 }
 
+/// Statistics are what counting yields, however much of it is counted already.
+async fn statistics_are_right(t: &TestStore, practice: &PracticeId, deliveries: &BTreeMap<DeliveryId, Delivery>) {
+    let mut counted = DeliveryStats::default();
+    for delivery in deliveries.values() {
+        counted.states.entry(delivery.channel).or_default().add(delivery.state, 1);
+        if let Some(failure) = &delivery.failure {
+            *counted.failures.entry((delivery.channel, failure.reason)).or_default() += 1;
+        }
+    }
+    let ever = Hours::covering(DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + TimeDelta::days(100 * 365));
+    for limit in [0, 3, 1_000] {
+        t.store.deliveries_count(&t.engine, limit).await.unwrap();
+        let stats = t.store.delivery_stats(&t.scope(practice.as_str()), ever.clone(), &[]).await.unwrap();
+        assert_eq!(stats, counted, "{practice}, {limit} changes later");
+    }
+}
+
 async fn states_follow_from_facts(t: &TestStore) {
     for row in t.rows("SELECT channel, facts, state FROM delivery").await {
         let channel = Channel::from_number(row.try_get_by_index(0).unwrap()).unwrap();
@@ -203,6 +223,7 @@ async fn rows_fit_together(t: &TestStore) {
             "SELECT count(*) FROM inbox_item i JOIN delivery d ON d.id = i.delivery_id \
              WHERE i.read_time IS NOT NULL AND (d.open_time IS NULL OR d.facts & 256 = 0)",
         ),
+        ("a counter that counts nothing, or less", "SELECT count(*) FROM delivery_count WHERE count <= 0"),
         (
             "a conversation whose counts are not those of its messages",
             // Counted in one go: one after the other takes minutes where one conversation has nearly all messages.
