@@ -62,8 +62,6 @@ export function violations(error: unknown): { field: string; description: string
 export const isPassing = (code: Code) =>
   [Code.Unavailable, Code.Unknown, Code.Internal, Code.DeadlineExceeded, Code.Canceled, Code.ResourceExhausted, Code.Aborted].includes(code);
 
-export const isOffered = (error: unknown) => ConnectError.from(error).code !== Code.Unimplemented;
-
 /** A sentence for staff. */
 export function explain(cause: unknown): string {
   const error = ConnectError.from(cause);

@@ -53,6 +53,32 @@ test("filters count at once, live in the address, and say what is not there", as
   await expect(page.getByRole("heading", { name: "No deliveries of this patient with this reference" })).toBeVisible();
 });
 
+test("tiles count each channel, name what failed, and lead to it", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS, Channel.EMAIL]);
+  await world.send("off", [Channel.SMS]);
+  await world.send("bare", [Channel.SMS]);
+  await world.open(page);
+  await expect(row(page, "off", "Failed")).toHaveCount(1);
+  await expect(row(page, "pat", "Email", "Sent")).toHaveCount(1);
+  const counts = page.getByRole("region", { name: "Counts" });
+  await counts.getByRole("button", { name: "Count again" }).click();
+  const tile = (channel: string) => counts.locator(".tile").filter({ hasText: channel });
+  await expect(tile("SMS").locator(".whole")).toHaveText("SMS 3");
+  await expect(tile("SMS")).toContainText("50% delivered");
+  await expect(tile("SMS")).toContainText("1 failed – 50%");
+  await expect(tile("SMS")).toContainText("1 skipped");
+  await expect(tile("Email").locator(".whole")).toHaveText("Email 1");
+  // Mail is rarely confirmed: that is no failure of it.
+  await expect(tile("Email")).toHaveText(/1 sent.*No failures/s);
+  await expect(tile("Email")).not.toContainText("%");
+  await expect(tile("Push").locator(".whole")).toHaveText("Push 0");
+  await expect(counts).toContainText("Most frequent: Could not be reached (SMS, 1)");
+  await counts.getByRole("button", { name: "7 days" }).click();
+  await tile("SMS").getByRole("link", { name: "1 failed" }).click();
+  expect(page.url()).toContain("channel=sms&state=failed&period=7d");
+  await expect(page.locator("table.deliveries tbody tr")).toHaveCount(1);
+});
+
 test("a change that leaves the filter leaves the list", async ({ page, world }) => {
   const notification = await world.send("pat", [Channel.EMAIL], { hours: 2 });
   await world.open(page, "#/deliveries?state=pending");

@@ -2,7 +2,6 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { useState } from "preact/hooks";
 import type { DeliveryCounts, GetDeliveryStatsResponse, GetDeliveryStatsResponse_ChannelStats } from "../../gen/heedwell/v1/notify_service_pb.js";
 import { notify } from "../api.js";
-import { isOffered } from "../errors.js";
 import { useHere } from "../practice.js";
 import { href } from "../route.js";
 import { Problem, Skeleton, useLoaded } from "../ui.js";
@@ -20,9 +19,6 @@ export function Tiles() {
     const startTime = timestampFromMs(Date.now() - PERIODS[period] * 3_600_000);
     return notify.getDeliveryStats({ practiceId: id, startTime }, { signal });
   }, [id, period]);
-  if (stats.error !== undefined && !isOffered(stats.error)) {
-    return <p class="dim small">Counts per channel are not offered by this server yet.</p>;
-  }
   return (
     <section class="stats" aria-label="Counts">
       <div class="switch" role="group" aria-label="Period of the counts">
@@ -82,7 +78,8 @@ function Tile({ stats, period }: { stats: GetDeliveryStatsResponse_ChannelStats;
       <a class="whole" href={to("")}>
         <b>{name}</b> <span class="count">{all.toLocaleString("en-US")}</span>
       </a>
-      {left > 0 && <a href={to("delivered")}>{percent(counts.delivered)} delivered</a>}
+      {(counts.delivered > 0n || (left > 0 && counts.sent === 0n)) && <a href={to("delivered")}>{percent(counts.delivered)} delivered</a>}
+      {counts.sent > 0n && <a href={to("sent")}>{counts.sent.toLocaleString("en-US")} sent</a>}
       {counts.failed > 0n ? (
         <a class={share(counts.failed) >= BAD_SHARE ? "warn" : ""} href={to("failed")}>
           {counts.failed.toLocaleString("en-US")} failed – {percent(counts.failed)}

@@ -1,6 +1,5 @@
 import { useState } from "preact/hooks";
 import { type Broadcast, Broadcast_State as State } from "../../gen/heedwell/v1/broadcast_service_pb.js";
-import { isOffered } from "../errors.js";
 import { useHere } from "../practice.js";
 import { type Route, go, href } from "../route.js";
 import { Time } from "../time.js";
@@ -36,9 +35,6 @@ function All() {
       const page = await broadcasts.listBroadcasts({ practiceId, pageToken: token });
       add({ list: [...(older?.list ?? []), ...page.broadcasts], token: page.nextPageToken });
     });
-  if (loaded.error !== undefined && !isOffered(loaded.error)) {
-    return <Empty title="Broadcasts are not offered by this server yet" />;
-  }
   return (
     <div class="narrow">
       <header class="person">
