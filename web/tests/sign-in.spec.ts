@@ -1,3 +1,4 @@
+import type { Request } from "@playwright/test";
 import { Channel, expect, live, test } from "./world.js";
 
 test("a bad token is refused in words, a good one is handed over and never seen again", async ({ page, world }) => {
@@ -27,8 +28,16 @@ test("a link with a token signs in by one press, and leaves no token in the addr
 
 test("whoever is signed out signs in again and is where they were", async ({ page, world }) => {
   await world.send("pat", [Channel.IN_APP]);
+  const open = new Set<Request>();
+  page.on("request", (each) => open.add(each));
+  page.on("requestfinished", (each) => open.delete(each));
+  page.on("requestfailed", (each) => open.delete(each));
   await world.open(page, "#/deliveries?state=delivered");
+  // The stream of the first view would say that it is live as well.
+  await page.reload();
   await live(page);
+  // Whatever is still being asked for would be refused by itself, before anything is pressed.
+  await expect.poll(() => [...open].filter((each) => !each.url().includes("/Watch")).length).toBe(0);
   await page.context().clearCookies();
   await page.getByRole("button", { name: "Pause" }).click();
   await page.getByRole("button", { name: "Go on" }).click();
