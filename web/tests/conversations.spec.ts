@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { expect, live, row, test } from "./world.js";
 
 const PATS = "+12025550142";
@@ -77,4 +78,30 @@ test("a conversation begins from the patient's page", async ({ page, world }) =>
   await expect(page.locator(".message.ours")).toContainText("Please call us.");
   await page.goto(`${world.server.url}/#/deliveries`);
   await expect(row(page, "Conversation", "SMS")).toHaveCount(1);
+});
+
+test("files go both ways", async ({ page, world }) => {
+  await world.text(PATS, "Here is the card.", ["note"]);
+  await world.open(page, "#/conversations");
+  await page.locator(".threads a").click();
+  const begun = page.waitForEvent("download");
+  await page.locator(".message").getByRole("button", { name: "Download file-1.txt" }).click();
+  expect(await readFile(await (await begun).path(), "utf8")).toBe("Grüße, Pat\n");
+
+  const send = page.getByRole("button", { name: "Send", exact: true });
+  await expect(send).toBeDisabled();
+  await page.getByLabel("Attach files").setInputFiles([
+    { name: "directions.txt", mimeType: "text/plain", buffer: Buffer.from("Second floor, left.") },
+    { name: "wrong.txt", mimeType: "text/plain", buffer: Buffer.from("to be left out") },
+  ]);
+  await page.getByRole("button", { name: "Leave out wrong.txt" }).click();
+  await page.getByRole("radio", { name: "Portal" }).check();
+  await send.click();
+  const ours = page.locator(".message.ours");
+  await expect(ours.getByRole("button", { name: "Download directions.txt" })).toBeVisible();
+  await expect(page.getByRole("button", { name: /wrong.txt/ })).toHaveCount(0);
+
+  await page.getByLabel("Attach files").setInputFiles([{ name: "virus.jpg", mimeType: "image/jpeg", buffer: Buffer.from("MZ") }]);
+  await expect(page.locator(".uploads").getByRole("alert")).toBeVisible();
+  await expect(send).toBeDisabled();
 });

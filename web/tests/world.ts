@@ -76,9 +76,9 @@ export class World {
   }
 
   /** A text comes in from a phone. */
-  async text(from: string, body: string): Promise<void> {
+  async text(from: string, body: string, media: string[] = []): Promise<void> {
     const url = `${this.server.url}/webhooks/twilio/${this.id}/inbound`;
-    const answer = await this.server.tell("/inbound", { url, account_sid: this.account.account_sid, from, to: this.number, body });
+    const answer = await this.server.tell("/inbound", { url, account_sid: this.account.account_sid, from, to: this.number, body, media });
     expect((await answer.json()).http_status).toBe(200);
   }
 

@@ -190,7 +190,7 @@ function Full({ notificationId, delivery }: { notificationId: string; delivery: 
             <p>{content.text}</p>
           </figure>
         ) : (
-          <p class="dim">{textGone(settings.value)}</p>
+          <p class="dim">{delivery.state === DeliveryState.SKIPPED ? "None was written, since it was skipped." : textGone(settings.value)}</p>
         )}
         {content && (
           <p class="dim small">

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { type Conversation, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { type Attachment, type Conversation, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
 import { type BatchGetReachabilityResponse_ChannelReachability as Reach, ConsentState } from "../../gen/heedwell/v1/preferences_service_pb.js";
 import { Channel, NotificationKind, SkipReason } from "../../gen/heedwell/v1/types_pb.js";
 import { announce } from "../announce.js";
@@ -8,12 +8,21 @@ import { useHere } from "../practice.js";
 import { Problem, useAction, useLoaded } from "../ui.js";
 import { skipped } from "../words.js";
 import { conversations } from "./api.js";
+import { Uploads } from "./files.js";
 import type { Threads } from "./threads.js";
 
 const LONGEST: Partial<Record<MessageRoute, number>> = { [MessageRoute.SMS]: 1_600, [MessageRoute.PORTAL]: 20_000 };
 
 /** What was typed and not sent yet, with the key under which it is sent once. It outlives a look at something else. */
-const drafts = new Map<string, { body: string; requestId: string }>();
+const drafts = new Map<string, Draft>();
+
+interface Draft {
+  body: string;
+  files: Attachment[];
+  requestId: string;
+}
+
+const blank = (): Draft => ({ body: "", files: [], requestId: requestId() });
 
 /** Why a reply cannot go over the channel; empty: it can. Kinds do not matter to replies. */
 function obstacle(reach: Reach | undefined, channel: Channel): string {
@@ -32,7 +41,7 @@ interface Props {
 export function Composer({ conversation, patientId, threads }: Props) {
   const { id: practiceId } = useHere();
   const key = `${practiceId}/${conversation?.conversationId ?? patientId}`;
-  const [draft, set] = useState(() => drafts.get(key) ?? { body: "", requestId: requestId() });
+  const [draft, set] = useState(() => drafts.get(key) ?? blank());
   const [chosen, choose] = useState(MessageRoute.UNSPECIFIED);
   const { busy, error, run } = useAction();
   const reaches = useLoaded(async (signal) => {
@@ -46,20 +55,22 @@ export function Composer({ conversation, patientId, threads }: Props) {
   const route = chosen || (bySms && !byPortal ? MessageRoute.PORTAL : MessageRoute.SMS);
   const blocked = route === MessageRoute.SMS ? bySms : byPortal;
   const longest = LONGEST[route] ?? 0;
-  const type = (body: string) => {
-    // Another text is another message.
-    const next = { body, requestId: error === undefined ? draft.requestId : requestId() };
-    drafts.set(key, next);
-    set(next);
+  const put = (change: Partial<Draft>) => {
+    // What was typed while a file came up stays; another text is another message.
+    set((before) => {
+      const next = { ...before, ...change, requestId: error === undefined ? before.requestId : requestId() };
+      drafts.set(key, next);
+      return next;
+    });
   };
   const send = () =>
     run(async () => {
       const target = conversation
         ? ({ case: "conversationId", value: conversation.conversationId } as const)
         : ({ case: "patientId", value: patientId } as const);
-      const answer = await conversations.sendMessage({ practiceId, requestId: draft.requestId, target, route, body: draft.body.trim() });
+      const answer = await conversations.sendMessage({ practiceId, requestId: draft.requestId, target, route, body: draft.body.trim(), attachmentIds: draft.files.map((file) => file.attachmentId) });
       drafts.delete(key);
-      set({ body: "", requestId: requestId() });
+      set(blank());
       if (answer.message) threads.onMessage(answer.message);
       threads.put(answer.conversation);
       announce("Sent");
@@ -93,15 +104,16 @@ export function Composer({ conversation, patientId, threads }: Props) {
           maxLength={longest}
           placeholder={blocked ? `${blocked}. Choose another way.` : "Write a message"}
           value={draft.body}
-          onInput={(event) => type(event.currentTarget.value)}
+          onInput={(event) => put({ body: event.currentTarget.value })}
           onKeyDown={(event) => {
             if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit();
           }}
         />
       </label>
+      <Uploads files={draft.files} set={(files) => put({ files })} />
       <p class="send">
         <span class="dim small">{draft.body.length > longest * 0.8 && `${(longest - draft.body.length).toLocaleString("en-US")} characters left. `}Ctrl+Enter sends.</span>
-        <button class="primary" disabled={busy || blocked !== "" || draft.body.trim() === ""}>
+        <button class="primary" disabled={busy || blocked !== "" || (draft.body.trim() === "" && draft.files.length === 0)}>
           Send
         </button>
       </p>

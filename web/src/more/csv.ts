@@ -4,6 +4,7 @@ import type { Delivery } from "../../gen/heedwell/v1/notify_service_pb.js";
 import { notify } from "../api.js";
 import { reason } from "../deliveries/words.js";
 import { CHANNELS, STATES, word } from "../words.js";
+import { save } from "./files.js";
 
 const HEAD = ["delivery_id", "patient_id", "channel", "status", "reason", "address", "created", "sent", "delivered"];
 
@@ -27,9 +28,5 @@ export async function download(practiceId: string, broadcastId: string): Promise
     pageToken = page.nextPageToken;
   }
   const text = lines.map((fields) => fields.map(field).join(",")).join("\r\n");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
-  link.download = `broadcast-${broadcastId}.csv`;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  save([text], "text/csv;charset=utf-8", `broadcast-${broadcastId}.csv`);
 }

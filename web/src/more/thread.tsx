@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Attachment_State, type Conversation, type ConversationMessage, ConversationMessage_Direction as Direction, Conversation_State, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { type Conversation, type ConversationMessage, ConversationMessage_Direction as Direction, Conversation_State, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
 import { ConsentSource, DeliveryState } from "../../gen/heedwell/v1/types_pb.js";
 import { announce } from "../announce.js";
 import { directory } from "../api.js";
@@ -10,6 +10,7 @@ import { Empty, Problem, Skeleton, State, useAction, useFocus, useLoaded } from 
 import { SOURCES, actor, word } from "../words.js";
 import { conversations } from "./api.js";
 import { Composer } from "./composer.js";
+import { File } from "./files.js";
 import { Link } from "./link.js";
 import { type Threads, merged } from "./threads.js";
 
@@ -160,13 +161,6 @@ function Messages({ conversation, id, threads }: { conversation: Conversation | 
   );
 }
 
-const FILES: Record<number, string> = {
-  [Attachment_State.PENDING]: "on its way",
-  [Attachment_State.READY]: "arrived",
-  [Attachment_State.FAILED]: "could not be fetched",
-  [Attachment_State.REMOVED]: "removed",
-};
-
 function Message({ message }: { message: ConversationMessage }) {
   const { settings } = useHere();
   const isOurs = message.direction === Direction.OUTBOUND;
@@ -178,9 +172,7 @@ function Message({ message }: { message: ConversationMessage }) {
       </p>
       {message.body && <p class="bubble">{message.body}</p>}
       {message.attachments.map((each) => (
-        <p key={each.attachmentId} class="small">
-          <span class="tag">{each.fileName || each.mediaType}</span> {word(FILES, each.state)}
-        </p>
+        <File key={each.attachmentId} file={each} />
       ))}
       {!message.body && message.attachments.length === 0 && <p class="dim">{textGone(settings.value)}</p>}
       {isOurs && message.deliveryState !== DeliveryState.UNSPECIFIED && (
