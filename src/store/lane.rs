@@ -21,15 +21,15 @@ use crate::domain::PracticeId;
 
 /// Jobs that may wait in one lane.
 const LONGEST_QUEUE: usize = 2_048;
-/// How long the oldest job may have waited while others still join.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
 /// Something that several callers want at the same time.
 pub(super) trait Job: fmt::Debug + Sized + Send + Sync + 'static {
     /// What each of them gets.
     type Done: fmt::Debug + Send + 'static;
     /// Most jobs of one group.
     const GROUP: usize;
+    /// How long the oldest job may have waited while others still join. Beyond that whoever comes is refused at once, who can ask
+    /// again later.
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     /// The practice whose lane it takes.
     fn practice(&self) -> &PracticeId;
@@ -79,8 +79,7 @@ impl<J: Job> Lanes<J> {
         let (reply, done) = oneshot::channel();
         let first = {
             let mut queue = lane.queue();
-            let late = queue.waiting.front().is_some_and(|front| front.since.elapsed() > LONGEST_WAIT);
-            if late || queue.waiting.len() >= LONGEST_QUEUE {
+            if queue.is_full(Instant::now()) {
                 return Err(StoreError::Overloaded);
             }
             queue.waiting.push_back(Waiter { job, since: Instant::now(), reply });
@@ -96,6 +95,14 @@ impl<J: Job> Lanes<J> {
             });
         }
         done.await.map_err(|_| StoreError::Abandoned)?
+    }
+}
+
+impl<J: Job> Queue<J> {
+    /// Whether whoever comes now would wait for too long.
+    fn is_full(&self, now: Instant) -> bool {
+        let late = self.waiting.front().is_some_and(|front| now.duration_since(front.since) > J::PATIENCE);
+        late || self.waiting.len() >= LONGEST_QUEUE
     }
 }
 
@@ -148,4 +155,56 @@ async fn work<J: Job>(store: &Store, mut group: Vec<Waiter<J>>) {
 /// A panic must not leave the lane without anybody who works in it.
 async fn run<J: Job>(store: &Store, jobs: Vec<Arc<J>>) -> Result<Vec<J::Done>, StoreError> {
     AssertUnwindSafe(J::run(store, jobs)).catch_unwind().await.unwrap_or(Err(StoreError::Abandoned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Author, Engine, Facts},
+        store::{Receipt, outcomes::Outcome},
+    };
+
+    #[derive(Debug)]
+    struct Other(PracticeId);
+
+    impl Job for Other {
+        type Done = ();
+        const GROUP: usize = 1;
+
+        fn practice(&self) -> &PracticeId {
+            &self.0
+        }
+
+        async fn run(_: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<()>, StoreError> {
+            Ok(jobs.iter().map(|_| ()).collect())
+        }
+    }
+
+    /// Whether one more is refused when `job` has waited for so long.
+    fn refused<J: Job>(job: J, seconds: u64) -> bool {
+        let since = Instant::now();
+        let waiting = VecDeque::from([Waiter { job, since, reply: oneshot::channel().0 }]);
+        Queue { waiting, working: true }.is_full(since + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_a_provider_reports_is_waited_for_and_what_can_be_asked_again_is_refused_in_time() {
+        let practice = || "north".parse::<PracticeId>().unwrap_or_else(|_| unreachable!("it is one"));
+        let report = || {
+            let scope = Engine::new().scope(practice(), Author::provider("twilio"));
+            let receipt = Receipt {
+                token: [1; 16],
+                provider_ref: "SM1".into(),
+                facts: Facts::DELIVERED,
+                status: "delivered".into(),
+                code: String::new(),
+                failure: None,
+            };
+            Outcome::Reported(scope, receipt)
+        };
+        assert_eq!([1, 2].map(|seconds| refused(Other(practice()), seconds)), [false, true]);
+        // Its sender has gone after ten.
+        assert_eq!([2, 8, 9].map(|seconds| refused(report(), seconds)), [false, false, true]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What became of attempts, from whoever knows: how our own calls ended, and what providers report. What comes in at the same
 //! time is written together, in one transaction a group.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Applied, Receipt, Settlement, Store, StoreError,
@@ -25,6 +25,9 @@ pub(super) enum Outcome {
 impl Job for Outcome {
     type Done = Applied;
     const GROUP: usize = 50;
+    /// A report that is turned away may never come again: Twilio repeats it three times within seconds, and is asked for it only
+    /// hours later. It waits 15 s for an answer, and the sidecar 10 s.
+    const PATIENCE: Duration = Duration::from_secs(8);
 
     fn practice(&self) -> &PracticeId {
         match self {
