@@ -7,6 +7,7 @@ mod cursor;
 mod heads;
 mod pages;
 mod places;
+mod reader;
 mod run;
 mod talk;
 
@@ -45,6 +46,7 @@ pub use broadcast::{BroadcastRequest, BroadcastStep};
 use heads::Heads;
 use pages::Pages;
 use places::{Place, Places};
+use reader::Reader;
 use run::Run;
 
 /// How watches behave.
@@ -255,7 +257,8 @@ impl Watch {
         head.is_at_least(newest);
         let (sender, steps) = mpsc::channel(1);
         let cut = request.cut.clone();
-        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, sender: sender.clone() };
+        let reader = Reader::new(self, &scope, sender.clone());
+        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, reader };
         Ok(self.spawn((sender, steps), place, cut, run.run()))
     }
 

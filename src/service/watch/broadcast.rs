@@ -6,11 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Steps, Watch, heads::Head};
+use super::{
+    Steps, Watch,
+    heads::Head,
+    reader::{Over, Reader},
+};
 use crate::{
     domain::{Broadcast, BroadcastId, Scope},
     service::Error,
@@ -45,15 +49,13 @@ struct Run {
     watch: Watch,
     scope: Scope,
     head: Head,
-    sender: mpsc::Sender<BroadcastStep>,
+    reader: Reader<BroadcastStep>,
     end: Instant,
 }
 
 enum Event {
     Look,
-    End,
-    Expired,
-    Gone,
+    Over(Over),
 }
 
 impl Watch {
@@ -76,7 +78,8 @@ impl Watch {
         let end = Instant::now() + lifetime;
         let end = request.deadline.map_or(end, |deadline| end.min(deadline));
         let (sender, steps) = mpsc::channel(1);
-        let run = Run { watch: self.clone(), scope, head, sender: sender.clone(), end };
+        let reader = Reader::new(self, &scope, sender.clone());
+        let run = Run { watch: self.clone(), scope, head, reader, end };
         Ok(self.spawn((sender, steps), place, request.cut, run.run(broadcast)))
     }
 }
@@ -89,14 +92,13 @@ impl Run {
         self.send(&broadcast).await?;
         loop {
             // Nothing is read that its reader would not take.
-            self.taken().await?;
+            self.reader.taken().await?;
             let over = broadcast.state.is_final() && broadcast.complete_time.is_some();
             let end = if over { self.end.min(still + self.watch.settings.still) } else { self.end };
             match self.wait(seen, (looked, told), end).await {
                 Event::Look => {}
-                Event::End => return Ok(()),
-                Event::Expired => return Err(Error::TokenInvalid),
-                Event::Gone => return Ok(()),
+                Event::Over(Over::Expired) => return Err(Error::TokenInvalid),
+                Event::Over(Over::Planned | Over::Gone) => return Ok(()),
             }
             (seen, looked) = (self.head.newest(), Instant::now());
             let now = self.watch.store.broadcast_again(&self.scope, broadcast.clone()).await?;
@@ -114,7 +116,6 @@ impl Run {
     /// Waits until the practice's feed has moved beyond what was seen, though not less than a second, or until it is time to say
     /// something in any case.
     async fn wait(&mut self, seen: i64, (looked, told): (Instant, Instant), end: Instant) -> Event {
-        let expired = self.expired();
         let head = &mut self.head;
         let moved = async {
             head.beyond(seen).await;
@@ -122,52 +123,14 @@ impl Run {
         };
         tokio::select! {
             biased;
-            () = self.watch.stop.cancelled() => Event::End,
-            () = self.sender.closed() => Event::Gone,
-            () = expired => Event::Expired,
-            () = sleep_until(end) => Event::End,
+            over = self.reader.over(end) => Event::Over(over),
             () = sleep_until(told + HEARTBEAT) => Event::Look,
             () = moved => Event::Look,
         }
     }
 
-    /// How long the token behind the watch still holds; unset: for ever.
-    fn left(&self) -> Option<Duration> {
-        let left = self.scope.expire_time()? - self.watch.clock.now();
-        Some(left.to_std().unwrap_or_default())
-    }
-
-    /// Resolves when the token behind the watch ends.
-    fn expired(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.left();
-        async move {
-            match left {
-                Some(left) => sleep(left).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
     async fn send(&self, broadcast: &Broadcast) -> Result<(), Error> {
-        self.taken().await?;
-        let step = BroadcastStep { broadcast: broadcast.clone(), server_time: self.watch.clock.now() };
-        // There is room for it, unless the reader left, who needs no answer.
-        let _ = self.sender.try_send(step);
-        Ok(())
-    }
-
-    /// Waits until the reader has taken the step before, or left.
-    async fn taken(&self) -> Result<(), Error> {
-        if self.left().is_some_and(|left| left.is_zero()) {
-            return Err(Error::TokenInvalid);
-        }
-        tokio::select! {
-            biased;
-            taken = timeout(self.watch.settings.stall, self.sender.reserve()) => match taken {
-                Ok(_) => Ok(()),
-                Err(_) => Err(Error::WatchStalled),
-            },
-            () = self.expired() => Err(Error::TokenInvalid),
-        }
+        let step = || BroadcastStep { broadcast: broadcast.clone(), server_time: self.watch.clock.now() };
+        self.reader.send(step).await
     }
 }

@@ -1,13 +1,14 @@
 //! One watch as it runs: a page after the other, at the reader's pace, until a planned end or an error.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    News, Request, Step, Subject, Watch,
+    heads::Head,
+    reader::{Over, Reader},
 };
-
-use super::{News, Request, Step, Subject, Watch, heads::Head};
 use crate::{
     domain::{Channel, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, PatientId, Scope, Side},
     service::Error,
@@ -26,16 +27,14 @@ pub(super) struct Run {
     /// Of an inbox, as it was told last.
     pub(super) unread: i32,
     pub(super) head: Head,
-    pub(super) sender: mpsc::Sender<Step>,
+    pub(super) reader: Reader<Step>,
 }
 
 /// Why a watch stopped waiting.
 enum Event {
     Look,
     Heartbeat,
-    End,
-    Expired,
-    Gone,
+    Over(Over),
 }
 
 impl Run {
@@ -50,7 +49,7 @@ impl Run {
         let mut heartbeat = Instant::now() + self.request.heartbeat;
         loop {
             // Before the next page is read: a stream never holds more than the one that its reader has not taken.
-            self.taken().await?;
+            self.reader.taken().await?;
             if self.next_page().await? {
                 heartbeat = Instant::now() + self.request.heartbeat;
             }
@@ -60,9 +59,9 @@ impl Run {
                     self.checkpoint().await?;
                     heartbeat = Instant::now() + self.request.heartbeat;
                 }
-                Event::End => return self.checkpoint().await,
-                Event::Expired => return Err(Error::TokenInvalid),
-                Event::Gone => return Ok(()),
+                Event::Over(Over::Planned) => return self.checkpoint().await,
+                Event::Over(Over::Expired) => return Err(Error::TokenInvalid),
+                Event::Over(Over::Gone) => return Ok(()),
             }
         }
     }
@@ -144,33 +143,12 @@ impl Run {
     }
 
     async fn wait(&mut self, heartbeat: Instant, end: Instant) -> Event {
-        let expired = self.expired();
         tokio::select! {
             biased;
-            () = self.watch.stop.cancelled() => Event::End,
-            () = self.sender.closed() => Event::Gone,
-            () = expired => Event::Expired,
-            () = sleep_until(end) => Event::End,
+            over = self.reader.over(end) => Event::Over(over),
             // Before the next page: in a busy practice there is always one.
             () = sleep_until(heartbeat) => Event::Heartbeat,
             () = self.head.beyond(self.position) => Event::Look,
-        }
-    }
-
-    /// How long the token behind the watch still holds; unset: for ever.
-    fn left(&self) -> Option<Duration> {
-        let left = self.scope.expire_time()? - self.watch.clock.now();
-        Some(left.to_std().unwrap_or_default())
-    }
-
-    /// Resolves when the token behind the watch ends.
-    fn expired(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.left();
-        async move {
-            match left {
-                Some(left) => sleep(left).await,
-                None => std::future::pending().await,
-            }
         }
     }
 
@@ -186,27 +164,8 @@ impl Run {
 
     /// Hands a step over once the reader has taken the one before.
     pub(super) async fn send(&self, news: News) -> Result<(), Error> {
-        self.taken().await?;
         let cursor = self.watch.cursor(&self.scope, &self.request.subject, self.position);
-        // There is room for it, unless the reader left, who needs no answer.
-        let _ = self.sender.try_send(Step { cursor, server_time: self.watch.clock.now(), news });
-        Ok(())
-    }
-
-    /// Waits until the reader has taken the step before, or left. Nothing goes out once the token has ended: the clock may
-    /// have jumped since that was waited for.
-    async fn taken(&self) -> Result<(), Error> {
-        if self.left().is_some_and(|left| left.is_zero()) {
-            return Err(Error::TokenInvalid);
-        }
-        tokio::select! {
-            biased;
-            taken = timeout(self.watch.settings.stall, self.sender.reserve()) => match taken {
-                Ok(_) => Ok(()),
-                Err(_) => Err(Error::WatchStalled),
-            },
-            () = self.expired() => Err(Error::TokenInvalid),
-        }
+        self.reader.send(|| Step { cursor, server_time: self.watch.clock.now(), news }).await
     }
 }
 
