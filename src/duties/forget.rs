@@ -1,5 +1,5 @@
-//! Forgets changes that no cursor may ask for any more, and files that were uploaded and never sent; removes files that are older
-//! than the operator keeps them.
+//! Forgets changes that no cursor may ask for any more, to whom broadcasts have written once that is of no more use, and files that
+//! were uploaded and never sent; removes files that are older than the operator keeps them.
 
 use chrono::TimeDelta;
 
@@ -24,6 +24,9 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, settings: Settings)
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
+    if let Err(error) = forget_addresses(store, engine).await {
+        tracing::error!(error = %telemetry::chain(&error), "the addresses of past broadcasts could not be forgotten");
+    }
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
     }
@@ -35,6 +38,11 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, settings: Settings)
 async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
     let before = store.now().await? - HISTORY;
     while store.feed_forget(engine, before, PAGE).await? > 0 {}
+    Ok(())
+}
+
+async fn forget_addresses(store: &Store, engine: &Engine) -> Result<(), StoreError> {
+    while store.broadcast_addresses_forget(engine, PAGE).await? > 0 {}
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! change, and stopped at any moment. What a broadcast says and to whom is kept apart from where it stands, so that counting
 //! stays cheap.
 
+mod addresses;
 mod audience;
 mod cancel;
 mod counts;

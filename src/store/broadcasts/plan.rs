@@ -1,8 +1,6 @@
 //! Planning: the deliveries of a broadcast are made page by page, by whichever replica has the turn. A page and how far it goes
 //! commit together, and only while the turn is still its maker's: each recipient has their deliveries once, whatever dies when.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -20,7 +18,6 @@ use crate::{
         NewNotification, Store, StoreError,
         entity::{broadcast, broadcast_address},
         feed, notifications,
-        rows::padded,
         tx::Tx,
     },
 };
@@ -105,29 +102,6 @@ impl Store {
                 broadcast: rows::moved_on(known, row)?,
             }));
         }
-    }
-
-    /// Which of these addresses the broadcast has written to before.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database refuses.
-    pub async fn broadcast_taken(
-        &self,
-        turn: &PlanTurn,
-        addresses: impl IntoIterator<Item = (Channel, AddressKey)>,
-    ) -> Result<BTreeSet<(Channel, AddressKey)>, StoreError> {
-        let asked: BTreeSet<(Channel, AddressKey)> = addresses.into_iter().collect();
-        let keys = padded(asked.iter().map(|(_, AddressKey(key))| key.to_vec()));
-        let rows = broadcast_address::Entity::find()
-            .filter(broadcast_address::Column::BroadcastId.eq(turn.broadcast.id.0))
-            .filter(broadcast_address::Column::Channel.is_in(Channel::ALL.map(Channel::number)))
-            .filter(broadcast_address::Column::AddressBi.is_in(keys))
-            .all(self.read())
-            .await?;
-        let taken = rows
-            .into_iter()
-            .filter_map(|row| Some((Channel::from_number(row.channel)?, AddressKey(row.address_bi.try_into().ok()?))));
-        Ok(taken.filter(|one| asked.contains(one)).collect())
     }
 
     /// Makes the deliveries of a page. Yields the turn as it is then; unset when the broadcast is planned, or when somebody else
