@@ -3,7 +3,7 @@
 mod preview;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
     clock::SharedClock,
@@ -25,6 +25,8 @@ const FARTHEST_SCHEDULE: TimeDelta = TimeDelta::days(400);
 const STOPPED: u64 = 200;
 /// How long a caller waits for everything to be stopped. What is left then is stopped by the server, and begins no more either.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the next try waits when the database was too busy to stop a page.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to send to whom; its fields are valid by themselves.
 #[derive(Clone, Debug)]
@@ -185,7 +187,8 @@ impl Broadcasts {
         Ok((broadcasts, next.map(token).unwrap_or_default()))
     }
 
-    /// Cancels a broadcast that is not over. Once this returns nothing of it begins; a repeat finds nothing left to do.
+    /// Cancels a broadcast that is not over. Once this returns nothing of it begins; a repeat finds nothing left to do. What it
+    /// yields as pending was under way before, unless there was more to be stopped than the caller waits for.
     ///
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
@@ -202,10 +205,10 @@ impl Broadcasts {
             match self.store.broadcast_stop((scope, id), None, after, STOPPED).await {
                 Ok(None) => break,
                 Ok(last) => after = last,
-                // It is cancelled, come what may: the server goes on with it.
+                // It is cancelled, come what may: what is not stopped here the server stops.
                 Err(error) => {
                     tracing::warn!(broadcast.id = %id, error = %crate::telemetry::chain(&error), "stopping waits");
-                    break;
+                    sleep(PAUSE).await;
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType};
 use uuid::Uuid;
 
-use super::PlanTurn;
+use super::{PlanTurn, plan};
 use crate::{
     domain::{BroadcastId, DeliveryId, Scope},
     store::{
@@ -48,6 +48,7 @@ impl Store {
                 // Whoever is planning it loses the turn.
                 row.term += 1;
                 if row.start_time.is_some() {
+                    plan::forgo(&mut row);
                     row.work_at = Some(tx.now);
                 } else {
                     (row.work_at, row.planned, row.complete_time) = (None, true, Some(tx.now));

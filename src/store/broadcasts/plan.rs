@@ -62,6 +62,14 @@ pub(super) fn start(row: &mut broadcast::Model, recipients: i64, now: DateTime<U
     row.pending = recipients * width(row.channels);
 }
 
+/// Settles what a broadcast that is cancelled did not come to. None of it begins any more, so that it counts as cancelled before it
+/// is put down one by one.
+pub(super) fn forgo(row: &mut broadcast::Model) {
+    let left = (row.recipients - row.reached) * width(row.channels);
+    row.pending -= left;
+    row.cancelled += left;
+}
+
 /// How many deliveries each recipient has.
 fn width(channels: i16) -> i64 {
     notifications::unpack(channels).map_or(0, |channels| i64::try_from(channels.iter().count()).unwrap_or_default())
@@ -213,12 +221,13 @@ async fn is_ours_on(tx: &Tx, turn: &PlanTurn) -> Result<bool, StoreError> {
 /// Moves a turn on. The fence: whoever lost it, or planned for a broadcast that was cancelled meanwhile, changes nothing.
 async fn move_on(tx: &Tx, turn: &PlanTurn, next: &PlanTurn) -> Result<PlanTurn, StoreError> {
     let known = &turn.broadcast;
-    // Deliveries that were counted as pending before they were made, and are counted by themselves now.
+    // Deliveries that were counted before they were made, and are counted by themselves now.
     let left = known.recipients - turn.reached;
     let counted = if next.planned { left } else { Ord::min(left, next.reached - turn.reached) };
     let recipients = if next.planned { next.reached } else { Ord::max(known.recipients, next.reached) };
     let width = i64::try_from(known.channels.iter().count()).unwrap_or_default();
     let cancelled = broadcast::Column::CancelTime;
+    let counted_as = if turn.canceller.is_some() { broadcast::Column::Cancelled } else { broadcast::Column::Pending };
     let mut update = Query::update();
     update
         .table(broadcast::Entity)
@@ -226,7 +235,7 @@ async fn move_on(tx: &Tx, turn: &PlanTurn, next: &PlanTurn) -> Result<PlanTurn, 
         .value(broadcast::Column::Reached, next.reached)
         .value(broadcast::Column::Recipients, recipients)
         .value(broadcast::Column::Planned, next.planned)
-        .value(broadcast::Column::Pending, Expr::col(broadcast::Column::Pending).sub(counted * width))
+        .value(counted_as, Expr::col(counted_as).sub(counted * width))
         .value(broadcast::Column::WorkAt, (!next.planned).then_some(tx.now + HOLD))
         .and_where(broadcast::Column::Id.eq(known.id.0))
         .and_where(broadcast::Column::Term.eq(turn.term))

@@ -174,7 +174,9 @@ on_a_server! {
         quiet(t, (9, 30), (10, 30)).await;
         let made = create(t, input(tagged(&["crowd"]), &[Channel::Sms])).await;
         let stopped = cancel(t, &made.broadcast_id).await;
+        // Nothing was under way: the answer says so, however little of it had been made by then.
         assert!(is(&stopped, State::Cancelled));
+        assert_eq!(counts(&stopped), [0, 0, 0, 0, 0, 0, 150]);
         let done = over(t, &made.broadcast_id).await;
         assert_eq!(counts(&done), [0, 0, 0, 0, 0, 0, 150]);
         t.advance(TimeDelta::hours(1));
