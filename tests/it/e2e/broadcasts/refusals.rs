@@ -106,6 +106,9 @@ on_a_server! {
         // A preview says whom it would skip for it.
         let seen = preview(t, input(all(), &[Channel::Push])).await;
         assert_eq!((seen.reaches[0].would_send, seen.reaches[0].skips.iter().map(|it| it.count).sum()), (0, 4_i64));
+        assert_eq!(seen.reaches[0].warnings[0], "Push is not set up: a broadcast over it is refused.");
+        let fine = preview(t, input(all(), &[Channel::Sms])).await;
+        assert!(fine.reaches[0].warnings.is_empty(), "{:?}", fine.reaches[0].warnings);
         assert!(list(t, &[], 0, "").await.unwrap().broadcasts.is_empty(), "nothing was stored");
     }
 

@@ -103,6 +103,20 @@ on_a_server! {
         assert_eq!(warned.reaches[0].warnings.len(), 2, "{:?}", warned.reaches[0].warnings);
     }
 
+    async fn whoever_is_named_and_not_there_is_left_out_and_a_preview_says_so(t: &mut TestApp) {
+        family(t).await;
+        // Eve is inactive.
+        let some = input(named(&["ann", "eve", "stranger"]), &BOTH);
+        let said = preview(t, some.clone()).await;
+        assert_eq!(said.recipient_count, 1);
+        let left_out = "2 of the 3 patients named are not there or inactive, and are left out.";
+        assert!(said.reaches.iter().all(|reach| reach.warnings == [left_out]));
+        let done = over(t, &create(t, some).await.broadcast_id).await;
+        assert_eq!((done.recipient_count, counts(&done).iter().sum::<i64>()), (1, 2));
+        let whole = preview(t, input(named(&["ann", "ben"]), &BOTH)).await;
+        assert!(whole.reaches.iter().all(|reach| reach.warnings.is_empty()));
+    }
+
     async fn one_that_is_scheduled_goes_in_its_time(t: &mut TestApp) {
         practice(t).await;
         let schedule_time = Some(t.after(TimeDelta::hours(2)));
