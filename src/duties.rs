@@ -41,24 +41,30 @@ pub struct Settings {
 pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: String, stop: CancellationToken) {
     let duties = async {
         tokio::join!(
-            every("disk", TEND_EVERY, || store.disk_tend(&engine)),
-            every("rescue", dialled!("rescue", RESCUE_EVERY), || rescue::run_once(&store, &engine)),
-            every("parked", dialled!("parked", RETRY_EVERY), || parked::run_once(&store, &engine)),
-            every("expand", EXPAND_EVERY, || expand::run_once(&store, &engine, &public_url)),
-            every("count", COUNT_EVERY, || count::run_once(&store, &engine)),
-            every("forget", FORGET_EVERY, || forget::run_once(&store, &engine, settings)),
+            every("disk", TEND_EVERY, &stop, || store.disk_tend(&engine)),
+            every("rescue", dialled!("rescue", RESCUE_EVERY), &stop, || rescue::run_once(&store, &engine)),
+            every("parked", dialled!("parked", RETRY_EVERY), &stop, || parked::run_once(&store, &engine)),
+            every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
+            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, settings)),
         );
     };
-    stop.run_until_cancelled(duties).await;
+    // This one ends by itself: it may have something to give back.
+    let expand = every("expand", EXPAND_EVERY, &stop, || expand::run_once(&store, &engine, &public_url, &stop));
+    tokio::join!(stop.run_until_cancelled(duties), expand);
 }
 
-/// Does `duty` at once and then again and again, each time up to a fifth early, so that replicas do not all come together. A
-/// panic costs one turn.
-async fn every<F: Future<Output = ()>>(name: &'static str, period: Duration, duty: impl Fn() -> F) {
-    loop {
+/// Does `duty` at once and then again and again until `stop`, each time up to a fifth early, so that replicas do not all come
+/// together. A panic costs one turn.
+async fn every<F: Future<Output = ()>>(
+    name: &'static str,
+    period: Duration,
+    stop: &CancellationToken,
+    duty: impl Fn() -> F,
+) {
+    while !stop.is_cancelled() {
         if AssertUnwindSafe(Box::pin(duty())).catch_unwind().await.is_err() {
             tracing::error!(duty = name, "a duty panicked");
         }
-        sleep(period.mul_f64(1.0 - 0.2 * rand::random::<f64>())).await;
+        stop.run_until_cancelled(sleep(period.mul_f64(1.0 - 0.2 * rand::random::<f64>()))).await;
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     crypto,
@@ -24,9 +25,10 @@ const STOPPED: u64 = 200;
 /// When a broadcast comes up again after something went wrong.
 const RETRY: TimeDelta = TimeDelta::seconds(2);
 
-/// Goes on with every broadcast that has something to be done now.
-pub(super) async fn run_once(store: &Store, engine: &Engine, public_url: &str) {
-    loop {
+/// Goes on with every broadcast that has something to be done now. After `stop` nothing more is begun, and the turn is given back,
+/// so that another goes on at once.
+pub(super) async fn run_once(store: &Store, engine: &Engine, public_url: &str, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
         let turn = match store.broadcast_turn(engine).await {
             Ok(Some(turn)) => turn,
             Ok(None) => return,
@@ -35,7 +37,7 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, public_url: &str) {
                 return;
             }
         };
-        if let Err(error) = go_on(store, turn.clone(), public_url).await {
+        if let Err(error) = go_on(store, turn.clone(), (public_url, stop)).await {
             tracing::error!(
                 broadcast.id = %turn.broadcast.id,
                 error = %telemetry::chain(&error),
@@ -49,14 +51,21 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, public_url: &str) {
 }
 
 /// Uses a turn.
-async fn go_on(store: &Store, mut turn: PlanTurn, public_url: &str) -> Result<(), StoreError> {
-    if turn.canceller.is_some() && !stop_all(store, &turn).await? {
+async fn go_on(
+    store: &Store,
+    mut turn: PlanTurn,
+    (public_url, stop): (&str, &CancellationToken),
+) -> Result<(), StoreError> {
+    if turn.canceller.is_some() && !stop_all(store, &turn, stop).await? {
         return Ok(());
     }
     if turn.planned {
         return store.broadcast_leave(&turn, None).await;
     }
     for _ in 0..PAGES {
+        if stop.is_cancelled() {
+            break;
+        }
         let page = prepare(store, &turn, public_url).await?;
         match store.broadcast_plan(turn, page).await? {
             Some(next) => turn = next,
@@ -67,11 +76,15 @@ async fn go_on(store: &Store, mut turn: PlanTurn, public_url: &str) -> Result<()
 }
 
 /// Stops what waits. False: somebody else does.
-async fn stop_all(store: &Store, turn: &PlanTurn) -> Result<bool, StoreError> {
+async fn stop_all(store: &Store, turn: &PlanTurn, stop: &CancellationToken) -> Result<bool, StoreError> {
     let canceller = turn.canceller.clone().unwrap_or_else(Author::system);
     let scope = turn.scope.by(canceller);
     let mut after = None;
     loop {
+        if stop.is_cancelled() {
+            store.broadcast_leave(turn, Some(TimeDelta::zero())).await?;
+            return Ok(false);
+        }
         match store.broadcast_stop((&scope, turn.broadcast.id), Some(turn), after, STOPPED).await {
             Ok(None) => return Ok(true),
             Ok(last) => after = last,

@@ -104,6 +104,7 @@ mod tests {
         for first in ["=", "+", "-", "@", "\t"] {
             check(&format!("{first}1"), &format!("\"'{first}1\""));
         }
+        check("\r1", "\"'\r1\"");
         check("a,b", "\"a,b\"");
         check("two\nlines", "\"two\nlines\"");
         check("say \"yes\"", "\"say \"\"yes\"\"\"");

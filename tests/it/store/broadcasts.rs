@@ -1,6 +1,8 @@
 //! Broadcasts: planned once a recipient whatever happens meanwhile, stopped at any moment, and counted as their deliveries change.
 //! That the counts are those of the deliveries is checked after each test.
 
+mod guards;
+
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
