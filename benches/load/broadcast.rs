@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     Arguments, bare,
     database::postmaster,
-    figures::{Figures, Pairs},
+    figures::{Figures, Pairs, spread},
     machine::Meter,
     product::{Product, Way},
     sinks::Sinks,
@@ -43,6 +43,12 @@ pub(crate) async fn run(arguments: &Arguments) {
         for count in [patients / 10, patients] {
             product.furnish_crowd(here..count).await;
             here = count;
+            let meter = Meter::start(product.id(), &[], postmaster);
+            let mut waits = Vec::new();
+            for _ in 0..pairs {
+                waits.push(product.preview_broadcast(&WAYS, count).await);
+            }
+            println!("preview of {count} on {kind:?}\n  {}, {:.0} MiB", spread(&waits), meter.end().memory);
             let mut figures = Pairs::begin(&format!("broadcast to {count} by text and mail on {kind:?}"));
             for _ in 0..pairs {
                 figures.ceiling(bare_run(&samples, &sinks, product.id(), count).await);

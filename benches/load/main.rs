@@ -5,7 +5,8 @@
 //! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
-//! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; and its memory.
+//! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; its preview before that;
+//!   and the memory of both.
 //! * `conversations [--messages 50000] [--conversations 20000]`: what staff and phones do in a conversation of so many messages, in
 //!   a practice of so many conversations, beside a small practice on the same server.
 //! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
@@ -13,6 +14,9 @@
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
 //! * `claims [--rows 10000000]`: beside so many finished deliveries, of 25,000 patients a practice, and without any.
 //! * `memory`: a server that does nothing.
+//! * `noise [--count 1000000] [--quiet 49] [--sends 300]`: urgent texts and reminders of quiet practices, idle and beside so many
+//!   broadcast texts of a practice whose account is out of order.
+//! * `opt-outs [--count 1000] [--patients 10000]`: so many during a broadcast, and that nobody is written to afterwards.
 //! * `reads [--count 100]`: how long reachability of 500 patients and a preview take, one call at a time.
 //! * `renders [--count 20000]`: our wording for each channel, on one thread, beside liquid alone on the same source; and what wording
 //!   takes that was made to cost time and memory.
@@ -33,6 +37,7 @@ mod bare;
 mod broadcast;
 mod claims;
 mod conversations;
+mod crowd;
 mod database;
 mod drain;
 mod e2e;
@@ -40,6 +45,8 @@ mod figures;
 mod latency;
 mod machine;
 mod memory;
+mod noise;
+mod opt_outs;
 mod product;
 mod reads;
 mod renders;
@@ -84,13 +91,15 @@ async fn main() {
         Some("e2e") => e2e::run(&arguments).await,
         Some("latency") => latency::run(&arguments).await,
         Some("memory") => memory::run(&arguments).await,
+        Some("noise") => noise::run(&arguments).await,
+        Some("opt-outs") => opt_outs::run(&arguments).await,
         Some("reads") => reads::run(&arguments).await,
         Some("renders") => renders::run(&arguments),
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, broadcast, claims, conversations, drain, e2e, latency, memory, reads, renders or streams? See the head of \
-             benches/load/main.rs."
+            "accept, broadcast, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, reads, renders or streams? See \
+             the head of benches/load/main.rs."
         ),
     }
 }

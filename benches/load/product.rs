@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     net::SocketAddr,
-    ops::Range,
     path::Path,
     process::Command,
     sync::{
@@ -14,9 +13,8 @@ use std::{
 };
 
 use heedwell::grpc::proto::{
-    self, broadcast_service_client::BroadcastServiceClient, directory_service_client::DirectoryServiceClient,
-    email_settings, notification_input::Payload, notify_service_client::NotifyServiceClient,
-    preferences_service_client::PreferencesServiceClient, sms_settings,
+    self, directory_service_client::DirectoryServiceClient, email_settings, notification_input::Payload,
+    notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient, sms_settings,
 };
 use tokio::{task::JoinSet, time::Instant};
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
@@ -34,7 +32,7 @@ pub(crate) const PATIENTS: usize = 250;
 const CALLS: usize = 32;
 /// Watches on one connection, as servers limit them too.
 const WATCHES: usize = 100;
-const SYSTEM: i32 = 9;
+pub(crate) const SYSTEM: i32 = 9;
 
 /// How messages leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ impl Way {
         }
     }
 
-    const fn channel(self) -> proto::Channel {
+    pub(crate) const fn channel(self) -> proto::Channel {
         match self {
             Self::Http => proto::Channel::Sms,
             Self::Smtp | Self::SendGrid => proto::Channel::Email,
@@ -127,24 +125,29 @@ impl Product {
 
     /// Practices with patients, whose notices go this way.
     pub(crate) async fn furnish(&self, way: Way, providers: Providers) {
-        let connection = connect(self.addr).await;
         for number in 0..PRACTICES {
-            let put = proto::PutPracticeRequest { practice_id: practice(number), practice: Some(a_practice()) };
-            let mut directory = DirectoryServiceClient::new(connection.clone());
-            directory.put_practice(self.request(put)).await.unwrap();
-            let patients = (0..PATIENTS).map(a_patient).collect();
-            let put = proto::BatchPutPatientsRequest { practice_id: practice(number), patients };
-            directory.batch_put_patients(self.request(put)).await.unwrap();
-            let update = proto::UpdatePracticeSettingsRequest {
-                practice_id: practice(number),
-                settings: Some(settings(way, providers)),
-                update_mask: Some(prost_types::FieldMask {
-                    paths: ["sms", "email", "kind_channels"].map(str::to_owned).into(),
-                }),
-            };
-            let mut preferences = PreferencesServiceClient::new(connection.clone());
-            preferences.update_practice_settings(self.request(update)).await.unwrap();
+            self.furnish_one(&practice(number), PATIENTS, settings(way, providers)).await;
         }
+    }
+
+    /// A practice with so many patients.
+    pub(crate) async fn furnish_one(&self, practice: &str, patients: usize, settings: proto::PracticeSettings) {
+        let connection = connect(self.addr).await;
+        let put = proto::PutPracticeRequest { practice_id: practice.into(), practice: Some(a_practice()) };
+        let mut directory = DirectoryServiceClient::new(connection.clone());
+        directory.put_practice(self.request(put)).await.unwrap();
+        let patients = (0..patients).map(a_patient).collect();
+        let put = proto::BatchPutPatientsRequest { practice_id: practice.into(), patients };
+        directory.batch_put_patients(self.request(put)).await.unwrap();
+        let update = proto::UpdatePracticeSettingsRequest {
+            practice_id: practice.into(),
+            settings: Some(settings),
+            update_mask: Some(prost_types::FieldMask {
+                paths: ["sms", "email", "kind_channels"].map(str::to_owned).into(),
+            }),
+        };
+        let mut preferences = PreferencesServiceClient::new(connection);
+        preferences.update_practice_settings(self.request(update)).await.unwrap();
     }
 
     /// As many patients in the first practice as one call can ask about. Yields their ids.
@@ -157,56 +160,12 @@ impl Product {
         ids
     }
 
-    /// These of the crowd of the first practice, each with a number and a mailbox of their own.
-    pub(crate) async fn furnish_crowd(&self, numbers: Range<usize>) {
-        let mut directory = DirectoryServiceClient::new(connect(self.addr).await);
-        let all: Vec<_> = numbers.map(one_of_the_crowd).collect();
-        for patients in all.chunks(2 * PATIENTS) {
-            let put = proto::BatchPutPatientsRequest { practice_id: practice(0), patients: patients.to_vec() };
-            directory.batch_put_patients(self.request(put)).await.unwrap();
-        }
-    }
-
-    /// Sends a broadcast to the crowd, of which there are so many.
-    pub(crate) async fn broadcast(&self, ways: &[Way], count: usize) {
-        let mut broadcasts = BroadcastServiceClient::new(connect(self.addr).await);
-        let tags = proto::audience::Tags { values: vec![CROWD.into()] };
-        let input = proto::BroadcastInput {
-            title: "Bench".into(),
-            audience: Some(proto::Audience { selection: Some(proto::audience::Selection::Tags(tags)) }),
-            channels: ways.iter().map(|way| way.channel().into()).collect(),
-            subject: "Closed on Friday".into(),
-            body: "Dear {{first_name}}, we are closed on Friday.".into(),
-            schedule_time: None,
-        };
-        let create = proto::CreateBroadcastRequest {
-            practice_id: practice(0),
-            request_id: Uuid::now_v7().simple().to_string(),
-            broadcast: Some(input),
-            expected_recipients: i64::try_from(count).unwrap(),
-        };
-        broadcasts.create_broadcast(self.request(create)).await.unwrap();
-    }
-
     pub(crate) async fn connect(&self) -> Channel {
         connect(self.addr).await
     }
 
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         request(&self.token, message)
-    }
-}
-
-const CROWD: &str = "crowd";
-
-fn one_of_the_crowd(number: usize) -> proto::Patient {
-    proto::Patient {
-        patient_id: format!("{CROWD}-{number}"),
-        first_name: "Pat".into(),
-        mobile_phone: format!("+1212{}{:04}", 300 + number / 10_000, number % 10_000),
-        email: format!("{CROWD}-{number}@example.test"),
-        tags: vec![CROWD.into()],
-        ..Default::default()
     }
 }
 
@@ -255,7 +214,7 @@ fn a_patient(number: usize) -> proto::Patient {
     }
 }
 
-fn settings(way: Way, providers: Providers) -> proto::PracticeSettings {
+pub(crate) fn settings(way: Way, providers: Providers) -> proto::PracticeSettings {
     let sms = proto::SmsSettings {
         account_sid: ACCOUNT_SID.into(),
         auth_token: AUTH_TOKEN.into(),

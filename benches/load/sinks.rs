@@ -1,12 +1,18 @@
 //! Providers that take everything, and see to it that nothing comes twice.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::post};
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::post,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -19,6 +25,10 @@ use crate::product::Providers;
 
 /// Where texts are sent.
 pub(crate) const PATH: &str = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages.json";
+/// The account that is out of order.
+pub(crate) const FAILING_SID: &str = "AC00000000000000000000000000000002";
+/// To whom a text is, as it begins.
+const TO: &str = "To=%2B";
 /// What differs from text to text, as it begins: each attempt has a callback of its own.
 pub(crate) const CALLBACK: &str = "StatusCallback=";
 /// Where mails are sent to SendGrid.
@@ -41,6 +51,10 @@ pub(crate) struct Sinks {
 struct Seen {
     names: HashSet<String>,
     times: Vec<Instant>,
+    /// When the text to each number came.
+    arrivals: BTreeMap<String, Instant>,
+    /// Texts of the account that is out of order.
+    refused: usize,
     sample: String,
 }
 
@@ -67,9 +81,13 @@ impl Sinks {
     }
 
     fn came(&self, name: &str, message: &str) {
-        let mut seen = self.seen.lock().unwrap();
+        let (mut seen, now) = (self.seen.lock().unwrap(), Instant::now());
         assert!(seen.names.insert(name.to_owned()), "a message came twice");
-        seen.times.push(Instant::now());
+        seen.times.push(now);
+        if let Some((_, rest)) = message.split_once(TO) {
+            let number = rest.split('&').next().unwrap_or_default();
+            seen.arrivals.insert(format!("+{number}"), now);
+        }
         if seen.sample.is_empty() {
             message.clone_into(&mut seen.sample);
         }
@@ -78,7 +96,10 @@ impl Sinks {
 
     /// Forgets what came, but for a sample.
     pub(crate) fn reset(&self) {
-        self.seen.lock().unwrap().times.clear();
+        let mut seen = self.seen.lock().unwrap();
+        seen.times.clear();
+        seen.arrivals.clear();
+        drop(seen);
         self.tell.send_replace(0);
     }
 
@@ -91,11 +112,24 @@ impl Sinks {
     /// Waits until so many have come, and says when each did.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Instant> {
         let mut newest = self.newest.clone();
-        let come = newest.wait_for(|come| *come >= count);
-        let come = tokio::time::timeout(Duration::from_secs(120), come).await.map(drop);
-        let seen = self.seen.lock().unwrap();
-        assert!(come.is_ok(), "{} of {count} came", seen.times.len());
-        seen.times.clone()
+        loop {
+            let come = *newest.borrow_and_update();
+            if come >= count {
+                return self.seen.lock().unwrap().times.clone();
+            }
+            let next = tokio::time::timeout(Duration::from_secs(120), newest.changed()).await;
+            assert!(next.is_ok(), "{come} of {count} came, and no more");
+        }
+    }
+
+    /// When the text to each number came.
+    pub(crate) fn arrivals(&self) -> BTreeMap<String, Instant> {
+        self.seen.lock().unwrap().arrivals.clone()
+    }
+
+    /// How many texts were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.seen.lock().unwrap().refused
     }
 
     /// One of the messages, whole.
@@ -105,7 +139,11 @@ impl Sinks {
 }
 
 /// Answers like Twilio's create.
-async fn create(State(sinks): State<Sinks>, body: String) -> (StatusCode, String) {
+async fn create(State(sinks): State<Sinks>, Path(account): Path<String>, body: String) -> (StatusCode, String) {
+    if account == FAILING_SID {
+        sinks.seen.lock().unwrap().refused += 1;
+        return (StatusCode::UNAUTHORIZED, r#"{"code":20003,"message":"Authenticate","status":401}"#.into());
+    }
     let (_, callback) = body.split_once(CALLBACK).unwrap();
     sinks.came(callback.split('&').next().unwrap_or_default(), &body);
     let sid = format!("SM{}", Uuid::new_v4().simple());
