@@ -79,7 +79,14 @@ impl Product {
             evidence: "said so on the phone".into(),
         };
         let mut preferences = PreferencesServiceClient::new(connection);
-        preferences.record_consent(self.request(record)).await.unwrap().into_inner().in_flight_attempts
+        loop {
+            match preferences.record_consent(self.request(record.clone())).await {
+                Ok(answer) => return answer.into_inner().in_flight_attempts,
+                // Every call is safe to repeat.
+                Err(status) if status.code() == tonic::Code::Unavailable => {}
+                Err(status) => panic!("{status}"),
+            }
+        }
     }
 }
 
