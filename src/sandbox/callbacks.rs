@@ -58,8 +58,18 @@ impl Step {
 }
 
 /// Names of parameters: where a file is, and what it is said to be.
-const MEDIA: [(&str, &str); 3] =
-    [("MediaUrl0", "MediaContentType0"), ("MediaUrl1", "MediaContentType1"), ("MediaUrl2", "MediaContentType2")];
+const MEDIA: [(&str, &str); 10] = [
+    ("MediaUrl0", "MediaContentType0"),
+    ("MediaUrl1", "MediaContentType1"),
+    ("MediaUrl2", "MediaContentType2"),
+    ("MediaUrl3", "MediaContentType3"),
+    ("MediaUrl4", "MediaContentType4"),
+    ("MediaUrl5", "MediaContentType5"),
+    ("MediaUrl6", "MediaContentType6"),
+    ("MediaUrl7", "MediaContentType7"),
+    ("MediaUrl8", "MediaContentType8"),
+    ("MediaUrl9", "MediaContentType9"),
+];
 
 /// A text that a patient sends.
 #[derive(serde::Deserialize)]
@@ -306,6 +316,15 @@ fn inbound_url(callback: &str) -> Option<String> {
 }
 
 impl Inbound {
+    /// What is wrong with the files, if anything is: Twilio passes on whatever a phone sends, of any type, and leaves nothing out.
+    pub(super) fn files_fault(&self) -> Option<String> {
+        if self.media.len() > MEDIA.len() {
+            return Some(format!("a text has at most {} files", MEDIA.len()));
+        }
+        let unknown = self.media.iter().any(|name| media::by_name(name).is_none());
+        unknown.then(|| format!("no such file; there are: {}", media::names().collect::<Vec<_>>().join(", ")))
+    }
+
     /// The parameters of <https://www.twilio.com/docs/messaging/guides/webhook-request>.
     fn webhook(self, base: &str, sid: &str) -> Webhook {
         let files = self.media.iter().filter_map(|name| media::by_name(name));

@@ -191,10 +191,13 @@ async fn set_pipe(State(control): Shared, Body(pipe): Body<NewPipe>) -> StatusCo
 
 /// Answers the message's SID, the webhook's HTTP status (null if it could not be reached) and its body, which Twilio
 /// would take for TwiML.
-async fn send_inbound(State(control): Shared, Body(inbound): Body<Inbound>) -> Json<Value> {
+async fn send_inbound(State(control): Shared, Body(inbound): Body<Inbound>) -> Result<Json<Value>, Fault> {
+    if let Some(fault) = inbound.files_fault() {
+        return Err(Fault::new(StatusCode::BAD_REQUEST, fault));
+    }
     let (sid, reply) = control.carrier.inbound(inbound).await;
     let (http_status, body) = reply.map(|reply| (reply.http_status, reply.body)).unzip();
-    Json(json!({ "sid": sid, "http_status": http_status, "body": body }))
+    Ok(Json(json!({ "sid": sid, "http_status": http_status, "body": body })))
 }
 
 /// An error answer.

@@ -322,6 +322,27 @@ async fn the_control_endpoint_sends_inbound_texts_and_pages_the_journal() {
 }
 
 #[tokio::test]
+async fn an_inbound_text_takes_along_every_file_of_whatever_type_or_none() {
+    let bench = Bench::start(Settings::default()).await;
+    let url = format!("{}/inbound", bench.webhook);
+    let inbound = |media: &[&str]| json!({ "url": url, "account_sid": ACCOUNT, "from": "+12025550142", "to": FROM, "body": "", "media": media });
+    for (media, told) in
+        [(&["picture", "hologram"][..], "no such file; there are: picture, "), (&["note"; 11], "at most 10")]
+    {
+        let answer = bench.control("/inbound", inbound(media)).await;
+        assert_eq!(answer.status(), 400);
+        let fault: Value = answer.json().await.unwrap();
+        assert!(fault["error"].as_str().unwrap().contains(told), "{fault}");
+    }
+    let media = ["picture", "note", "lie", "video", "card", "late", "huge", "long", "empty", "nowhere"];
+    assert_eq!(bench.control("/inbound", inbound(&media)).await.status(), 200);
+    let hook = bench.callbacks(1).await.remove(0);
+    assert_eq!((hook.get("NumMedia"), hook.get("MediaContentType3")), ("10", "video/mp4"));
+    assert_eq!((hook.get("MediaContentType4"), hook.get("MediaContentType9")), ("text/x-vcard", "image/png"));
+    assert!(hook.get("MediaUrl9").contains("/Media/ME"));
+}
+
+#[tokio::test]
 async fn the_control_endpoint_takes_rules_and_answers_faults_in_json() {
     let bench = Bench::start(Settings::default()).await;
     let rule = |behaviour| json!({ "recipient": "+12025550142", "behaviour": behaviour });

@@ -58,11 +58,17 @@ const FILES: &[File] = &[
     file("late", "image/png", Holds::NotAtOnce),
     file("nowhere", "image/png", Holds::Nowhere),
     file("video", "video/mp4", Holds::Bytes(b"\x00\x00\x00\x18ftypmp42")),
+    file("card", "text/x-vcard", Holds::Bytes(b"BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Pat Doe\r\nEND:VCARD\r\n")),
 ];
 
 /// The file with that name.
 pub(in super::super) fn by_name(name: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.name == name)
+}
+
+/// The names of all files.
+pub(in super::super) fn names() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|file| file.name)
 }
 
 impl File {
