@@ -26,6 +26,7 @@ mod locale;
 mod notification;
 mod phi;
 mod preference;
+pub mod received;
 mod reconcile;
 mod retry;
 mod schedule;
@@ -37,7 +38,8 @@ pub mod template;
 pub use actor::{Actor, ActorType, Author, Call, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability, mail_domain};
 pub use attachment::{
-    Attachment, AttachmentState, LARGEST_FETCHED, LARGEST_UPLOAD, MOST_ATTACHMENTS, MediaType, hindrances_by_text,
+    Attachment, AttachmentState, LARGEST_FETCHED, LARGEST_UPLOAD, MOST_ATTACHMENTS, MediaType, UNSENT_FILES_KEPT,
+    hindrances_by_text,
 };
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
 pub use audit::{AuditEvent, AuditRecord};

@@ -1,5 +1,7 @@
 //! ◆ Files that belong to messages: which types there are, whether a content is what it is said to be, and what may go by text.
 
+use chrono::TimeDelta;
+
 use super::{AttachmentId, Phi, delivery::numbered};
 
 /// The largest file that is uploaded, in bytes.
@@ -7,6 +9,8 @@ pub const LARGEST_UPLOAD: usize = 3 * 1024 * 1024;
 /// The largest file that is fetched from a provider, in bytes: Twilio takes no larger one
 /// (twilio.com/docs/messaging/guides/accepted-mime-types).
 pub const LARGEST_FETCHED: usize = 5 * 1024 * 1024;
+/// How long an uploaded file waits to be sent (contract, `UploadAttachment`).
+pub const UNSENT_FILES_KEPT: TimeDelta = TimeDelta::hours(24);
 /// Most files of one message. Twilio refuses more with 21623.
 pub const MOST_ATTACHMENTS: usize = 10;
 /// What the files of one text may have together, in bytes.

@@ -2,7 +2,7 @@
 
 use super::{Answer, Callbacks, Incoming, unavailable};
 use crate::{
-    domain::{Meaning, Phi, PhoneNumber, SmsSender, SmsSettings, in_pool},
+    domain::{Meaning, Phi, SmsSender, SmsSettings, in_pool, received},
     providers::twilio::callback::inbound::{self, Inbound},
     store::{Heard, InboundText, StoreError},
 };
@@ -76,20 +76,19 @@ fn text(settings: &SmsSettings, read: Inbound) -> Option<InboundText> {
     if !ours && !matches!(meaning, Meaning::Stop | Meaning::StopRequest) {
         return None;
     }
-    let number = PhoneNumber::parse(&read.to, "").ok();
+    let number = received::number(&read.to);
     let reached_at = match (&settings.sender, number) {
         (Some(SmsSender::MessagingService(sid)), Some(number)) if ours => in_pool(sid, &number),
         _ => String::new(),
     };
     Some(InboundText {
-        // Only what is written in full names a phone: Twilio posts E.164, and short codes without a plus.
-        from: read.from.starts_with('+').then(|| PhoneNumber::parse(&read.from, "").ok()).flatten(),
+        from: received::number(&read.from),
         reached_at,
         meaning,
         sid: read.sid,
-        from_text: Phi::new(read.from),
-        to: read.to,
-        body: Phi::new(read.body),
+        from_text: Phi::new(received::name(&read.from)),
+        to: received::name(&read.to),
+        body: Phi::new(received::text(&read.body)),
         media: read.media,
     })
 }

@@ -35,7 +35,7 @@ pub struct InboundText {
     pub sid: String,
     /// Who wrote; unset: no phone number, such as a short code.
     pub from: Option<PhoneNumber>,
-    /// The sender as the provider wrote it.
+    /// The sender as staff see it.
     pub from_text: Phi<String>,
     /// To which number or service of the practice.
     pub to: String,
