@@ -63,8 +63,8 @@ impl Callbacks {
 
     /// A status callback of Twilio.
     pub async fn twilio_status(&self, incoming: Incoming<'_>) -> Answer {
-        let scope = match self.verify(&incoming).await {
-            Ok(Some((scope, _))) => scope,
+        let (scope, settings) = match self.verify(&incoming).await {
+            Ok(Some(verified)) => verified,
             Ok(None) => {
                 tracing::warn!("twilio status callback refused: bad signature");
                 return Answer::Forbidden;
@@ -72,6 +72,10 @@ impl Callbacks {
             Err(error) => return unavailable(&error),
         };
         let Ok(report) = callback::parse_status(incoming.body) else { return Answer::Malformed };
+        if report.account_sid != settings.sms.account_sid {
+            tracing::warn!(practice.id = %scope.practice(), "twilio status callback refused: not of the practice's account");
+            return Answer::Forbidden;
+        }
         let (Some(token), Some(status)) = (token_of(incoming.token), report.status) else {
             tracing::info!(practice.id = %scope.practice(), "twilio status callback without meaning here");
             return Answer::Stored;

@@ -230,7 +230,8 @@ pub(in crate::providers) fn is_message_sid(sid: &str) -> bool {
     is_sid(sid, &["SM", "MM"])
 }
 
-fn is_sid(sid: &str, prefixes: &[&str]) -> bool {
+/// Whether `sid` is one of these prefixes and 32 hexadecimal digits.
+pub(in crate::providers) fn is_sid(sid: &str, prefixes: &[&str]) -> bool {
     let digits = prefixes.iter().find_map(|prefix| sid.strip_prefix(prefix));
     digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -7,7 +7,10 @@ use reqwest::{Response, StatusCode, header};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::Twilio;
+use super::{
+    Twilio,
+    callback::{is_message_sid, is_sid},
+};
 use crate::{
     domain::{LARGEST_FETCHED, TwilioAccount},
     providers::{
@@ -49,14 +52,23 @@ impl Twilio {
         Err(MediaError::Refused { code: "redirects" })
     }
 
-    /// The address, if it is one of the account's at this very API.
+    /// The address, if it is that of a file of one of the account's messages at this very API, and of nothing else that the log-in
+    /// opens.
     fn own(&self, account: &TwilioAccount, address: &str) -> Option<Url> {
         let url: Url = address.parse().ok()?;
         let mut home = self.base.clone();
         home.path_segments_mut().ok()?.pop_if_empty().extend(["2010-04-01", "Accounts", &account.account_sid, ""]);
-        let bare = url.username().is_empty() && url.password().is_none();
-        (bare && url.origin() == self.base.origin() && url.path().starts_with(home.path())).then_some(url)
+        let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let place = url.path().strip_prefix(home.path())?;
+        (bare && url.origin() == self.base.origin() && is_media(place)).then_some(url)
     }
+}
+
+/// Whether that is a file of a message, below its account (twilio.com/docs/messaging/api/media-resource).
+fn is_media(place: &str) -> bool {
+    let parts: Vec<_> = place.split('/').collect();
+    let ["Messages", message, "Media", media] = parts[..] else { return false };
+    is_message_sid(message) && is_sid(media, &["ME"])
 }
 
 fn target(url: &Url, response: &Response, network: Network) -> Option<Url> {

@@ -482,7 +482,8 @@ fn a_redacted_text_is_certain_only_when_length_and_segments_agree() {
     assert_eq!(among(&messages, &account(number())), expected.map(|(n, certain)| (sid(n), certain)));
 }
 
-const FILE: &str = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages/MM1/Media/ME1";
+const FILE: &str = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages/MM00000000000000000000000000000001\
+/Media/ME00000000000000000000000000000001";
 
 async fn fetched(api: &Arc<Api>, path: &str) -> Result<Vec<u8>, MediaError> {
     let providers = api.start().await;
@@ -508,12 +509,25 @@ async fn only_what_is_the_accounts_own_is_asked_for() {
     let base = providers.twilio.base.to_string();
     let base = base.trim_end_matches('/');
     for address in [
-        "https://api.twilio.com/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages/MM1/Media/ME1"
-            .to_owned(),
-        format!("{base}/2010-04-01/Accounts/AC00000000000000000000000000000002/Messages/MM1/Media/ME1"),
-        format!("{base}/2010-04-01/Accounts/AC000000000000000000000000000000012/Media/ME1"),
-        format!("{base}/2010-04-01/Accounts/AC00000000000000000000000000000001/../x/Media/ME1"),
+        format!("https://api.twilio.com{FILE}"),
+        format!("{base}{}", FILE.replacen("01/Messages", "02/Messages", 1)),
+        format!("{base}{}", FILE.replacen("01/Messages", "012/Messages", 1)),
+        format!("{base}{}", FILE.replacen("/Messages", "/../x/Messages", 1)),
         format!("{base}/"),
+        // What else the log-in opens.
+        format!("{base}/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages.json"),
+        format!(
+            "{base}/2010-04-01/Accounts/AC00000000000000000000000000000001/Keys/SK00000000000000000000000000000001"
+        ),
+        format!("{base}{}", FILE.replace("/Media/", "/Feedback/")),
+        format!("{base}{}", FILE.replace("/Media/", "/x/Media/")),
+        format!("{base}{}", FILE.replace("/MM", "/CA")),
+        format!("{base}{}", FILE.replace("/ME", "/RE")),
+        format!("{base}{FILE}/"),
+        format!("{base}{FILE}.json"),
+        format!("{base}{FILE}?Format=json"),
+        format!("{base}{FILE}/../../../../Keys.json"),
+        format!("{base}{}", FILE.replace("/Messages/", "/%2e%2e/")),
         format!("{}{FILE}", base.replace("http://", "http://user:word@")),
         format!("{}{FILE}", base.replace("http://", "https://")),
         format!("http://127.0.0.1:1{FILE}"),

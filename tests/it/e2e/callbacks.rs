@@ -103,6 +103,16 @@ on_a_server! {
             let status = post(url, signature.as_deref(), FORM, body).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{what}");
         }
+        // With the account's own key, of a message of another account, or of none.
+        for (name, other, expected) in [
+            ("AccountSid", "AC00000000000000000000000000000002", StatusCode::FORBIDDEN),
+            ("AccountSid", "", StatusCode::BAD_REQUEST),
+            ("MessageSid", "SM1", StatusCode::BAD_REQUEST),
+        ] {
+            let fields: Vec<_> = fields.iter().map(|&(known, it)| (known, if known == name { other } else { it })).collect();
+            let status = post(url, Some(&signature(AUTH_TOKEN, url, &fields)), FORM, form(&fields)).await;
+            assert_eq!(status, expected, "{name} {other}");
+        }
         let now = delivery(t, &id).await;
         assert_eq!((state(&now), now.revision), ("SENT", before));
         assert_eq!(report(t, &message, "delivered").await, 204);
@@ -122,6 +132,16 @@ on_a_server! {
         let status = post(&made_up, Some(&signature(AUTH_TOKEN, &made_up, &fields)), FORM, form(&fields)).await;
         assert!(status.is_success());
         assert_eq!(everything(t).await.len(), 1);
+    }
+
+    async fn a_report_of_another_message_under_the_same_token_is_a_second_message(t: &mut TestApp) {
+        let (id, message) = unreported(t).await;
+        assert_eq!(report(t, &message, "sent").await, 204);
+        let other = Text { sid: format!("SM{:032x}", 0xfeed), callback: message.callback.clone(), ..texts(t, "+12025550122").remove(0) };
+        assert_eq!(report(t, &other, "delivered").await, 204);
+        let now = delivery(t, &id).await;
+        assert!(now.possible_duplicate, "the patient may have it twice");
+        assert_eq!(now.provider_message_id, message.sid, "the delivery keeps the message that was proven to be its own");
     }
 
     async fn reports_add_up_whatever_their_order_and_number(t: &mut TestApp) {
