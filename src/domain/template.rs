@@ -24,7 +24,7 @@ mod words;
 
 use std::fmt;
 
-pub use announcement::{Announced, announcement_problems, reader_of_samples};
+pub use announcement::{Announced, announcement_faults, announcement_problems, reader_of_samples};
 pub use blank::{is_blank, is_legible};
 pub use builtin::{Language, wording};
 pub use compiled::Wording;

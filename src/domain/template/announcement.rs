@@ -2,8 +2,8 @@
 //! for everybody is refused while it is composed, and not when it is sent.
 
 use super::{
-    Active, OwnWording, Purpose, RenderError, Rendering, Template, TemplateRef, Token, TokenClass, Wording, render,
-    sample,
+    Active, Fault, OwnWording, Purpose, RenderError, Rendering, Template, TemplateError, TemplateRef, Token,
+    TokenClass, Wording, render, sample,
 };
 use crate::domain::{
     Announcement, Channel, ChannelSet, Kind, Locale, Patient, Payload, Phi, Practice, PracticeSettings,
@@ -72,6 +72,14 @@ pub fn reader_of_samples(practice: &Practice) -> Option<Patient> {
     sample::reader(&practice.locale)
 }
 
+/// What is wrong with an announcement as it is written, whatever the practice and the channels: each with its field and a sentence
+/// without any of its words.
+#[must_use]
+pub fn announcement_faults(announcement: &Announcement) -> Vec<(&'static str, String)> {
+    let sources = [("subject", &announcement.subject), ("body", &announcement.body)];
+    sources.into_iter().flat_map(|(field, source)| in_source(field, source.expose())).collect()
+}
+
 /// What is wrong with an announcement over `channels`, all of it: each with its field and a sentence without any of its words.
 #[must_use]
 pub fn announcement_problems(
@@ -79,8 +87,7 @@ pub fn announcement_problems(
     channels: ChannelSet,
     (practice, settings): (&Practice, &PracticeSettings),
 ) -> Vec<(&'static str, String)> {
-    let sources = [("subject", &announcement.subject), ("body", &announcement.body)];
-    let mut found: Vec<_> = sources.into_iter().flat_map(|(field, source)| in_source(field, source.expose())).collect();
+    let mut found = announcement_faults(announcement);
     // What cannot be compiled cannot be rendered either.
     if !found.is_empty() {
         return found;
@@ -110,16 +117,18 @@ pub fn announcement_problems(
 /// Lines that cannot be compiled, and tokens that a broadcast has no value for.
 fn in_source(field: &'static str, source: &str) -> Vec<(&'static str, String)> {
     let faults = Template::faults(source, TokenClass::ALL, &[]);
+    let [first, second, third] = TOKENS.map(Token::name);
+    let known = format!("may have {{{{{first}}}}}, {{{{{second}}}}} and {{{{{third}}}}}");
     if !faults.is_empty() {
-        return faults.into_iter().map(|fault| (field, fault.to_string())).collect();
+        let told = |it: TemplateError| match it.fault {
+            Fault::Unknown => format!("{it}: it {known}"),
+            _ => it.to_string(),
+        };
+        return faults.into_iter().map(|fault| (field, told(fault))).collect();
     }
     let Ok(template) = Template::compile(source, TokenClass::ALL, &[]) else { return Vec::new() };
     let others = Token::ALL.iter().filter(|token| !TOKENS.contains(token) && template.names(token.name()));
-    let message = |token: &Token| {
-        let [first, second, third] = TOKENS.map(Token::name);
-        format!("may have {{{{{first}}}}}, {{{{{second}}}}} and {{{{{third}}}}}, and not {{{{{}}}}}", token.name())
-    };
-    others.map(|token| (field, message(token))).collect()
+    others.map(|token| (field, format!("{known}, and not {{{{{}}}}}", token.name()))).collect()
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Escape, Fault, RenderError, Rendering, Template, TemplateRef, Token, Values, Wording, choice::choose, composed,
-    html, message, own::Purpose, token::Form, words, words_alone,
+    Escape, Fault, RenderError, Rendering, Template, TemplateRef, Token, Values, Wording,
+    choice::choose,
+    composed, html, message,
+    own::Purpose,
+    token::{Form, TokenClass},
+    words, words_alone,
 };
-use crate::domain::{Channel, HIDDEN, is_hidden, sms};
+use crate::domain::{Channel, HIDDEN, Kind, is_hidden, sms};
 
 /// A part of wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,16 +93,25 @@ impl Problems<'_> {
                 self.add(part, fault.to_string());
             }
         }
-        for fault in faults {
-            self.add(part, fault.to_string());
-        }
         let kind = self.at.purpose.kind();
+        let mut known = Some(self.tokens(classes, kind)).filter(|_| faults.iter().any(|it| it.fault == Fault::Unknown));
+        for fault in faults {
+            // They are named once: answers are small.
+            let named = known.take_if(|_| fault.fault == Fault::Unknown);
+            self.add(part, named.map_or_else(|| fault.to_string(), |known| format!("{fault}; there are {known}")));
+        }
         let template = Template::compile(source, classes, self.variables);
         for token in Token::ALL.iter().filter(|token| !token.fits(kind)) {
             if template.as_ref().is_ok_and(|template| template.names(token.name())) {
                 self.add(part, format!("{{{{{}}}}} has no value in messages of this kind", token.name()));
             }
         }
+    }
+
+    /// What may stand in a part of it.
+    fn tokens(&self, classes: &[TokenClass], kind: Kind) -> String {
+        let tokens = Token::ALL.iter().filter(|token| token.fits(kind) && classes.contains(&token.class()));
+        tokens.map(|token| token.name()).chain(self.variables.iter().map(String::as_str)).collect::<Vec<_>>().join(", ")
     }
 
     /// Twilio and people's phones see more in a text message than words: what is read there has neither, with values and without.

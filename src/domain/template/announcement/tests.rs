@@ -54,6 +54,18 @@ fn what_cannot_be_filled_in_for_everybody_is_refused_while_it_is_composed() {
 }
 
 #[test]
+fn whoever_names_a_token_that_is_not_there_is_told_which_are() {
+    for (body, told) in [
+        ("Dear {{ last_name }}", "{{first_name}}, {{practice_name}} and {{practice_phone}}"),
+        ("{{link}}", "{{first_name}}, {{practice_name}} and {{practice_phone}}, and not {{link}}"),
+    ] {
+        let found = announcement_faults(&announcement("Hello", body));
+        assert!(found.len() == 1 && found[0].0 == "body" && found[0].1.contains(told), "{found:?}");
+    }
+    assert!(announcement_faults(&announcement("{{first_name}}", "Hello")).is_empty());
+}
+
+#[test]
 fn a_line_of_a_practice_without_a_number_is_left_out_and_nothing_else_is_not_said() {
     let silent = Practice { phone: None, ..practice() };
     assert!(problems("s", "Closed.\nCall {{practice_phone}}.", &Channel::ALL, &silent).is_empty());

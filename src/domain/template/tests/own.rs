@@ -313,6 +313,23 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn whoever_names_a_token_that_is_not_there_is_told_once_which_are() {
+    let wording = text("{{nobody}} {{visit_time}}\n{{ first_nam }}");
+    let named = |at: &TemplateRef| -> Vec<String> {
+        let found = told(at, &wording, &[]).into_iter();
+        let lists = found.filter_map(|(_, message)| Some(message.split_once("; there are ")?.1.to_owned()));
+        lists.collect()
+    };
+    let [sms] = &named(&reminder(Channel::Sms, "en"))[..] else { panic!("one list") };
+    assert_eq!(
+        sms,
+        "first_name, practice_name, legal_name, practice_phone, postal_address, link, visit_time, visit_length, custom_content"
+    );
+    let [mail] = &named(&reminder(Channel::Email, "en"))[..] else { panic!("one list") };
+    assert!(mail.contains(", provider_name, ") && !mail.contains("amount"), "{mail}");
+}
+
+#[test]
 fn both_parts_of_a_mail_say_the_same_and_neither_has_what_a_mail_may_not() {
     let mail = reminder(Channel::Email, "en");
     let with = |html: &str, text_: &str| parts(&mail, &Wording { html: html.into(), ..text(text_) }, &[]);
