@@ -70,7 +70,7 @@ impl ConversationsService for Handlers {
         let scope = auth::scope(&request, &request.get_ref().practice_id, BOTH_SIDES)?;
         let query = convert::conversations::messages(request.into_inner())?;
         let (messages, next_page_token) = self.conversations.messages(&scope, query).await?;
-        let messages = messages.into_iter().map(convert::conversations::said).collect();
+        let messages = messages.into_iter().map(|it| convert::conversations::said(side(&scope), it)).collect();
         Ok(Response::new(ListMessagesResponse { messages, next_page_token }))
     }
 
@@ -79,7 +79,7 @@ impl ConversationsService for Handlers {
         request: Request<SendMessageRequest>,
     ) -> Result<Response<SendMessageResponse>, Status> {
         let scope = auth::scope(&request, &request.get_ref().practice_id, BOTH_SIDES)?;
-        let order = convert::conversations::order(request.into_inner())?;
+        let order = convert::conversations::order(side(&scope), request.into_inner())?;
         let sent = self.conversations.send(&scope, order).await?;
         Ok(Response::new(convert::conversations::sent(side(&scope), sent)))
     }

@@ -4,7 +4,6 @@ use futures::{Stream, StreamExt, stream::once};
 use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
-use uuid::Uuid;
 
 use super::check::{Check, request_id};
 use crate::{
@@ -18,12 +17,6 @@ use crate::{
 
 /// The longest name of a file, in characters.
 const LONGEST_NAME: usize = 128;
-
-/// Ids are opaque: one of another form than ours is simply not there.
-pub(super) fn attachment_id(check: &mut Check, field: &str, id: &str) -> AttachmentId {
-    check.expect(field, !id.is_empty(), "is required");
-    id.parse().unwrap_or(AttachmentId(Uuid::nil()))
-}
 
 /// Which file is to be stored.
 pub(crate) fn upload(mut request: proto::UploadAttachmentRequest) -> Result<Upload, Error> {
@@ -51,17 +44,18 @@ pub(crate) fn upload(mut request: proto::UploadAttachmentRequest) -> Result<Uplo
 fn file_name(check: &mut Check, name: String) -> String {
     let path = name.contains(['/', '\\']) || name == "." || name == "..";
     check.expect("file_name", !path, "must be a name without a path");
-    // What makes letters run backwards can make a name look as if it ended otherwise.
-    let turned = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    check.expect("file_name", !name.contains(turned), "must not have marks that turn the direction of writing");
-    check.required_line("file_name", name, LONGEST_NAME)
+    if !path && !name.trim().is_empty() {
+        check.legible("file_name", &name);
+    }
+    // What is not seen can make a name look as if it ended otherwise.
+    check.required_name("file_name", name, LONGEST_NAME)
 }
 
 /// Which file is to be read.
 pub(crate) fn wanted(id: &str) -> Result<AttachmentId, Error> {
     let mut check = Check::default();
-    let id = attachment_id(&mut check, "attachment_id", id);
-    check.finish(Some(id))
+    let id = check.id("attachment_id", id);
+    check.finish(id)
 }
 
 /// A file.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use uuid::Uuid;
 
 use super::{
     author,
@@ -13,7 +12,9 @@ use super::{
     timestamp,
 };
 use crate::{
-    domain::{Announcement, Audience, Broadcast, BroadcastId, BroadcastState, Channel, ChannelSet, PatientId, Phi},
+    domain::{
+        Announcement, Audience, Broadcast, BroadcastId, BroadcastState, Channel, ChannelSet, PatientId, Phi, template,
+    },
     grpc::proto::{
         self,
         audience::{AllPatients, PatientIds, Selection, Tags},
@@ -69,6 +70,9 @@ fn input(check: &mut Check, input: proto::BroadcastInput) -> Option<Input> {
     let schedule_time = check.time("schedule_time", input.schedule_time);
     let [title, subject, body] = [title, subject, body].map(Phi::new);
     let announcement = Announcement { title, subject, body };
+    for (field, fault) in template::announcement_faults(&announcement) {
+        check.expect(field, false, fault);
+    }
     audience.map(|audience| Input { announcement, audience, channels, schedule_time })
 }
 
@@ -92,11 +96,11 @@ fn audience(check: &mut Check, audience: proto::Audience) -> Option<Audience> {
     }
 }
 
-/// Which broadcast is asked for. Ids are opaque: one of another form than ours is simply not there.
+/// Which broadcast is asked for.
 pub(crate) fn wanted(id: &str) -> Result<BroadcastId, Error> {
     let mut check = Check::default();
-    check.expect("broadcast_id", !id.is_empty(), "is required");
-    check.finish(Some(id.parse().unwrap_or(BroadcastId(Uuid::nil()))))
+    let id = check.id("broadcast_id", id);
+    check.finish(id)
 }
 
 /// What a list is asked for.

@@ -1,7 +1,7 @@
 //! Reading a request: every reader notes what is wrong under the path of the field and goes on, so that a caller learns of
 //! all faults at once. A description never repeats the value.
 
-use std::{fmt::Write, ops::RangeInclusive};
+use std::{fmt::Write, ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use prost_types::{Duration, Timestamp};
@@ -17,6 +17,8 @@ use crate::{
 
 /// Most violations that one answer reports: they travel in trailers, which clients keep small.
 pub(crate) const MOST_VIOLATIONS: usize = 20;
+
+const NOT_OURS: &str = "is not an id that this server makes";
 
 /// 0001-01-01 to 9999-12-31, the range of `google.protobuf.Timestamp`.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -52,10 +54,11 @@ impl Check {
         items.map(|(place, item)| self.at(&format!("{field}[{place}]"), |check| read(check, item))).collect()
     }
 
-    /// Notes that the field being read is wrong. Returns nothing, for a reader to return.
+    /// Notes that the field being read is wrong, once in the same words. Returns nothing, for a reader to return.
     pub(crate) fn fail<T>(&mut self, description: impl Into<String>) -> Option<T> {
-        if self.found.len() < MOST_VIOLATIONS {
-            self.found.push(Violation::new(self.path.as_str(), description));
+        let violation = Violation::new(self.path.as_str(), description);
+        if self.found.len() < MOST_VIOLATIONS && !self.found.contains(&violation) {
+            self.found.push(violation);
         }
         None
     }
@@ -118,6 +121,17 @@ impl Check {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         if text.is_empty() { None } else { self.parsed(field, text, parse) }
+    }
+
+    /// The id of something that this server made. One of another form was never given out: that is a mistake of the caller's, and
+    /// is told apart from an id of something that is not there.
+    pub(crate) fn id<T: FromStr>(&mut self, field: &str, id: &str) -> Option<T> {
+        self.parsed(field, id, |id| id.parse().map_err(|_| NOT_OURS))
+    }
+
+    /// As [`Self::id`], for one that may be left out.
+    pub(crate) fn id_if_set<T: FromStr>(&mut self, field: &str, id: &str) -> Option<T> {
+        self.parsed_if_set(field, id, |id| id.parse().map_err(|_| NOT_OURS))
     }
 
     /// One line of at most `longest` characters; may be empty. A line break in a name or a subject could add a header to

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use prost::Message;
-use uuid::Uuid;
 
 use super::{
-    attachments::{self, attachment_id},
-    author,
+    attachments, author,
     check::{Check, page_size, request_id},
     delivery::{failure, heartbeat},
     etag, revision, timestamp,
@@ -31,12 +29,6 @@ const LONGEST_SUBJECT: usize = 256;
 const LONGEST_IN_PORTAL: usize = 20_000;
 /// Most members of staff that one filter names.
 const MOST_ASSIGNEES: usize = 100;
-
-/// Ids are opaque: one of another form than ours is simply not there.
-fn conversation_id(check: &mut Check, field: &str, id: &str) -> ConversationId {
-    check.expect(field, !id.is_empty(), "is required");
-    id.parse().unwrap_or(ConversationId(Uuid::nil()))
-}
 
 /// What a list of conversations is asked for.
 pub(crate) fn list(mut request: proto::ListConversationsRequest) -> Result<ListQuery, Error> {
@@ -67,8 +59,8 @@ fn filter(check: &mut Check, filter: proto::ConversationFilter) -> ConversationF
 /// Which conversation is asked for.
 pub(crate) fn wanted(id: &str) -> Result<ConversationId, Error> {
     let mut check = Check::default();
-    let id = conversation_id(&mut check, "conversation_id", id);
-    check.finish(Some(id))
+    let id = check.id("conversation_id", id);
+    check.finish(id)
 }
 
 /// What a list of messages is asked for.
@@ -78,22 +70,22 @@ pub(crate) fn messages(mut request: proto::ListMessagesRequest) -> Result<Messag
     // Without size and token: what a page token is bound to.
     let canonical = Phi::new(request.encode_to_vec());
     let mut check = Check::default();
-    let conversation = conversation_id(&mut check, "conversation_id", &request.conversation_id);
-    check.finish(Some(MessagesQuery { conversation, page_size, page_token, canonical }))
+    let conversation = check.id("conversation_id", &request.conversation_id);
+    check.finish(conversation.map(|conversation| MessagesQuery { conversation, page_size, page_token, canonical }))
 }
 
-/// A message to add.
-pub(crate) fn order(mut request: proto::SendMessageRequest) -> Result<MessageOrder, Error> {
+/// A message to add, of that side.
+pub(crate) fn order(side: Side, mut request: proto::SendMessageRequest) -> Result<MessageOrder, Error> {
     let mut check = Check::default();
     let request_id = request_id(&mut check, std::mem::take(&mut request.request_id));
     // Without the key: equal requests give equal bytes.
     let canonical = Phi::new(request.encode_to_vec());
     let route = check.choice("route", request.route, MessageRoute::from_number);
+    let may_go = side == Side::Staff || route != Some(MessageRoute::Sms);
+    check.expect("route", may_go, "must be PORTAL: patients write in the portal");
     let target = match &request.target {
         None => check.required("target", None::<()>, |_, ()| None),
-        Some(Asked::ConversationId(id)) => {
-            Some(Target::Conversation(conversation_id(&mut check, "conversation_id", id)))
-        }
+        Some(Asked::ConversationId(id)) => check.id("conversation_id", id).map(Target::Conversation),
         Some(Asked::PatientId(id)) => check.parsed("patient_id", id, str::parse).map(Target::Patient),
     };
     let longest = if route == Some(MessageRoute::Sms) { sms::LONGEST_MESSAGE } else { LONGEST_IN_PORTAL };
@@ -112,8 +104,8 @@ fn files(check: &mut Check, ids: &[String]) -> Vec<AttachmentId> {
     let mut known = Vec::new();
     for (place, id) in ids.iter().take(MOST_ATTACHMENTS).enumerate() {
         let field = format!("attachment_ids[{place}]");
-        let id = attachment_id(check, &field, id);
-        check.expect(&field, id.0.is_nil() || !known.contains(&id), "is there twice");
+        let Some(id) = check.id(&field, id) else { continue };
+        check.expect(&field, !known.contains(&id), "is there twice");
         known.push(id);
     }
     known
@@ -135,13 +127,13 @@ pub(crate) fn to_update(
         }
     }
     let update = check.required("conversation", request.conversation, |check, conversation| {
-        let id = conversation_id(check, "conversation_id", &conversation.conversation_id);
+        let id = check.id("conversation_id", &conversation.conversation_id);
         let assignee = assigns.then(|| check.line("assignee_id", conversation.assignee_id, LONGEST_SUBJECT));
         let state = match marks {
             true => Some(check.choice("state", conversation.state, ConversationState::from_number)?),
             false => None,
         };
-        Some((id, revision(&conversation.etag), Labels { assignee, state }))
+        Some((id?, revision(&conversation.etag), Labels { assignee, state }))
     });
     check.finish(update)
 }
@@ -149,18 +141,17 @@ pub(crate) fn to_update(
 /// Which conversation is to be given to which patient.
 pub(crate) fn to_link(request: &proto::LinkConversationRequest) -> Result<(ConversationId, PatientId), Error> {
     let mut check = Check::default();
-    let id = conversation_id(&mut check, "conversation_id", &request.conversation_id);
+    let id = check.id("conversation_id", &request.conversation_id);
     let patient = check.parsed("patient_id", &request.patient_id, str::parse);
-    check.finish(patient.map(|patient| (id, patient)))
+    check.finish(id.zip(patient))
 }
 
 /// How far which conversation was read.
 pub(crate) fn to_mark(request: &proto::MarkConversationReadRequest) -> Result<(ConversationId, MessageId), Error> {
     let mut check = Check::default();
-    let id = conversation_id(&mut check, "conversation_id", &request.conversation_id);
-    check.expect("message_id", !request.message_id.is_empty(), "is required");
-    let message = request.message_id.parse().unwrap_or(MessageId(Uuid::nil()));
-    check.finish(Some((id, message)))
+    let id = check.id("conversation_id", &request.conversation_id);
+    let message = check.id("message_id", &request.message_id);
+    check.finish(id.zip(message))
 }
 
 /// What a watch is asked for.
@@ -174,8 +165,7 @@ pub(crate) struct AskedWatch {
 /// What a watch is asked for.
 pub(crate) fn watch(request: proto::WatchConversationsRequest) -> Result<AskedWatch, Error> {
     let mut check = Check::default();
-    let named = Some(request.conversation_id).filter(|id| !id.is_empty());
-    let conversation = named.map(|id| conversation_id(&mut check, "conversation_id", &id));
+    let conversation = check.id_if_set("conversation_id", &request.conversation_id);
     let start = if request.cursor.is_empty() { Start::Now } else { Start::Cursor(request.cursor) };
     let heartbeat = heartbeat(&mut check, request.heartbeat_interval);
     check.finish(Some(AskedWatch { conversation, start, heartbeat }))
@@ -193,7 +183,7 @@ pub(crate) fn page(side: Side, page: ListPage) -> proto::ListConversationsRespon
 /// What a send answers.
 pub(crate) fn sent(side: Side, sent: SentMessage) -> proto::SendMessageResponse {
     proto::SendMessageResponse {
-        message: Some(said(sent.message)),
+        message: Some(said(side, sent.message)),
         conversation: Some(shown(side, sent.conversation)),
         replayed: sent.replayed,
     }
@@ -204,7 +194,7 @@ pub(crate) fn step(step: &Step) -> proto::WatchConversationsResponse {
     let (side, changes) = step.talk();
     let change = |change: &ConversationChange| proto::watch_conversations_response::ConversationChange {
         conversation: Some(shown(side, change.conversation.clone())),
-        message: change.message.clone().map(said),
+        message: change.message.clone().map(|message| said(side, message)),
     };
     proto::WatchConversationsResponse { cursor: step.cursor.clone(), changes: changes.iter().map(change).collect() }
 }
@@ -229,9 +219,13 @@ pub(crate) fn shown(side: Side, conversation: Conversation) -> proto::Conversati
     }
 }
 
-/// A message.
-pub(crate) fn said(message: ConversationMessage) -> proto::ConversationMessage {
+/// A message as one side sees it. Patients see who of the staff wrote as that person is called, and not which account it was: its
+/// id may be a log-in or a mailbox.
+pub(crate) fn said(side: Side, mut message: ConversationMessage) -> proto::ConversationMessage {
     let automatic = message.author.kind == ActorType::System;
+    if side == Side::Patient && message.author.kind == ActorType::Staff {
+        message.author.id.clear();
+    }
     let delivery = message.delivery;
     let (delivery_id, state) = delivery.as_ref().map_or((String::new(), 0), |it| (it.id.to_string(), number(it.state)));
     proto::ConversationMessage {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use prost::Message;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
     check::{Check, page_size, request_id},
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryState, DeliveryStats, Failure, Hours, Kind,
-        NotificationId, PatientId, Phi, Provider, Source, StateCounts,
+        PatientId, Phi, Provider, Source, StateCounts,
     },
     grpc::proto::{
         self,
@@ -30,8 +29,6 @@ use crate::{
 
 /// How long a watch may be quiet unless the caller says otherwise.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-const NOT_OURS: &str = "is not an id that this server makes";
 
 /// What a list is asked for.
 pub(crate) fn list(mut request: proto::ListDeliveriesRequest) -> Result<ListQuery, Error> {
@@ -118,11 +115,8 @@ fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {
         channels: check.choices("channels", filter.channels, Channel::from_number),
         kinds: check.choices("kinds", filter.kinds, Kind::from_number),
         states: check.choices("states", filter.states, DeliveryState::from_number),
-        notification: check.parsed_if_set("notification_id", &filter.notification_id, |id| {
-            id.parse::<NotificationId>().map_err(|_| NOT_OURS)
-        }),
-        broadcast: check
-            .parsed_if_set("broadcast_id", &filter.broadcast_id, |id| Uuid::try_parse(id).map_err(|_| NOT_OURS)),
+        notification: check.id_if_set("notification_id", &filter.notification_id),
+        broadcast: check.id_if_set("broadcast_id", &filter.broadcast_id),
         reference: check.line("reference", filter.reference, 128),
     }
 }
@@ -131,11 +125,8 @@ fn filter(check: &mut Check, filter: proto::DeliveryFilter) -> DeliveryFilter {
 pub(crate) fn to_retry(request: proto::RetryDeliveryRequest) -> Result<RetryOrder, Error> {
     let mut check = Check::default();
     let request_id = request_id(&mut check, request.request_id);
-    check.expect("delivery_id", !request.delivery_id.is_empty(), "is required");
-    check.finish(Some(()))?;
-    // Ids are opaque: one of another form than ours is simply not there. It may be anything, so it is not repeated.
-    let delivery = request.delivery_id.parse().map_err(|_| Error::not_found("delivery", ""))?;
-    Ok(RetryOrder { request_id, delivery })
+    let delivery = check.id("delivery_id", &request.delivery_id);
+    check.finish(delivery.map(|delivery| RetryOrder { request_id, delivery }))
 }
 
 /// What a retry answers.

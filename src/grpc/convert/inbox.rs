@@ -2,7 +2,6 @@
 
 use prost::Message;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
     check::{Check, page_size},
@@ -10,7 +9,7 @@ use super::{
     timestamp,
 };
 use crate::{
-    domain::{DeliveryId, DeviceId, InboxItem, PatientId, Phi, ReadState, Selection},
+    domain::{DeviceId, InboxItem, PatientId, Phi, ReadState, Selection},
     grpc::proto::{self, mark_inbox_items_request::Selection as Selected},
     service::{
         Error,
@@ -46,8 +45,8 @@ pub(crate) fn to_mark(request: proto::MarkInboxItemsRequest) -> Result<(PatientI
         None => check.required("selection", None::<()>, |_, ()| None),
         Some(Selected::ItemIds(ids)) => check.at("item_ids", |check| {
             check.count("values", ids.values.len(), 1..=MOST_IDS);
-            // Ids are opaque: one of another form than ours is simply not there.
-            let ids = ids.values.iter().take(MOST_IDS).filter_map(|id| id.parse::<DeliveryId>().ok());
+            let ids = ids.values.iter().take(MOST_IDS).enumerate();
+            let ids = ids.filter_map(|(place, id)| check.id(&format!("values[{place}]"), id));
             Some(Selection::Items(ids.collect()))
         }),
         Some(Selected::ThroughTime(time)) => check.required_time("through_time", Some(time)).map(Selection::Through),
@@ -85,10 +84,8 @@ pub(crate) fn to_register(request: proto::RegisterPushDeviceRequest) -> Result<N
 pub(crate) fn to_delete(request: &proto::DeletePushDeviceRequest) -> Result<(PatientId, DeviceId), Error> {
     let mut check = Check::default();
     let patient = patient(&mut check, &request.patient_id);
-    check.expect("device_id", !request.device_id.is_empty(), "is required");
-    // One of another form than ours is not there, which is what was wanted.
-    let device = request.device_id.parse().unwrap_or(DeviceId(Uuid::nil()));
-    check.finish(patient.map(|patient| (patient, device)))
+    let device = check.id("device_id", &request.device_id);
+    check.finish(patient.zip(device))
 }
 
 /// A page of a list.

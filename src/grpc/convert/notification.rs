@@ -88,25 +88,17 @@ fn priority(check: &mut Check, number: i32) -> Option<Priority> {
 /// Which notification is asked for, and whether all of it.
 pub(crate) fn wanted(request: &proto::GetNotificationRequest) -> Result<NotificationId, Error> {
     let mut check = Check::default();
-    let id = notification_id(&mut check, &request.notification_id);
+    let id = check.id("notification_id", &request.notification_id);
     let known = proto::NotificationView::try_from(request.view).is_ok();
     check.expect("view", known, "is not a value that this server knows");
-    check.finish(Some(()))?;
-    id
+    check.finish(id)
 }
 
 /// Which notification is to be cancelled.
 pub(crate) fn to_cancel(request: &proto::CancelNotificationRequest) -> Result<NotificationId, Error> {
     let mut check = Check::default();
-    let id = notification_id(&mut check, &request.notification_id);
-    check.finish(Some(()))?;
-    id
-}
-
-/// Ids are opaque: one of another form than ours is simply not there. It may be anything, so it is not repeated.
-fn notification_id(check: &mut Check, id: &str) -> Result<NotificationId, Error> {
-    check.expect("notification_id", !id.is_empty(), "is required");
-    id.parse().map_err(|_| Error::not_found("notification", ""))
+    let id = check.id("notification_id", &request.notification_id);
+    check.finish(id)
 }
 
 /// What a single send answers.

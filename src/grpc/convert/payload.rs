@@ -5,8 +5,8 @@ use chrono::TimeDelta;
 use super::check::{Check, time_zone};
 use crate::{
     domain::{
-        Appointment, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload, Payment, Phi,
-        SecureLink,
+        Appointment, ConversationId, Custom, DocumentAction, Documents, MessageReceived, Money, Notice, Payload,
+        Payment, Phi, SecureLink,
     },
     grpc::proto::{self, notification_input::Payload as Arm},
 };
@@ -77,9 +77,8 @@ fn money(check: &mut Check, money: proto::Money) -> Option<Money> {
 
 fn message_received(check: &mut Check, message: proto::MessageReceivedDetails) -> Option<MessageReceived> {
     let sender_name = Phi::new(check.required_line("sender_name", message.sender_name, 100));
-    let conversation_id = check.parsed_if_set("conversation_id", &message.conversation_id, |id| {
-        uuid::Uuid::try_parse(id).map(|id| id.to_string()).map_err(|_| "is not an id that this server makes")
-    });
+    let conversation_id = check.id_if_set::<ConversationId>("conversation_id", &message.conversation_id);
+    let conversation_id = conversation_id.map(|id| id.to_string());
     let link = check.optional("link", message.link, secure_link);
     Some(MessageReceived { sender_name, conversation_id, link })
 }

@@ -26,6 +26,27 @@ fn no_more_than_twenty_faults_are_kept() {
     assert_eq!(paths(check.finish(Some(())).err()).len(), MOST_VIOLATIONS);
 }
 
+#[test]
+fn a_fault_is_told_once_in_the_same_words() {
+    let mut check = Check::default();
+    for description in ["is wrong", "is wrong", "is too long", "is wrong"] {
+        check.expect("mask", false, description);
+    }
+    assert_eq!(paths(check.finish(Some(())).err()), ["mask", "mask"]);
+}
+
+#[test]
+fn ids_are_those_that_this_server_makes() {
+    use crate::domain::MessageId;
+    let good = "01890a5d-ac96-774b-bcce-b302099a8057";
+    assert_eq!(Check::default().id::<MessageId>("f", good).unwrap().to_string(), good);
+    for bad in ["", "x", "01890a5d-ac96-774b-bcce-b302099a805", &format!("{good}\n"), "\0"] {
+        assert_eq!(faults(|check| assert!(check.id::<MessageId>("f", bad).is_none())), 1, "{bad:?}");
+    }
+    assert_eq!(faults(|check| assert!(check.id_if_set::<MessageId>("f", "").is_none())), 0);
+    assert_eq!(faults(|check| assert!(check.id_if_set::<MessageId>("f", "x").is_none())), 1);
+}
+
 /// How many faults reading finds.
 fn faults(read: impl FnOnce(&mut Check)) -> usize {
     let mut check = Check::default();

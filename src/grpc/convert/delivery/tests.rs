@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
+use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::{DeliveryId, FailureReason, SkipReason},
+    domain::{DeliveryId, FailureReason, NotificationId, SkipReason},
     service::watch::News,
     store::FeedPage,
 };

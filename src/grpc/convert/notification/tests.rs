@@ -258,12 +258,14 @@ fn times_and_texts_arrive() {
 }
 
 #[test]
-fn an_id_of_another_form_is_not_found_and_not_repeated() {
+fn an_id_of_another_form_is_wrong_and_not_repeated() {
     let wanted = |id: &str, view| {
         wanted(&proto::GetNotificationRequest { practice_id: "a".into(), notification_id: id.into(), view })
     };
     assert!(matches!(wanted("", 0), Err(Error::FieldInvalid(_))));
     assert!(matches!(wanted("01890a5d-ac96-774b-bcce-b302099a8057", 3), Err(Error::FieldInvalid(_))));
     assert!(wanted("01890a5d-ac96-774b-bcce-b302099a8057", 2).is_ok());
-    assert!(matches!(wanted("Pat Doe", 0), Err(Error::NotFound { name, .. }) if name.is_empty()));
+    let Err(Error::FieldInvalid(violations)) = wanted("Pat Doe", 0) else { panic!("it is no id") };
+    assert!(violations.len() == 1 && violations[0].field == "notification_id");
+    assert!(!violations[0].description.contains("Pat"));
 }

@@ -176,7 +176,8 @@ on_a_server! {
         }
         let status = refused(try_link(t, &pats, "pat", true).await, Code::FailedPrecondition, "STATE_FORBIDS");
         assert_eq!(metadata(&status, "state"), "NO_NUMBER");
-        refused(try_link(t, "not-ours", "pat", false).await, Code::NotFound, "NOT_FOUND");
+        let nowhere = "00000000-0000-7000-8000-000000000000";
+        refused(try_link(t, nowhere, "pat", false).await, Code::NotFound, "NOT_FOUND");
         // Whoever writes from no phone has no number to store.
         writes(t, "12345", "Your code is 1.").await;
         let [short] = &view(t, Subset::Unlinked).await[..] else { panic!("one of the code") };

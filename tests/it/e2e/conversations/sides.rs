@@ -5,7 +5,8 @@ use heedwell::{
     grpc::proto::{
         Channel, ConsentSource, ConsentState, Conversation, ConversationFilter, ConversationMessage,
         ListConversationsRequest, ListMessagesRequest, MarkConversationReadRequest, MessageRoute, RecordConsentRequest,
-        SendMessageRequest, UpdateConversationRequest, conversation::State, conversation_filter::Subset,
+        SendMessageRequest, UpdateConversationRequest, WatchConversationsRequest, conversation::State,
+        conversation_filter::Subset,
     },
 };
 use tonic::{Code, Status};
@@ -103,6 +104,33 @@ on_a_server! {
         try_say(&own(t, "ann"), SendMessageRequest { request_id: one.request_id, ..other }).await.unwrap();
     }
 
+    async fn patients_see_who_answered_by_name_and_not_by_account(t: &mut TestApp) {
+        practice(t).await;
+        let (said, home) = say(t, to_patient("pat", MessageRoute::Portal, "Hello Pat.")).await;
+        let staff = said.author.unwrap();
+        assert!(!staff.id.is_empty() && !staff.display_name.is_empty());
+        let pat = own(t, "pat");
+        try_say(&pat, to_conversation(&home.conversation_id, MessageRoute::Portal, "Hello.")).await.unwrap();
+        let by = |messages: Vec<ConversationMessage>| -> Vec<(i32, String, String)> {
+            messages.into_iter().filter_map(|it| it.author).map(|it| (it.r#type, it.id, it.display_name)).collect()
+        };
+        let of_staff = by(messages(t, &home.conversation_id).await);
+        assert_eq!(of_staff[0], (staff.r#type, staff.id, staff.display_name.clone()));
+        for caller in [&pat, &t.caller(Role::Portal)] {
+            let mut seen = by(try_messages(caller, &home.conversation_id).await.unwrap());
+            assert_eq!(seen.remove(0), (staff.r#type, String::new(), staff.display_name.clone()));
+            assert_eq!(seen, of_staff[1..], "of their own they see all");
+        }
+        // A watch shows what a list does.
+        let request = WatchConversationsRequest { practice_id: ACME.into(), ..Default::default() };
+        let mut steps = pat.clone().conversations.watch_conversations(request).await.unwrap().into_inner();
+        steps.message().await.unwrap();
+        say(t, to_patient("pat", MessageRoute::Portal, "Anything else?")).await;
+        let step = steps.message().await.unwrap().unwrap();
+        let author = step.changes.into_iter().find_map(|change| change.message?.author).unwrap();
+        assert_eq!((author.id, author.display_name), (String::new(), staff.display_name));
+    }
+
     async fn who_takes_care_of_it_and_whether_it_is_done_are_for_staff(t: &mut TestApp) {
         practice(t).await;
         writes(t, PHONE, "Hello?").await;
@@ -137,6 +165,7 @@ on_a_server! {
         assert_eq!(answered.state, 1);
         for (paths, at) in [
             (&["phone_hint"][..], &["update_mask"][..]),
+            (&["phone_hint", "patient_id", "etag"], &["update_mask"]),
             (&["*"], &["update_mask"]),
             (&[], &["update_mask"]),
         ] {
@@ -162,13 +191,12 @@ on_a_server! {
         }
         assert!(view(t, Subset::Unread).await.is_empty());
         assert_eq!(only(t).await.staff_read_message_id, said[5].message_id);
-        for id in ["not-ours", "00000000-0000-7000-8000-000000000000"] {
-            refused(try_mark(&staff, &home, id).await, Code::NotFound, "NOT_FOUND");
-        }
+        let nowhere = "00000000-0000-7000-8000-000000000000";
+        refused(try_mark(&staff, &home, nowhere).await, Code::NotFound, "NOT_FOUND");
         writes(t, STRANGER, "elsewhere").await;
         let other = messages(t, &view(t, Subset::Unlinked).await[0]).await.remove(0).message_id;
         refused(try_mark(&staff, &home, &other).await, Code::NotFound, "NOT_FOUND");
-        refused(try_mark(&staff, "nowhere", &other).await, Code::NotFound, "NOT_FOUND");
+        refused(try_mark(&staff, nowhere, &other).await, Code::NotFound, "NOT_FOUND");
     }
 
     async fn a_request_to_stop_is_looked_at_until_staff_say_what_it_was(t: &mut TestApp) {

@@ -164,7 +164,8 @@ on_a_server! {
         for cursor in [foreign.as_str(), of_deliveries.as_str(), "x"] {
             refused(Watcher::open(&staff, "", cursor).await.map(drop), Code::InvalidArgument, "CURSOR_INVALID");
         }
-        refused(Watcher::open(&staff, "not-ours", "").await.map(drop), Code::NotFound, "NOT_FOUND");
+        let nowhere = "00000000-0000-7000-8000-000000000000";
+        refused(Watcher::open(&staff, nowhere, "").await.map(drop), Code::NotFound, "NOT_FOUND");
         writes(t, STRANGER, "one").await;
         let stranger = view(t, Subset::Unlinked).await.remove(0);
         refused(Watcher::open(&own(t, "pat"), &stranger, "").await.map(drop), Code::NotFound, "NOT_FOUND");
