@@ -5,15 +5,13 @@ use chrono::TimeDelta;
 
 use super::Settings;
 use crate::{
-    domain::Engine,
+    domain::{Engine, UNSENT_FILES_KEPT},
     store::{Store, StoreError},
     telemetry,
 };
 
 /// How long changes are kept (contract, `WatchDeliveries`).
 const HISTORY: TimeDelta = TimeDelta::days(7);
-/// How long a file waits to be sent (contract, `UploadAttachment`).
-const UNSENT: TimeDelta = TimeDelta::hours(24);
 /// Rows in one transaction, so that it stays short.
 const PAGE: u64 = 1_000;
 /// The same of files, each of which has many rows.
@@ -47,7 +45,7 @@ async fn forget_addresses(store: &Store, engine: &Engine) -> Result<(), StoreErr
 }
 
 async fn forget_files(store: &Store, engine: &Engine) -> Result<(), StoreError> {
-    let before = store.now().await? - UNSENT;
+    let before = store.now().await? - UNSENT_FILES_KEPT;
     while store.attachments_forget(engine, before, FILES).await? > 0 {}
     Ok(())
 }

@@ -120,9 +120,9 @@ const fn kind(error: &Error) -> (Code, ErrorReason) {
         Error::StateForbids { .. } => (Code::FailedPrecondition, ErrorReason::StateForbids),
         Error::ChannelNotConfigured { .. } => (Code::FailedPrecondition, ErrorReason::ChannelNotConfigured),
         Error::OptedOut { .. } => (Code::FailedPrecondition, ErrorReason::OptedOut),
-        Error::Unreachable { .. } => (Code::FailedPrecondition, ErrorReason::Unreachable),
+        Error::Unreachable { .. } | Error::Unlinked => (Code::FailedPrecondition, ErrorReason::Unreachable),
         Error::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
-        Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
+        Error::RateLimited { .. } | Error::TooManyUnsent { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::TooManyWatches { .. } => (Code::ResourceExhausted, ErrorReason::TooManyWatches),
         Error::StoreUnavailable(_) | Error::StorageFull => (Code::Unavailable, ErrorReason::StoreUnavailable),
         Error::WatchStalled => (Code::Unavailable, ErrorReason::WatchStalled),
@@ -175,17 +175,18 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             details.add_precondition_failure_violation("OPTED_OUT", channel, "nothing goes over this channel");
             key("channel", channel.to_owned())
         }
-        Error::Unreachable { channel, reason } => {
-            let (channel, reason) = (channel_name(*channel), reason_word(*reason));
-            details.add_precondition_failure_violation(reason, channel, "nothing goes over this channel");
-            let metadata = [("channel", channel), ("skip_reason", reason)];
-            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-        }
+        Error::Unreachable { channel, reason } => unreachable(*channel, *reason, details),
+        Error::Unlinked => unreachable(Channel::InApp, SkipReason::NoAddress, details),
         Error::EtagMismatch { current } => key("current_etag", current.clone()),
         Error::RateLimited { retry_after, limit } => {
             details.set_retry_info(Some(*retry_after));
             details.add_quota_failure_violation(*limit, "too much at once");
             key("limit", (*limit).to_owned())
+        }
+        Error::TooManyUnsent { retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation("unsent_attachments", error.to_string());
+            key("limit", "unsent_attachments".to_owned())
         }
         Error::TooManyWatches { limit } => {
             details.add_quota_failure_violation("watches", "too many are open");
@@ -208,6 +209,13 @@ fn describe(error: &Error, details: &mut ErrorDetails) -> HashMap<String, String
             key("incident_id", incident)
         }
     }
+}
+
+fn unreachable(channel: Channel, reason: SkipReason, details: &mut ErrorDetails) -> HashMap<String, String> {
+    let (channel, reason) = (channel_name(channel), reason_word(reason));
+    details.add_precondition_failure_violation(reason, channel, "nothing goes over this channel");
+    let metadata = [("channel", channel), ("skip_reason", reason)];
+    metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// A channel as metadata has it, such as `SMS`.

@@ -86,6 +86,11 @@ pub enum Error {
         /// Which channel.
         channel: Channel,
     },
+    /// `UNREACHABLE`, since nobody reads what is written there in the portal.
+    #[error(
+        "the conversation is not linked to a patient, who would read this in the portal: answer by SMS, or link it first"
+    )]
+    Unlinked,
     /// `UNREACHABLE`.
     #[error("the patient cannot be reached over {}", channel.label())]
     Unreachable {
@@ -101,12 +106,25 @@ pub enum Error {
         current: String,
     },
     /// `RATE_LIMITED`.
-    #[error("too much at once; nothing was accepted")]
+    #[error("too much at once (limit {limit}); nothing was accepted")]
     RateLimited {
         /// When to try again.
         retry_after: Duration,
         /// Which limit.
         limit: &'static str,
+    },
+    /// `RATE_LIMITED`, of files that were uploaded.
+    #[error(
+        "{most} files that {whose} uploaded wait to be sent, as many as may: send some, or wait until the oldest is removed, 24 hours \
+         after its upload; nothing was stored"
+    )]
+    TooManyUnsent {
+        /// How many may wait.
+        most: u64,
+        /// Whose are counted together.
+        whose: &'static str,
+        /// When the oldest is removed.
+        retry_after: Duration,
     },
     /// `TOO_MANY_WATCHES`.
     #[error("too many open watches")]

@@ -20,6 +20,7 @@ mod inboxes;
 mod ledger;
 mod links;
 mod lists;
+mod media;
 mod opening;
 mod opt_outs;
 mod parked;

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::{Stream, stream::try_unfold};
 
 use super::Conversations;
 use crate::{
-    domain::{Attachment, AttachmentId, MediaType, MessageRoute, Phi, Scope, hindrances_by_text},
+    domain::{
+        Attachment, AttachmentId, MediaType, MessageRoute, Phi, Scope, Side, UNSENT_FILES_KEPT, hindrances_by_text,
+    },
     service::{Error, Violation},
     store::{NewAttachment, Store, Uploaded},
 };
 
-/// When whoever has uploaded too much may try again: files that are not sent go within a day.
-const UNSENT_RETRY: Duration = Duration::from_secs(60 * 60);
+/// How long whoever has uploaded too much waits at least before they try again: what is over is removed every few minutes.
+const SHORTEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A file to be stored; its content is of its type.
 #[derive(Clone, Debug)]
@@ -78,7 +81,10 @@ impl Conversations {
         match self.store.attachment_put(scope, new).await? {
             Uploaded::New(file) | Uploaded::Replayed(file) => Ok(file),
             Uploaded::KeyReused(id) => Err(Error::request_id_reused("attachment", id)),
-            Uploaded::Full => Err(Error::RateLimited { retry_after: UNSENT_RETRY, limit: "unsent_attachments" }),
+            Uploaded::Full { most, oldest } => {
+                let retry_after = wait(self.store.now().await?, oldest);
+                Err(Error::TooManyUnsent { most, whose: uploader(scope), retry_after })
+            }
         }
     }
 
@@ -92,13 +98,13 @@ impl Conversations {
         Ok(Download { attachment, parts, scope: scope.clone(), store: self.store.clone() })
     }
 
-    /// Checks that the caller may send these files that way: all that is wrong at once.
-    pub(super) async fn may_attach(
+    /// What keeps the caller from sending these files that way, all of it.
+    pub(super) async fn hindrances(
         &self,
         scope: &Scope,
         route: MessageRoute,
         ids: &[AttachmentId],
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Violation>, Error> {
         let mut known = self.store.attachments_unsent(scope, ids).await?;
         let files: Vec<Option<Attachment>> = ids.iter().map(|id| known.remove(id)).collect();
         let missing = files.iter().enumerate().filter(|(_, file)| file.is_none());
@@ -107,7 +113,21 @@ impl Conversations {
             let hindrances = hindrances_by_text(&files).into_iter();
             found.extend(hindrances.map(|(place, fault)| Violation::new(field(place), fault)));
         }
-        if found.is_empty() { Ok(()) } else { Err(Error::FieldInvalid(found)) }
+        Ok(found)
+    }
+}
+
+/// How long it is until the oldest file is removed.
+fn wait(now: DateTime<Utc>, oldest: DateTime<Utc>) -> Duration {
+    (oldest + UNSENT_FILES_KEPT - now).to_std().unwrap_or_default().max(SHORTEST_WAIT)
+}
+
+/// Whose files are counted together with the caller's.
+fn uploader(scope: &Scope) -> &'static str {
+    match (Side::of(scope.author()), scope.patient()) {
+        (Side::Staff, _) => "the practice's staff",
+        (Side::Patient, None) => "the portal's backend",
+        (Side::Patient, Some(_)) => "the patient",
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         Kind, MessageReceived, MessageRoute, PatientId, Payload, Phi, Priority, Scope, Side, SkipReason, sms,
     },
     service::{
-        Error,
+        Error, Violation,
         notify::{Input, Order},
     },
     store::{Correspondent, GroundsRow, NewMessage, NewNotification, NewText, Sent, StoreError, Target},
@@ -55,9 +55,6 @@ impl Conversations {
     /// `SCOPE_FORBIDDEN` when there is no such practice, or the patient is somebody else.
     pub async fn send(&self, scope: &Scope, order: MessageOrder) -> Result<SentMessage, Error> {
         failpoint!("F1");
-        if Side::of(scope.author()) == Side::Patient && order.route != MessageRoute::Portal {
-            return Err(Error::field("route", "must be PORTAL: patients write in the portal"));
-        }
         self.may_write(scope, &order.target).await?;
         let fingerprint = self.fingerprints.fingerprint(order.canonical.expose());
         let request_id = own_key(scope, &order.request_id);
@@ -107,12 +104,17 @@ impl Conversations {
             }
         };
         self.admission.room()?;
-        self.may_attach(scope, route, &attachments).await?;
+        let by_text = Side::of(scope.author()) == Side::Staff && route == MessageRoute::Sms;
+        let mut wrong = self.hindrances(scope, route, &attachments).await?;
+        wrong.extend(by_text.then(|| too_long(&whom, &body)).flatten());
+        if !wrong.is_empty() {
+            return Err(Error::FieldInvalid(wrong));
+        }
         self.admission.backlog(whom.open, Class::Urgent)?;
-        let (text, notice) = match (Side::of(scope.author()), route) {
-            (Side::Staff, MessageRoute::Sms) => (Some(text(whom, &body)?), None),
-            (Side::Staff, MessageRoute::Portal) => (None, Some(self.notice(whom, &target).await?)),
-            (Side::Patient, _) => (None, None),
+        let (text, notice) = match Side::of(scope.author()) {
+            Side::Staff if by_text => (Some(text(whom, &body)?), None),
+            Side::Staff => (None, Some(self.notice(whom, &target).await?)),
+            Side::Patient => (None, None),
         };
         let request_id = request_id.to_owned();
         let new = NewMessage { request_id, fingerprint, target: target.clone(), body, attachments, text, notice };
@@ -126,8 +128,9 @@ impl Conversations {
 
     /// Tells a patient that a message waits in the portal, over whatever channels they have for that.
     async fn notice(&self, whom: Correspondent, target: &Target) -> Result<NewNotification, Error> {
-        let (Some(patient), Some(row)) = (whom.patient, whom.grounds) else {
-            return Err(Error::Unreachable { channel: Channel::InApp, reason: SkipReason::NoAddress });
+        let Some(patient) = whom.patient else { return Err(Error::Unlinked) };
+        let Some(row) = whom.grounds else {
+            return Err(Error::Unreachable { channel: Channel::InApp, reason: SkipReason::PatientInactive });
         };
         allowed(&row, Channel::InApp)?;
         let input = message_received(patient, &row, target);
@@ -156,6 +159,23 @@ fn message_received(patient: PatientId, row: &GroundsRow, target: &Target) -> In
     }
 }
 
+/// What the text message says.
+fn composed(row: &GroundsRow, body: &Phi<String>) -> String {
+    let prefix = row.settings.sms_prefix(&row.practice);
+    match body.expose().trim() {
+        "" => sms::only(prefix),
+        _ => sms::compose(prefix, body.expose()),
+    }
+}
+
+/// What is wrong with a body that leaves no room for the practice's name in one text message.
+fn too_long(whom: &Correspondent, body: &Phi<String>) -> Option<Violation> {
+    let length = composed(whom.grounds.as_ref()?, body).chars().count();
+    let most = sms::LONGEST_MESSAGE;
+    let fault = || Violation::new("body", format!("must be at most {most} characters long with the practice's name"));
+    (length > most).then(fault)
+}
+
 /// The text message, if it may go.
 fn text(whom: Correspondent, body: &Phi<String>) -> Result<NewText, Error> {
     let Some(row) = whom.grounds else {
@@ -164,16 +184,7 @@ fn text(whom: Correspondent, body: &Phi<String>) -> Result<NewText, Error> {
         return Err(Error::Unreachable { channel: Channel::Sms, reason });
     };
     let expire_time = allowed(&row, Channel::Sms)?;
-    let prefix = row.settings.sms_prefix(&row.practice);
-    let text = match body.expose().trim() {
-        "" => sms::only(prefix),
-        _ => sms::compose(prefix, body.expose()),
-    };
-    if text.chars().count() > sms::LONGEST_MESSAGE {
-        let most = sms::LONGEST_MESSAGE;
-        return Err(Error::field("body", format!("must be at most {most} characters long with the practice's name")));
-    }
-    let content = Content::of_text(text);
+    let content = Content::of_text(composed(&row, body));
     Ok(NewText { reader: row.patient, number: whom.number, reached_at: whom.reached_at, content, expire_time })
 }
 

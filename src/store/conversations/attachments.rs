@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     crypto,
-    domain::{Attachment, AttachmentId, AttachmentState, MOST_ATTACHMENTS, MediaType, MessageId, Phi, Scope, Side},
+    domain::{
+        Attachment, AttachmentId, AttachmentState, MOST_ATTACHMENTS, MediaType, MessageId, Phi, Scope, Side, received,
+    },
     store::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation, conversation_message},
@@ -26,7 +29,8 @@ const DATA: Sealed = Sealed { table: "attachment_part", column: "data_ct" };
 /// How much of a file is in one part, in bytes: as much as one answer carries (contract, `DownloadAttachment`).
 const PART: usize = 64 * 1024;
 
-/// Most files of a practice that wait to be sent, and of one patient of it: nobody fills the disk with what is never sent.
+/// Most files that wait to be sent of a practice's staff, of its portal's backend, and of one patient: nobody fills the disk with
+/// what is never sent, nor keeps the others from sending.
 const MOST_UNSENT: u64 = 500;
 const MOST_UNSENT_OF_PATIENT: u64 = 20;
 
@@ -59,7 +63,12 @@ pub enum Uploaded {
     /// The key was used for another request, which made this.
     KeyReused(AttachmentId),
     /// Too many of the caller's wait to be sent: it is not stored.
-    Full,
+    Full {
+        /// How many may wait.
+        most: u64,
+        /// When the oldest of them was uploaded.
+        oldest: DateTime<Utc>,
+    },
 }
 
 /// What is sealed of a file besides its content. Fields are only ever added, each with a default.
@@ -124,10 +133,11 @@ impl Store {
                         Prior::None => Err(StoreError::Corrupt("idem")),
                     };
                 }
-                if is_full_on(tx, &scope).await? {
+                let most = if scope.patient().is_some() { MOST_UNSENT_OF_PATIENT } else { MOST_UNSENT };
+                if let Some(oldest) = oldest_of_on(tx, &scope, most).await? {
                     // The key has made nothing, and may be used again.
                     idem::free_on(tx, practice, idem::ATTACHMENTS, request_id).await?;
-                    return Ok(Uploaded::Full);
+                    return Ok(Uploaded::Full { most, oldest });
                 }
                 let row = uploaded_row(tx, &keys, &scope, id, &new)?;
                 tx.insert_all(vec![row.clone()]).await?;
@@ -227,21 +237,23 @@ const fn side_number(side: Side) -> i16 {
     }
 }
 
-/// Whether as many wait to be sent as may. Several who ask at once may each find room for one more.
-async fn is_full_on(tx: &Tx, scope: &Scope) -> Result<bool, StoreError> {
-    let own = scope.patient();
-    let last = attachment::Entity::find()
+/// When the oldest of the caller's that wait to be sent was uploaded, if `most` of them do. Several who ask at once may each find
+/// room for one more.
+async fn oldest_of_on(tx: &Tx, scope: &Scope, most: u64) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let own = scope.patient().map(|own| own.as_str().to_owned()).unwrap_or_default();
+    let times: Vec<DateTime<Utc>> = attachment::Entity::find()
         .select_only()
-        .column(attachment::Column::Id)
+        .column(attachment::Column::CreateTime)
         .filter(attachment::Column::MessageId.is_null())
         .filter(attachment::Column::PracticeId.eq(scope.practice().as_str()))
-        .filter(attachment::Column::PatientId.eq(own.map(|own| own.as_str().to_owned()).unwrap_or_default()))
-        .offset(if own.is_some() { MOST_UNSENT_OF_PATIENT } else { MOST_UNSENT } - 1)
-        .limit(1)
-        .into_tuple::<Uuid>()
-        .one(&tx.db)
+        .filter(attachment::Column::Side.eq(side_number(Side::of(scope.author()))))
+        .filter(attachment::Column::PatientId.eq(own))
+        .order_by_asc(attachment::Column::CreateTime)
+        .limit(most)
+        .into_tuple()
+        .all(&tx.db)
         .await?;
-    Ok(last.is_some())
+    Ok(times.first().copied().filter(|_| times.len() as u64 == most))
 }
 
 fn uploaded_row(
@@ -335,7 +347,7 @@ pub(super) async fn expect_on(
         let kind = MediaType::from_name(said);
         let state = if kind.is_some() { AttachmentState::Pending } else { AttachmentState::Failed };
         let file_name = kind.map_or_else(|| format!("file-{n}"), |kind| format!("file-{n}.{}", kind.ending()));
-        let media_type = kind.map_or_else(|| said.chars().take(100).collect(), |kind| kind.name().to_owned());
+        let media_type = kind.map_or_else(|| received::media_type(said), |kind| kind.name().to_owned());
         let id = crypto::new_id(tx.now);
         Ok(attachment::Model {
             id,

@@ -1,25 +1,23 @@
-//! Files of messages: whose they are, when they go along, how they are fetched, and when they are gone.
+//! Files of messages: whose they are, when they go along, and when they are gone. How they are fetched and handed on stands in
+//! [`super::media`].
 
 use futures::future::join_all;
 use heedwell::{
     domain::{
-        ActorType, Attachment, AttachmentId, AttachmentState, Author, Content, ConversationFilter, ConversationMessage,
-        FailureReason, Meaning, MediaType, MessageId, PatientId, Phi, Scope, Verdict,
+        ActorType, Attachment, AttachmentId, AttachmentState, Author, ConversationFilter, ConversationMessage, Meaning,
+        MediaType, PatientId, Phi, Scope,
     },
-    store::{
-        Heard, InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, NewRetry, NewText, Sent, StoreError,
-        Target, Uploaded,
-    },
+    store::{InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, Sent, StoreError, Target, Uploaded},
 };
 use uuid::Uuid;
 
 use super::{
-    given::{NORTH, SOUTH, claim, delivery, patient, phone, ready_practice, settle},
+    given::{NORTH, SOUTH, patient, phone, ready_practice},
     *,
 };
 
 const NUMBER: &str = "+12025550142";
-const HOUR: u64 = 3_600;
+pub(super) const HOUR: u64 = 3_600;
 
 fn new(key: &str, content: &[u8]) -> NewAttachment {
     NewAttachment {
@@ -31,7 +29,7 @@ fn new(key: &str, content: &[u8]) -> NewAttachment {
     }
 }
 
-async fn upload(t: &TestStore, scope: &Scope, key: &str, content: &[u8]) -> Attachment {
+pub(super) async fn upload(t: &TestStore, scope: &Scope, key: &str, content: &[u8]) -> Attachment {
     match t.store.attachment_put(scope, new(key, content)).await.unwrap() {
         Uploaded::New(file) => file,
         other => panic!("not stored anew: {other:?}"),
@@ -39,13 +37,13 @@ async fn upload(t: &TestStore, scope: &Scope, key: &str, content: &[u8]) -> Atta
 }
 
 /// The portal's backend, which stands for all patients.
-fn portal(t: &TestStore) -> Scope {
+pub(super) fn portal(t: &TestStore) -> Scope {
     let author = Author { kind: ActorType::Patient, id: "portal".into(), display_name: String::new() };
     t.engine.scope(NORTH.parse().unwrap(), author)
 }
 
 /// A patient's own token.
-fn own(id: &str) -> Scope {
+pub(super) fn own(id: &str) -> Scope {
     let actor = heedwell::domain::Actor {
         subject: id.into(),
         display_name: String::new(),
@@ -57,7 +55,7 @@ fn own(id: &str) -> Scope {
     actor.scope(NORTH, &[heedwell::domain::Role::Patient]).unwrap()
 }
 
-async fn content(t: &TestStore, scope: &Scope, id: AttachmentId) -> Result<Vec<u8>, StoreError> {
+pub(super) async fn content(t: &TestStore, scope: &Scope, id: AttachmentId) -> Result<Vec<u8>, StoreError> {
     let (_, parts) = t.store.attachment_open(scope, id).await?;
     let mut content = Vec::new();
     for n in 0..parts {
@@ -69,7 +67,7 @@ async fn content(t: &TestStore, scope: &Scope, id: AttachmentId) -> Result<Vec<u
     Ok(content)
 }
 
-fn message(key: &str, patient: &str, attachments: &[AttachmentId]) -> NewMessage {
+pub(super) fn message(key: &str, patient: &str, attachments: &[AttachmentId]) -> NewMessage {
     NewMessage {
         request_id: key.into(),
         fingerprint: [2; 32],
@@ -81,19 +79,19 @@ fn message(key: &str, patient: &str, attachments: &[AttachmentId]) -> NewMessage
     }
 }
 
-async fn say(t: &TestStore, scope: &Scope, new: NewMessage) -> ConversationMessage {
+pub(super) async fn say(t: &TestStore, scope: &Scope, new: NewMessage) -> ConversationMessage {
     match t.store.message_send(scope, new).await.unwrap() {
         Sent::New(sent) => sent.0,
         other => panic!("not sent anew: {other:?}"),
     }
 }
 
-fn is_missing<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> bool {
+pub(super) fn is_missing<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::NotFound("attachment")))
 }
 
 /// A text with files: where each is, and what it is said to be.
-fn with_media(sid: u32, media: &[(&str, &str)]) -> InboundText {
+pub(super) fn with_media(sid: u32, media: &[(&str, &str)]) -> InboundText {
     InboundText {
         sid: format!("MM{sid:032}"),
         from: Some(phone(NUMBER)),
@@ -106,37 +104,21 @@ fn with_media(sid: u32, media: &[(&str, &str)]) -> InboundText {
     }
 }
 
-const PICTURE: (&str, &str) = ("https://api.twilio.com/canary/1", "image/png");
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n....";
-
-/// The files of the newest message of the only conversation.
-async fn files(t: &TestStore, scope: &Scope) -> Vec<Attachment> {
-    files_of(t, scope, 0).await
-}
+pub(super) const PICTURE: (&str, &str) = ("https://api.twilio.com/canary/1", "image/png");
+pub(super) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n....";
 
 /// The files of the message that so many came after.
-async fn files_of(t: &TestStore, scope: &Scope, after: usize) -> Vec<Attachment> {
+pub(super) async fn files_of(t: &TestStore, scope: &Scope, after: usize) -> Vec<Attachment> {
     let page = t.store.conversations_list(scope, &ConversationFilter::default(), None, 50).await.unwrap();
     let mut page = t.store.messages_list(scope, page.conversations[0].id, None, 50).await.unwrap();
     page.messages.remove(after).attachments
 }
 
-/// What makes a message to Maria a text.
-async fn as_text(t: &TestStore, scope: &Scope) -> NewText {
-    NewText {
-        reader: t.store.grounds(scope, &"maria".parse().unwrap()).await.unwrap().patient,
-        number: None,
-        reached_at: String::new(),
-        content: Content::of_text("North: see this".into()),
-        expire_time: t.now() + chrono::TimeDelta::hours(1),
-    }
-}
-
-async fn due(t: &TestStore) -> Vec<MediaDue> {
+pub(super) async fn due(t: &TestStore) -> Vec<MediaDue> {
     t.store.media_due(&t.engine, 10).await.unwrap()
 }
 
-fn states(files: &[Attachment]) -> Vec<AttachmentState> {
+pub(super) fn states(files: &[Attachment]) -> Vec<AttachmentState> {
     files.iter().map(|file| file.state).collect()
 }
 
@@ -293,172 +275,34 @@ on_both! {
         assert_eq!(states(&files_of(t, &scope, 0).await), [AttachmentState::Removed]);
     }
 
-    async fn a_text_is_not_sent_again_without_its_files(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        let file = upload(t, &scope, "a", b"a").await;
-        say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &[file.id]) }).await;
-        let claimed = claim(t, &scope, 1).await.remove(0);
-        settle(t, &claimed, Verdict::Refused { reason: FailureReason::Blocked, code: "30007".into() }).await;
-        let wish = |key: &str| NewRetry { request_id: key.into(), fingerprint: [7; 32], delivery: claimed.id };
-        let before = t.now() + chrono::TimeDelta::microseconds(1);
-        assert_eq!(t.store.attachments_remove(&t.engine, before, 10).await.unwrap(), 1);
-        let answer = t.store.delivery_retry(&scope, wish("r1")).await;
-        assert!(matches!(answer, Err(StoreError::StateForbids { state: "text_removed", .. })), "{answer:?}");
-    }
-
-    async fn a_text_under_way_names_its_files_also_when_they_are_gone(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        let file = upload(t, &scope, "a", b"a").await;
-        say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &[file.id]) }).await;
-        let before = t.now() + chrono::TimeDelta::microseconds(1);
-        assert_eq!(t.store.attachments_remove(&t.engine, before, 10).await.unwrap(), 1);
-        // The provider finds nothing there and says so; without it, half a message would go.
-        assert_eq!(claim(t, &scope, 1).await[0].media, [file.id]);
-    }
-
     async fn who_has_too_much_unsent_stores_no_more_until_some_of_it_is_sent(t: &TestStore) {
         ready_practice(t, NORTH).await;
-        let maria = own("maria");
+        let (maria, oldest) = (own("maria"), t.now());
         let mut ids = Vec::new();
         for n in 0..20 {
             ids.push(upload(t, &maria, &format!("k{n}"), b"x").await.id);
+            t.advance(60);
         }
-        assert_eq!(t.store.attachment_put(&maria, new("k20", b"x")).await.unwrap(), Uploaded::Full);
+        assert_eq!(t.store.attachment_put(&maria, new("k20", b"x")).await.unwrap(), Uploaded::Full { most: 20, oldest });
         assert!(matches!(t.store.attachment_put(&maria, new("k19", b"x")).await.unwrap(), Uploaded::Replayed(_)));
         upload(t, &portal(t), "p", b"x").await;
         say(t, &maria, message("m", "maria", &ids[..1])).await;
         upload(t, &maria, "k20", b"x").await;
-        assert_eq!(t.store.attachment_put(&maria, new("k21", b"x")).await.unwrap(), Uploaded::Full);
+        let oldest = oldest + chrono::TimeDelta::minutes(1);
+        assert_eq!(t.store.attachment_put(&maria, new("k21", b"x")).await.unwrap(), Uploaded::Full { most: 20, oldest });
     }
 
-    async fn files_of_a_text_are_fetched_by_one_at_a_time(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        let media = [PICTURE, ("https://api.twilio.com/canary/2", "video/mp4"), ("https://api.twilio.com/canary/3", "IMAGE/JPG")];
-        assert_eq!(t.store.text_take(&scope, with_media(1, &media)).await.unwrap(), Heard::New { entries: 0 });
-        assert_eq!(t.store.text_take(&scope, with_media(1, &media)).await.unwrap(), Heard::Repeat);
-        use AttachmentState::{Failed, Pending, Ready};
-        let all = files(t, &scope).await;
-        assert_eq!(states(&all), [Pending, Failed, Pending], "a film is not even fetched");
-        let kinds: Vec<_> = all.iter().map(|file| file.media_type.as_str()).collect();
-        assert_eq!(kinds, ["image/png", "video/mp4", "image/jpeg"]);
-        assert!(matches!(
-            t.store.attachment_open(&scope, all[0].id).await,
-            Err(StoreError::StateForbids { state: "pending", .. })
-        ));
-        let (one, other) = futures::future::join(due(t), due(t)).await;
-        let taken: Vec<MediaDue> = one.into_iter().chain(other).collect();
-        assert_eq!(taken.len(), 2, "each is taken once");
-        assert!(taken.iter().all(|due| due.account.is_some() && due.practice == NORTH.parse().unwrap()));
-        let first = taken.iter().find(|due| due.id == all[0].id).unwrap();
-        assert_eq!((first.url.expose().as_str(), first.media_type), (PICTURE.0, MediaType::Png));
-        let head = t.store.feed_head(&scope).await.unwrap();
-        t.store.media_settle(&t.engine, first, MediaFetched::Here(Phi::new(PNG.to_vec()))).await.unwrap();
-        let page = t.store.feed_read_after(&scope, head, 10).await.unwrap();
-        let [(_, news)] = &page.talk[..] else { panic!("{:?}", page.talk) };
-        let (message, newness) = news.message.unwrap();
-        assert_eq!(newness, heedwell::domain::Newness::Changed);
-        assert_eq!(t.store.messages_of(&scope, &[message]).await.unwrap()[&message].attachments[0].state, Ready);
-        assert_eq!(content(t, &scope, all[0].id).await.unwrap(), PNG);
-        // A twin that was slower changes nothing.
-        t.store.media_settle(&t.engine, first, MediaFetched::Refused).await.unwrap();
-        let second = taken.iter().find(|due| due.id == all[2].id).unwrap();
-        t.store.media_settle(&t.engine, second, MediaFetched::Refused).await.unwrap();
-        assert_eq!(states(&files(t, &scope).await), [Ready, Failed, Failed]);
-        t.advance(24 * HOUR);
-        assert!(due(t).await.is_empty());
-    }
-
-    async fn a_fetch_is_tried_again_and_given_up_in_the_end(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        t.store.text_take(&scope, with_media(1, &[PICTURE])).await.unwrap();
-        let start = t.now();
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            let taken = due(t).await;
-            assert!(due(t).await.is_empty(), "it is on its way");
-            t.store.media_settle(&t.engine, &taken[0], MediaFetched::Later).await.unwrap();
-            assert!(due(t).await.is_empty());
-            let before = t.now();
-            while t.number("SELECT count(*) FROM attachment WHERE try_at IS NOT NULL").await > 0 && due_at(t).await > t.now() {
-                t.advance(10);
-            }
-            pauses.push((t.now() - before).num_seconds());
+    async fn a_portal_that_uploads_and_does_not_send_keeps_nobody_else_from_it(t: &TestStore) {
+        let staff = ready_practice(t, NORTH).await;
+        let (portal, oldest) = (portal(t), t.now());
+        for batch in 0..10 {
+            let keys: Vec<_> = (0..50).map(|n| format!("p{batch}-{n}")).collect();
+            join_all(keys.iter().map(|key| upload(t, &portal, key, b"x"))).await;
         }
-        assert_eq!(pauses, [10, 40, 160, 640, 2_560, 3_600, 3_600, 3_600, 3_600, 0]);
-        assert!(t.now() - start > chrono::TimeDelta::hours(4));
-        assert_eq!(states(&files(t, &scope).await), [AttachmentState::Failed]);
+        assert_eq!(t.store.attachment_put(&portal, new("p", b"x")).await.unwrap(), Uploaded::Full { most: 500, oldest });
+        let of_staff = upload(t, &staff, "s", b"x").await;
+        say(t, &staff, message("m1", "maria", &[of_staff.id])).await;
+        let of_maria = upload(t, &own("maria"), "m", b"x").await;
+        say(t, &own("maria"), message("m2", "maria", &[of_maria.id])).await;
     }
-
-    async fn a_fetcher_that_died_is_followed_by_another_whose_word_counts(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        t.store.text_take(&scope, with_media(1, &[PICTURE])).await.unwrap();
-        let died = due(t).await.remove(0);
-        t.advance(179);
-        assert!(due(t).await.is_empty());
-        t.advance(2);
-        let next = due(t).await.remove(0);
-        t.store.media_settle(&t.engine, &died, MediaFetched::Refused).await.unwrap();
-        assert_eq!(states(&files(t, &scope).await), [AttachmentState::Pending], "it is another's by now");
-        t.store.media_settle(&t.engine, &next, MediaFetched::Here(Phi::new(PNG.to_vec()))).await.unwrap();
-        assert_eq!(states(&files(t, &scope).await), [AttachmentState::Ready]);
-        // One whose fetchers all die ends, too.
-        t.store.text_take(&scope, with_media(2, &[PICTURE])).await.unwrap();
-        for _ in 0..12 {
-            due(t).await;
-            t.advance(200);
-        }
-        assert_eq!(states(&files(t, &scope).await), [AttachmentState::Failed]);
-    }
-
-    async fn files_move_with_their_conversation(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        t.store.patients_put(&scope, vec![patient("anna")]).await.unwrap();
-        t.store.text_take(&scope, with_media(1, &[PICTURE])).await.unwrap();
-        let taken = due(t).await.remove(0);
-        let id = taken.id;
-        assert!(is_missing(t.store.attachment_open(&own("maria"), id).await), "the number is of two");
-        let page = t.store.conversations_list(&scope, &ConversationFilter::default(), None, 50).await.unwrap();
-        t.store.conversation_link(&scope, page.conversations[0].id, &"maria".parse().unwrap(), false).await.unwrap();
-        t.store.media_settle(&t.engine, &taken, MediaFetched::Here(Phi::new(PNG.to_vec()))).await.unwrap();
-        assert_eq!(content(t, &own("maria"), id).await.unwrap(), PNG);
-        assert!(is_missing(t.store.attachment_open(&own("anna"), id).await));
-    }
-
-    async fn an_address_is_good_for_one_file_and_a_while(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        let file = upload(t, &scope, "k", b"for the carrier").await;
-        let end = t.now() + chrono::TimeDelta::minutes(10);
-        let token = t.store.media_token(file.id, end);
-        assert_eq!(t.store.media_open(&t.engine, &token).await.unwrap(), None, "it is not sent");
-        say(t, &scope, message("m", "maria", &[file.id])).await;
-        let opened = t.store.media_open(&t.engine, &token).await.unwrap();
-        assert_eq!(opened, Some((MediaType::Text, Phi::new(b"for the carrier".to_vec()))));
-        let mut forged = token.clone().into_bytes();
-        let place = forged.len() / 2;
-        forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-        for wrong in ["", "x", &String::from_utf8(forged).unwrap(), &format!("{token}A"), &token[1..]] {
-            assert_eq!(t.store.media_open(&t.engine, wrong).await.unwrap(), None, "{wrong}");
-        }
-        assert_eq!(t.store.media_open(&t.engine, &t.store.media_token(AttachmentId(Uuid::nil()), end)).await.unwrap(), None);
-        t.advance(600);
-        assert_eq!(t.store.media_open(&t.engine, &token).await.unwrap(), None, "it is over");
-    }
-
-    async fn a_text_goes_out_with_its_files(t: &TestStore) {
-        let scope = ready_practice(t, NORTH).await;
-        let ids = [upload(t, &scope, "a", b"a").await.id, upload(t, &scope, "b", b"b").await.id];
-        let sent = say(t, &scope, NewMessage { text: Some(as_text(t, &scope).await), ..message("m", "maria", &ids) }).await;
-        say(t, &scope, message("m2", "maria", &[])).await;
-        let claimed = claim(t, &scope, 10).await;
-        let [one] = &claimed[..] else { panic!("{claimed:?}") };
-        assert_eq!(one.media, ids);
-        let source = delivery(t, &scope, one.id).await.source;
-        assert_eq!(source, heedwell::domain::Source::ConversationMessage(MessageId(sent.id.0)));
-    }
-}
-
-/// When the only file that is waited for is tried next.
-async fn due_at(t: &TestStore) -> chrono::DateTime<chrono::Utc> {
-    let rows = t.rows("SELECT try_at FROM attachment WHERE try_at IS NOT NULL").await;
-    rows[0].try_get_by_index(0).unwrap()
 }

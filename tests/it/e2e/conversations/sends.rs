@@ -115,6 +115,8 @@ on_a_server! {
             "UNREACHABLE",
         );
         assert_eq!((metadata(&status, "channel"), metadata(&status, "skip_reason")), ("IN_APP".into(), "NO_ADDRESS".into()));
+        assert!(status.message().contains("not linked to a patient"), "{}", status.message());
+        assert_eq!(bodies(&messages(t, &stranger).await), ["Who is this?", "Your doctor."], "and nothing was said");
         writes(t, STRANGER, "STOP").await;
         let answer = try_say(&t.caller(Role::Staff), to_conversation(&stranger, MessageRoute::Sms, "Sorry.")).await;
         refused(answer, Code::FailedPrecondition, "OPTED_OUT");
@@ -161,10 +163,8 @@ on_a_server! {
         }
         refused(try_say(&staff, to_patient("nobody", MessageRoute::Sms, "x")).await, Code::NotFound, "NOT_FOUND");
         let nowhere = "00000000-0000-7000-8000-000000000000";
-        for id in [nowhere, "not-an-id"] {
-            let answer = try_say(&staff, to_conversation(id, MessageRoute::Sms, "x")).await;
-            refused(answer, Code::NotFound, "NOT_FOUND");
-        }
+        let answer = try_say(&staff, to_conversation(nowhere, MessageRoute::Sms, "x")).await;
+        refused(answer, Code::NotFound, "NOT_FOUND");
         consents(t, Channel::Sms, ConsentState::OptedOut).await;
         let answer = try_say(&staff, to_patient("pat", MessageRoute::Sms, "Hello.")).await;
         assert_eq!(metadata(&refused(answer, Code::FailedPrecondition, "OPTED_OUT"), "channel"), "SMS");
@@ -255,6 +255,14 @@ on_a_server! {
             let answer = try_say(&staff, to_patient("pat", route, &body)).await;
             assert_eq!(fields(&refused(answer, Code::InvalidArgument, "FIELD_INVALID")), ["body"]);
         }
+        // What only a look at the files and the practice's name can tell is told at once, too.
+        let missing = "01980000-0000-7000-8000-000000000000".to_owned();
+        let wrong = SendMessageRequest {
+            attachment_ids: vec![missing],
+            ..to_patient("pat", MessageRoute::Sms, &"x".repeat(1_600))
+        };
+        let status = refused(try_say(&staff, wrong).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!(fields(&status), ["attachment_ids[0]", "body"]);
         let wrong = SendMessageRequest {
             request_id: String::new(),
             target: None,
