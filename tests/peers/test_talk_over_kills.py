@@ -1,5 +1,8 @@
 """Two watches of staff and one of the portal, on two servers over one PostgreSQL: they see each message once and in order, though
-one server after the other is killed while patients and staff write, and each watch goes on with the other by its cursor."""
+one server after the other is killed while patients and staff write, and each watch goes on with the other by its cursor.
+
+That these tests can fail shows a build with `--features mutants` under HEEDWELL_TEST_MUTANT="resumed early" (a watch begins before
+its cursor) or "serial feed" (a reader passes by what commits late)."""
 
 import os
 import random

@@ -39,9 +39,11 @@ def binary() -> Path:
 def environment(**settings: str) -> dict[str, str]:
     """Nothing of the caller's settings: a stray HEEDWELL_ variable would change what is tested.
 
-    Nor is it, how full the disk is that the tests happen to run on: servers keep the least that they do by default.
+    Nor is it, how full the disk is that the tests happen to run on: servers keep the least that they do by default. Only a bug
+    that is planted passes, which a build with the feature `mutants` has and a test must see.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+    passed = ("PATH", "HOME", "LANG", "TZ", "HEEDWELL_TEST_MUTANT")
+    kept = {name: os.environ[name] for name in passed if name in os.environ}
     return {**kept, "RUST_BACKTRACE": "1", "HEEDWELL_DISK_RESERVE_MIB": "256", **settings}
 
 
