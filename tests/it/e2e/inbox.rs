@@ -250,7 +250,7 @@ on_a_server! {
         put_patient(t, ACME, patient("kim", "", "")).await;
         let foreign = send_over(t, "kim", Channel::InApp).await;
         let nobody = "01980000-0000-7000-8000-000000000000";
-        assert_eq!(mark(t, these(&[&one, &one, &foreign, nobody, "no id of ours"]), ReadState::Read).await, 2);
+        assert_eq!(mark(t, these(&[&one, &one, &foreign, nobody]), ReadState::Read).await, 2);
         assert!(delivery(t, &one).await == read && delivery(t, &foreign).await.open_time.is_none());
 
         // Unread again it is unread, and the delivery still says when it was read first.
@@ -441,13 +441,14 @@ on_a_server! {
 
     async fn each_fault_of_a_mark_is_named(t: &mut TestApp) {
         practice(t).await;
+        let nothing = "01980000-0000-7000-8000-000000000000";
         let good = MarkInboxItemsRequest {
             practice_id: ACME.into(),
             patient_id: "pat".into(),
             read_state: ReadState::Read.into(),
-            selection: Some(these(&["x"])),
+            selection: Some(these(&[nothing])),
         };
-        let many: Vec<_> = (0..101).map(|_| "x").collect();
+        let many = [nothing; 101];
         for (request, field) in [
             (MarkInboxItemsRequest { patient_id: String::new(), ..good.clone() }, "patient_id"),
             (MarkInboxItemsRequest { read_state: 0, ..good.clone() }, "read_state"),
@@ -455,6 +456,7 @@ on_a_server! {
             (MarkInboxItemsRequest { selection: None, ..good.clone() }, "selection"),
             (MarkInboxItemsRequest { selection: Some(these(&[])), ..good.clone() }, "item_ids.values"),
             (MarkInboxItemsRequest { selection: Some(these(&many)), ..good.clone() }, "item_ids.values"),
+            (MarkInboxItemsRequest { selection: Some(these(&[nothing, "x"])), ..good.clone() }, "item_ids.values[1]"),
         ] {
             let answer = t.caller(Role::Portal).inbox.mark_inbox_items(request).await;
             assert_eq!(fields(&refused(answer, Code::InvalidArgument, "FIELD_INVALID")), [field]);

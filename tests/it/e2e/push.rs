@@ -179,7 +179,7 @@ on_a_server! {
         newcomer(t, "kim").await;
         let device = register(t, "pat", PHONE_TOKEN).await;
         delete(t, "kim", &device).await;
-        delete(t, "pat", "no id of ours").await;
+        delete(t, "pat", "01980000-0000-7000-8000-000000000000").await;
         until_state(t, &send_over(t, "pat", Channel::Push).await, "SENT").await;
     }
 
@@ -419,7 +419,7 @@ on_a_server! {
         own.clone().inbox.register_push_device(request("pat")).await.unwrap();
         let foreign = own.clone().inbox.register_push_device(request("kim")).await;
         refused(foreign, Code::PermissionDenied, "SCOPE_FORBIDDEN");
-        let foreign = DeletePushDeviceRequest { practice_id: ACME.into(), patient_id: "kim".into(), device_id: "x".into() };
+        let foreign = DeletePushDeviceRequest { practice_id: ACME.into(), patient_id: "kim".into(), device_id: uuid::Uuid::nil().to_string() };
         refused(own.clone().inbox.delete_push_device(foreign).await, Code::PermissionDenied, "SCOPE_FORBIDDEN");
     }
 

@@ -30,7 +30,10 @@ use super::{
     refused_for,
 };
 use crate::{
-    e2e::given::{mask, practice},
+    e2e::{
+        given::{mask, practice},
+        seen::fields,
+    },
     support::app::{ACME, TestApp, on_a_server},
 };
 
@@ -39,6 +42,9 @@ type Row = (&'static str, Option<Status>, &'static [&'static str]);
 
 #[track_caller]
 fn all_refused(rows: Vec<Row>) {
+    let told = rows.iter().map(|(call, answer, _)| (*call, answer.as_ref().map(fields).unwrap_or_default()));
+    let expected = rows.iter().map(|(call, _, expected)| (*call, expected.iter().map(ToString::to_string).collect()));
+    assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<(_, Vec<_>)>>());
     for (call, answer, expected) in rows {
         refused_for::<()>(answer.map_or(Ok(()), Err), expected, call);
     }
@@ -347,7 +353,7 @@ async fn of_preferences(t: &TestApp) -> Vec<Row> {
         patient_id: control("/"),
         channel: 9,
         state: 9,
-        source: 2,
+        source: 9,
         effective_time: no_time(),
         evidence: control("\0"),
     };

@@ -178,11 +178,10 @@ on_a_server! {
     async fn what_is_not_there_is_not_found(t: &mut TestApp) {
         practice(t).await;
         bare_practice(t, "bare").await;
-        for id in ["nonsense", "00000000-0000-0000-0000-000000000001"] {
-            let get = GetBroadcastRequest { practice_id: ACME.into(), broadcast_id: id.into() };
-            let said = refused(t.caller(Role::Staff).broadcasts.get_broadcast(get).await, Code::NotFound, "NOT_FOUND");
-            assert!(said.message().contains("broadcast"));
-        }
+        let nothing = "00000000-0000-0000-0000-000000000001";
+        let get = GetBroadcastRequest { practice_id: ACME.into(), broadcast_id: nothing.into() };
+        let said = refused(t.caller(Role::Staff).broadcasts.get_broadcast(get).await, Code::NotFound, "NOT_FOUND");
+        assert!(said.message().contains("broadcast"));
         let unnamed = GetBroadcastRequest { practice_id: ACME.into(), ..Default::default() };
         let unnamed = t.caller(Role::Staff).broadcasts.get_broadcast(unnamed).await;
         assert_eq!(fields(&refused(unnamed, Code::InvalidArgument, "FIELD_INVALID")), ["broadcast_id"]);

@@ -70,7 +70,7 @@ on_a_server! {
         practice(t).await;
         let schedule_time = Some(t.after(TimeDelta::hours(5)));
         let made = create(t, BroadcastInput { schedule_time, ..input(all(), &[Channel::Sms]) }).await;
-        refused(watch(t, "nonsense").await, Code::NotFound, "NOT_FOUND");
+        refused(watch(t, "00000000-0000-0000-0000-000000000001").await, Code::NotFound, "NOT_FOUND");
         t.restart_with(|config| config.watch.per_subject = 1).await;
         let mut kept = watch(t, &made.broadcast_id).await.unwrap();
         assert!(next(&mut kept).await.is_some());
