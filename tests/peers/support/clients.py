@@ -26,8 +26,20 @@ def _python(folder: Path) -> list[str | Path]:
     return [sys.executable, program]
 
 
-# How each is built, in a folder of its own, and what runs it then.
-LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {"python": _python}
+def _typescript(_folder: Path) -> list[str | Path]:
+    home = CLIENTS / "typescript"
+    assert (home / "node_modules").exists(), "the packages of clients/typescript are missing: run `npm ci` there"
+    _build(["npm", "run", "--silent", "build"], home)
+    return ["node", home / "dist" / "src" / "remind.js"]
+
+
+def _build(command: list[str | Path], folder: Path, **env: str) -> None:
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+
+
+# How each is built, in a folder of the test's own where it can be, and what runs it then.
+LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {"python": _python, "typescript": _typescript}
 
 
 class Client(Process):
