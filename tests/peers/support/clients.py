@@ -33,13 +33,25 @@ def _typescript(_folder: Path) -> list[str | Path]:
     return ["node", home / "dist" / "src" / "remind.js"]
 
 
+def _go(folder: Path) -> list[str | Path]:
+    """With the libraries that Debian packages, which know no modules, and are searched like a program's own folder."""
+    _build(["sh", "generate.sh"], CLIENTS / "go")
+    path, program = folder / "gopath", folder / "remind-go"
+    home = path / "src" / "example.com" / "remind"
+    shutil.copytree(CLIENTS / "go", home)
+    env = {"GO111MODULE": "off", "GOPATH": f"{path}:/usr/share/gocode"}
+    _build(["go", "vet", "."], home, **env)
+    _build(["go", "build", "-o", program, "."], home, **env)
+    return [program]
+
+
 def _build(command: list[str | Path], folder: Path, **env: str) -> None:
     done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
 
 
 # How each is built, in a folder of the test's own where it can be, and what runs it then.
-LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {"python": _python, "typescript": _typescript}
+LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {"python": _python, "typescript": _typescript, "go": _go}
 
 
 class Client(Process):
