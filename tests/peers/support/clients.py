@@ -45,13 +45,25 @@ def _go(folder: Path) -> list[str | Path]:
     return [program]
 
 
+def _rust(_folder: Path) -> list[str | Path]:
+    """A member of the workspace, built with the server and lying beside it."""
+    program = binary().with_name("remind")
+    assert program.exists(), f"{program} is missing: run `cargo build --workspace`"
+    return [program]
+
+
 def _build(command: list[str | Path], folder: Path, **env: str) -> None:
     done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
 
 
 # How each is built, in a folder of the test's own where it can be, and what runs it then.
-LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {"python": _python, "typescript": _typescript, "go": _go}
+LANGUAGES: dict[str, Callable[[Path], list[str | Path]]] = {
+    "python": _python,
+    "typescript": _typescript,
+    "go": _go,
+    "rust": _rust,
+}
 
 
 class Client(Process):
