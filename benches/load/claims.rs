@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use heedwell::grpc::proto::{self, DeliveryFilter};
 use tokio::time::Instant;
 
 use crate::{
@@ -79,6 +80,18 @@ pub(crate) async fn run(arguments: &Arguments) {
             listed.product(listing(&full, &empty).await);
         }
         listed.rates(0.9);
+        for (what, deed) in [
+            ("a list of failed texts", Deed::Failed),
+            ("a list by reference", Deed::Reference),
+            ("statistics", Deed::Stats),
+        ] {
+            let mut asked = Pairs::named(&title(what), NAMES);
+            for _ in 0..pairs {
+                asked.ceiling(asking(&empty, &full, deed).await);
+                asked.product(asking(&full, &empty, deed).await);
+            }
+            asked.rates(0.9);
+        }
     }
 }
 
@@ -101,7 +114,35 @@ async fn listing(side: &Side, other: &Side) -> Figures {
     let meter = Meter::start(side.product.id(), &[other.product.id()], side.postmaster);
     let (begin, mut waits) = (Instant::now(), Vec::new());
     for _ in 0..200 {
-        waits.push(side.callers.list().await);
+        waits.push(side.callers.list(DeliveryFilter::default()).await);
+    }
+    Figures { count: waits.len(), time: begin.elapsed(), waits, cost: meter.end() }
+}
+
+/// What a dashboard asks beside the newest.
+#[derive(Clone, Copy)]
+enum Deed {
+    Failed,
+    Reference,
+    Stats,
+}
+
+async fn asking(side: &Side, other: &Side, deed: Deed) -> Figures {
+    let meter = Meter::start(side.product.id(), &[other.product.id()], side.postmaster);
+    let (begin, mut waits) = (Instant::now(), Vec::new());
+    for _ in 0..200 {
+        waits.push(match deed {
+            Deed::Failed => {
+                let states = vec![proto::DeliveryState::Failed as i32];
+                let filter =
+                    DeliveryFilter { states, channels: vec![proto::Channel::Sms as i32], ..Default::default() };
+                side.callers.list(filter).await
+            }
+            Deed::Reference => {
+                side.callers.list(DeliveryFilter { reference: "visit-8842".into(), ..Default::default() }).await
+            }
+            Deed::Stats => side.callers.stats().await,
+        });
     }
     Figures { count: waits.len(), time: begin.elapsed(), waits, cost: meter.end() }
 }

@@ -350,11 +350,26 @@ impl Callers {
 
 impl Callers {
     /// Asks for the first page of a list and says how long it took.
-    pub(crate) async fn list(&self) -> Duration {
+    pub(crate) async fn list(&self, filter: proto::DeliveryFilter) -> Duration {
         let start = Instant::now();
-        let list = proto::ListDeliveriesRequest { practice_id: practice(0), ..Default::default() };
+        let list =
+            proto::ListDeliveriesRequest { practice_id: practice(0), filter: Some(filter), ..Default::default() };
         let mut client = NotifyServiceClient::new(self.connections[0].clone());
         client.list_deliveries(request(&self.token, list)).await.unwrap();
+        start.elapsed()
+    }
+
+    /// Asks for the statistics of 92 days and says how long it took.
+    pub(crate) async fn stats(&self) -> Duration {
+        let start = Instant::now();
+        let begin = SystemTime::now() - Duration::from_secs(92 * 24 * 3_600 - 60);
+        let stats = proto::GetDeliveryStatsRequest {
+            practice_id: practice(0),
+            start_time: Some(begin.into()),
+            ..Default::default()
+        };
+        let mut client = NotifyServiceClient::new(self.connections[0].clone());
+        client.get_delivery_stats(request(&self.token, stats)).await.unwrap();
         start.elapsed()
     }
 

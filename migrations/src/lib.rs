@@ -27,6 +27,7 @@ mod m20261129_000027_index_kept_attachments;
 mod m20261129_000028_fill_audit_trails;
 mod m20261130_000029_create_broadcasts;
 mod m20261130_000030_count_deliveries;
+mod m20261130_000032_index_what_is_looked_for;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000028_fill_audit_trails::Migration),
             Box::new(m20261130_000029_create_broadcasts::Migration),
             Box::new(m20261130_000030_count_deliveries::Migration),
+            Box::new(m20261130_000032_index_what_is_looked_for::Migration),
         ]
     }
 }

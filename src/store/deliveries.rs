@@ -1,7 +1,7 @@
 //! Lists of deliveries: the activity feed, a patient's history and a broadcast's report are one query.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 
 use super::{Keyset, Store, StoreError, entity::delivery, image};
 use crate::domain::{Channel, Delivery, DeliveryFilter, DeliveryState, Kind, PatientId, Scope};
@@ -60,7 +60,19 @@ impl Store {
     }
 }
 
+/// What staff look for, word for word as its indexes have it: only then are they used. Beside a patient's, which is narrower,
+/// neither is of use.
+const IN_TROUBLE: &str = "state IN (2, 5, 6, 7)";
+const HAS_REFERENCE: &str = "reference <> ''";
+
+const fn is_trouble(state: &DeliveryState) -> bool {
+    use DeliveryState::{Cancelled, Failed, Skipped, Unconfirmed};
+    matches!(state, Unconfirmed | Failed | Skipped | Cancelled)
+}
+
 fn condition(filter: &DeliveryFilter) -> Condition {
+    let in_trouble = filter.patients.is_empty() && !filter.states.is_empty() && filter.states.iter().all(is_trouble);
+    let referred = filter.patients.is_empty() && !filter.reference.is_empty();
     let numbers = |numbers: Vec<i16>| (!numbers.is_empty()).then_some(numbers);
     let patients: Vec<&str> = filter.patients.iter().map(PatientId::as_str).collect();
     let channels = numbers(filter.channels.iter().copied().map(Channel::number).collect());
@@ -74,4 +86,18 @@ fn condition(filter: &DeliveryFilter) -> Condition {
         .add_option(filter.notification.map(|id| delivery::Column::SourceId.eq(id.0)))
         .add_option(filter.broadcast.map(|id| delivery::Column::BroadcastId.eq(id)))
         .add_option((!filter.reference.is_empty()).then(|| delivery::Column::Reference.eq(&filter.reference)))
+        .add_option(in_trouble.then(|| Expr::cust(IN_TROUBLE)))
+        .add_option(referred.then(|| Expr::cust(HAS_REFERENCE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_trouble_has_the_numbers_of_the_contract() {
+        let numbers =
+            DeliveryState::ALL.iter().filter(|state| is_trouble(state)).map(|state| state.number().to_string());
+        assert_eq!(IN_TROUBLE, format!("state IN ({})", numbers.collect::<Vec<_>>().join(", ")));
+    }
 }
