@@ -1,4 +1,4 @@
-"""The README's first example, run as a person would run it."""
+"""The README's examples in Python, run as a person would run them."""
 
 import re
 import subprocess
@@ -6,15 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from support import contract
 from support.contract import ROOT
 from support.practice import Practice, patient
 from support.processes import Sandbox, Server, binary, environment
 
 
+def code() -> list[tuple[str, str]]:
+    """All blocks, each with its language."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
 def blocks() -> tuple[str, str]:
     """The first Python block, and the shell block before it, which makes the client."""
-    text = (ROOT / "README.md").read_text()
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = code()
     languages = [language for language, _ in found]
     assert "python" in languages, "the README shows no Python"
     place = languages.index("python")
@@ -52,3 +57,25 @@ def test_the_first_example_of_the_readme_sends_and_watches_until_delivered(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "DELIVERED" in done.stdout, f"{done.stdout}\n{done.stderr}"
     assert len(python.strip().splitlines()) <= 30, "the example is no longer a short one"
+
+
+def test_the_send_with_retries_of_the_readme_may_be_run_twice(
+    sandboxed: Callable[..., Server], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    examples = [python for language, python in code() if language == "python" and "service_config" in python]
+    assert len(examples) == 1
+    practice = Practice(sandboxed(None), "acme").furnish([patient("pat")], sandbox=sandbox)
+    contract.generate(tmp_path)
+    (tmp_path / "clients").symlink_to(ROOT / "clients")
+    (tmp_path / "example.py").write_text(examples[0])
+    env = environment(HEEDWELL_ADDR=practice.server.grpc_address, HEEDWELL_TOKEN=practice.token)
+
+    def run() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "example.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    (first, replayed), (again, replayed_again) = run(), run()
+    assert (first, replayed, replayed_again) == (again, "False", "True")
