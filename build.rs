@@ -1,9 +1,13 @@
-//! Compiles the contract in `proto/` without an installed protoc, and writes its descriptor set for reflection.
+//! Compiles the contract in `proto/` without an installed protoc, and writes its descriptor set for reflection and a page for
+//! people who read it.
+
+#[path = "build/reference.rs"]
+mod reference;
 
 use std::{env, error::Error, fs, io, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=proto/heedwell");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files =
         fs::read_dir("proto/heedwell/v1")?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, io::Error>>()?;
@@ -14,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Comments become rustdoc; reflection needs google/protobuf/* too.
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
+    let contract = compiler.file_descriptor_set();
+    fs::write(out.join("reference.html"), reference::page(&contract))?;
 
     tonic_prost_build::configure()
         .build_server(true)
@@ -23,6 +29,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         // Debug of a generated message prints patient data.
         .skip_debug(["."])
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds(contract)?;
     Ok(())
 }

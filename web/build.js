@@ -1,5 +1,6 @@
 // Builds the page into the folder that is given: the page, its style, the script of the first view, that of the others, which
-// comes later, and what the two share; all but the page compressed as well.
+// comes later, and what the two share; and the style of the API's reference, a page that the server makes of the contract. All but
+// the page compressed as well.
 // With --check it builds elsewhere and says what in the folder is not what comes out.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -28,7 +29,7 @@ const noJson = {
 };
 
 const { metafile } = await build({
-  entryPoints: { app: "src/main.tsx" },
+  entryPoints: { app: "src/main.tsx", reference: "src/reference.css" },
   bundle: true,
   minify: true,
   metafile: true,
@@ -45,12 +46,13 @@ const { metafile } = await build({
 if (process.env.META) writeFileSync(process.env.META, JSON.stringify(metafile));
 writeFileSync(join(out, "index.html"), readFileSync("src/index.html"));
 
-const plain = ["index.html", "app.js", "app.css", "chunk.js", "more.js"];
+const plain = ["index.html", "app.js", "app.css", "chunk.js", "more.js", "reference.css"];
+const later = ["more.js", "reference.css"];
 const packed = plain.slice(1);
 let first = readFileSync(join(out, "index.html")).length;
 for (const file of packed) {
   const bytes = brotliCompressSync(readFileSync(join(out, file)));
-  if (file !== "more.js") first += bytes.length;
+  if (!later.includes(file)) first += bytes.length;
   writeFileSync(join(out, `${file}.br`), bytes);
 }
 console.log(`first view: ${first} bytes of ${FIRST_VIEW}`);

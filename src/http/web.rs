@@ -1,5 +1,6 @@
 //! The dashboard: a page that is carried in the binary and uses the public API alone, as gRPC-Web. It holds nothing of
-//! anybody: what it shows it fetches, and who may see that is decided where the calls are served.
+//! anybody: what it shows it fetches, and who may see that is decided where the calls are served. Beside it the reference of
+//! that API, for whoever writes a client.
 
 mod origin;
 mod session;
@@ -19,7 +20,7 @@ pub use {
     session::{SignIn, Stranger, with_cookie},
 };
 
-/// A file of the page. They are built from `web/`; whoever changes that builds them anew, and the tests compare.
+/// A file of the page. Most are built from `web/`; whoever changes that builds them anew, and the tests compare.
 struct File {
     path: &'static str,
     media_type: &'static str,
@@ -40,7 +41,7 @@ macro_rules! file {
     };
 }
 
-static FILES: [File; 5] = [
+static FILES: [File; 7] = [
     File {
         path: "/",
         media_type: "text/html; charset=utf-8",
@@ -52,6 +53,14 @@ static FILES: [File; 5] = [
     // What the scripts of the views share, and the views that the first visit has no need of.
     file!("chunk.js", "text/javascript; charset=utf-8"),
     file!("more.js", "text/javascript; charset=utf-8"),
+    // Made of the contract and its comments when the server is built.
+    File {
+        path: "/reference",
+        media_type: "text/html; charset=utf-8",
+        plain: include_bytes!(concat!(env!("OUT_DIR"), "/reference.html")),
+        brotli: None,
+    },
+    file!("reference.css", "text/css; charset=utf-8"),
 ];
 
 /// Nothing but its own script and style, which talks to its own server, in no frame.

@@ -35,6 +35,7 @@ mod push;
 mod quiet;
 mod reachability;
 mod readers;
+mod reference;
 mod replicas;
 mod retries;
 mod schedule;

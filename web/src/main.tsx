@@ -128,6 +128,7 @@ function Account({ bearer, leave }: { bearer: Bearer; leave: () => void }) {
       <summary>{bearer.name || bearer.subject}</summary>
       <div>
         <p class="small dim">{bearer.roles.map((role) => role.replace("_", " ")).join(", ")}</p>
+        <a href="/reference">API reference</a>
         <button onClick={leave}>Sign out</button>
       </div>
     </details>

@@ -52,6 +52,12 @@ async function views(page: Page, url: string, look: (name: string) => Promise<vo
   await page.goto(`${url}/#/broadcasts/new`);
   await expect(page.getByRole("heading", { name: "New broadcast" })).toBeVisible();
   await look("broadcast");
+  await page.locator(".account summary").click();
+  await page.getByRole("link", { name: "API reference" }).click();
+  await expect(page.getByRole("heading", { name: "NotifyService" })).toBeVisible();
+  await page.getByRole("navigation").getByRole("link", { name: "WatchDeliveries" }).click();
+  await expect(page.getByRole("heading", { name: "WatchDeliveries", exact: true })).toBeInViewport();
+  await look("reference");
 }
 
 for (const colorScheme of ["light", "dark"] as const) {

@@ -38,8 +38,9 @@ on_a_server! {
     sqlite:
     async fn the_page_runs_and_reaches_nothing_but_its_own(t: &mut TestApp) {
         let parts = ["/app.js", "/chunk.js", "/more.js"].map(|path| (path, "text/javascript; charset=utf-8"));
-        let page = [("/", "text/html; charset=utf-8"), ("/app.css", "text/css; charset=utf-8")];
-        for (path, media_type) in page.into_iter().chain(parts) {
+        let pages = ["/", "/reference"].map(|path| (path, "text/html; charset=utf-8"));
+        let styles = ["/app.css", "/reference.css"].map(|path| (path, "text/css; charset=utf-8"));
+        for (path, media_type) in pages.into_iter().chain(styles).chain(parts) {
             let answer = browser().get(t.url(path)).send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::OK);
             let headers = answer.headers();
@@ -59,7 +60,7 @@ on_a_server! {
             assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
             let packed = browser().get(t.url(path)).header("accept-encoding", "gzip, br;q=0.9").send().await.unwrap();
             let encoding = packed.headers().get("content-encoding").map(|it| it.to_str().unwrap().to_owned());
-            assert_eq!(encoding.as_deref(), (path != "/").then_some("br"));
+            assert_eq!(encoding.as_deref(), (!pages.iter().any(|(page, _)| *page == path)).then_some("br"));
             let refused = browser().get(t.url(path)).header("accept-encoding", "br;q=0").send().await.unwrap();
             assert_eq!(refused.bytes().await.unwrap(), plain);
         }
