@@ -169,8 +169,7 @@ def test_each_visit_was_accepted_once_and_its_text_went_out_once(story: Story) -
     assert accepted == [f"reminder:{8000 + number}" for number in SENT]
     # In the portal, by mail and as a text.
     assert Counter(Counter(it.reference for it in story.listed.values()).values()) == {3: len(SENT)}
-    number = story.client.practice.id
-    texts = [it for it in story.journal if it["to"].startswith(f"+1{AREAS[number]}")]
+    texts = [it for it in story.journal if it["to"].startswith(f"+1{AREAS[story.client.practice.id]}")]
     assert len(texts) == len({it["body"] for it in texts}) == len(SENT)
 
 
@@ -215,3 +214,8 @@ def test_the_service_config_knows_every_service_and_leaves_streams_alone() -> No
     streams = {name for name, method in known.items() if method.server_streaming}
     # A retry policy never resumes a stream that has begun, and a deadline would end it.
     assert {method for method, entry in methods.items() if set(entry) == {"name"}} == streams
+
+
+def test_what_the_python_client_asks_for_is_what_it_was_tried_with() -> None:
+    asked = (CLIENTS / "python" / "requirements.txt").read_text().split()
+    assert asked and set(asked) <= set((CLIENTS.parent / "tests" / "peers" / "requirements.txt").read_text().split())
