@@ -14,7 +14,7 @@ use super::{STRANGER, messages, of, only, own, say, to_conversation, to_patient,
 use crate::{
     e2e::{
         given::{PHONE, bare_practice, patient, practice, put_patient, send_over, token},
-        seen::{refused, until_state},
+        seen::{metadata, refused, until_state},
     },
     support::app::{ACME, Caller, LIMIT, on_a_server},
 };
@@ -169,6 +169,26 @@ on_a_server! {
         writes(t, STRANGER, "one").await;
         let stranger = view(t, Subset::Unlinked).await.remove(0);
         refused(Watcher::open(&own(t, "pat"), &stranger, "").await.map(drop), Code::NotFound, "NOT_FOUND");
+    }
+}
+
+on_a_server! {
+    sqlite:
+    async fn a_hundred_watches_of_one_subject_go_over_one_connection_and_no_more(t: &mut TestApp) {
+        practice(t).await;
+        let staff = t.caller(Role::Staff);
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            // Each has begun, and is no call that waits for its answer any more.
+            open.push(Watcher::open(&staff, "", "").await.unwrap());
+        }
+        let one_more = Watcher::open(&staff, "", "").await.map(drop);
+        let status = refused(one_more, Code::ResourceExhausted, "TOO_MANY_WATCHES");
+        assert_eq!(metadata(&status, "limit"), "100");
+        writes(t, PHONE, "Hello?").await;
+        for watcher in &mut open {
+            assert_eq!(watcher.texts_until("Hello?").await, ["Hello?"]);
+        }
     }
 }
 
