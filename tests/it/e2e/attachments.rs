@@ -19,7 +19,7 @@ use tonic_types::StatusExt;
 use super::{
     fairness::{count, wait_for},
     given::{PHONE, new_key, patient, practice, practice_named, put_patient, token},
-    media::newest,
+    media::all,
     seen::{fields, metadata, refused, texts, until_state},
 };
 use crate::support::app::{ACME, Caller, Pass, TestApp, on_a_server};
@@ -264,17 +264,17 @@ on_a_server! {
         let pat = own(t, "pat");
         let id = upload(&pat, "scar.png", "image/png", PNG).await;
         say(&pat, to_pat(MessageRoute::Portal, "look", std::slice::from_ref(&id))).await.unwrap();
+        t.advance(TimeDelta::days(2));
+        let young = upload(&pat, "healed.png", "image/png", PNG).await;
+        say(&pat, to_pat(MessageRoute::Portal, "it heals", std::slice::from_ref(&young))).await.unwrap();
         t.advance(TimeDelta::days(30));
         // The duty begins with the server.
-        let keep = |days| move |config: &mut Config| config.duties.content_retention = Some(TimeDelta::days(days));
-        t.restart_with(keep(31)).await;
-        assert_eq!(download(&t.caller(Role::Staff), &id).await.unwrap().1, PNG);
-        t.advance(TimeDelta::days(2));
-        t.restart_with(keep(31)).await;
+        t.restart_with(|config: &mut Config| config.duties.content_retention = Some(TimeDelta::days(31))).await;
         let removed = "SELECT count(*) FROM attachment WHERE state = 4";
         wait_for("it is removed", async || count(t, removed, Vec::new()).await == 1).await;
-        assert_eq!(count(t, "SELECT count(*) FROM attachment_part", Vec::new()).await, 0);
-        let shown = newest(t).await;
+        assert_eq!(count(t, "SELECT count(*) FROM attachment_part", Vec::new()).await, 1);
+        assert_eq!(download(&t.caller(Role::Staff), &young).await.unwrap().1, PNG, "its time is not over");
+        let shown = all(t).await.remove(1);
         assert_eq!(shown.body, "look");
         let size_bytes = i64::try_from(PNG.len()).unwrap();
         let expected = Attachment {

@@ -49,13 +49,18 @@ async fn pat_sends_one(t: &TestApp, n: u32, name: &str, declared: &str) {
 }
 
 /// The newest message of the only conversation.
-pub(super) async fn newest(t: &TestApp) -> ConversationMessage {
+async fn newest(t: &TestApp) -> ConversationMessage {
+    all(t).await.remove(0)
+}
+
+/// The messages of the only conversation, newest first.
+pub(super) async fn all(t: &TestApp) -> Vec<ConversationMessage> {
     let mut staff = t.caller(Role::Staff).conversations;
     let request = ListConversationsRequest { practice_id: ACME.into(), ..Default::default() };
     let conversation = staff.list_conversations(request).await.unwrap().into_inner().conversations.remove(0);
     let conversation_id = conversation.conversation_id;
     let request = ListMessagesRequest { practice_id: ACME.into(), conversation_id, ..Default::default() };
-    staff.list_messages(request).await.unwrap().into_inner().messages.remove(0)
+    staff.list_messages(request).await.unwrap().into_inner().messages
 }
 
 /// Watches the conversations until each file of the newest message has that state, and yields them.
