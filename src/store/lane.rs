@@ -21,6 +21,7 @@ use crate::domain::PracticeId;
 
 /// Jobs that may wait in one lane.
 const LONGEST_QUEUE: usize = 2_048;
+
 /// Something that several callers want at the same time.
 pub(super) trait Job: fmt::Debug + Sized + Send + Sync + 'static {
     /// What each of them gets.

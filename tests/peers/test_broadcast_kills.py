@@ -224,7 +224,8 @@ def test_each_number_gets_its_text_once(run: Run) -> None:
     assert Counter(it["sid"] for it in created) == Counter(it.provider_message_id for it in sent)
     skipped = run.by_channel(SMS, SKIPPED)
     assert all(it.skip_reason == types.SKIP_REASON_DUPLICATE_ADDRESS for it in skipped), table(skipped)
-    rest = len(run.by_channel(SMS, CANCELLED)) if run.cancelled else 0
+    # What a kill left in doubt is not tried again after a cancel; had it left, the look at the provider would have found it.
+    rest = len(run.by_channel(SMS, CANCELLED, UNCONFIRMED)) if run.cancelled else 0
     assert len(sent) + len(skipped) + rest == PATIENTS, table(run.by_channel(SMS))
     if not run.cancelled:
         assert {it["to"] for it in created} == {it.mobile_phone for it in crowd()}
@@ -234,7 +235,10 @@ def test_each_mailbox_gets_its_mail_once_or_it_is_said(run: Run) -> None:
     mails = Counter(it["message_id"].strip("<>").partition("@")[0] for it in run.events("smtp_message"))
     left = run.by_channel(EMAIL, SENT, DELIVERED, UNCONFIRMED)
     deliveries = {it.delivery_id.replace("-", ""): it for it in left}
-    assert set(mails) == set(deliveries)
+    assert set(mails) <= set(deliveries)
+    # A relay cannot be asked: where a kill left a doubt, and a cancel ruled out another try, nobody knows.
+    silent = [deliveries[it] for it in set(deliveries) - set(mails)]
+    assert all(run.cancelled and it.state == UNCONFIRMED for it in silent), table(silent)
     for identifier, count in mails.items():
         assert count == 1 or (count == 2 and deliveries[identifier].possible_duplicate), f"{identifier}: {count} times"
     rest = len(run.by_channel(EMAIL, CANCELLED)) if run.cancelled else 0
