@@ -39,7 +39,7 @@ fn a_fault_is_told_once_in_the_same_words() {
 fn ids_are_those_that_this_server_makes() {
     use crate::domain::MessageId;
     let good = "01890a5d-ac96-774b-bcce-b302099a8057";
-    assert_eq!(Check::default().id::<MessageId>("f", good).unwrap().to_string(), good);
+    assert_eq!(Check::default().id::<MessageId>("f", good).map(|id| id.to_string()).as_deref(), Some(good));
     for bad in ["", "x", "01890a5d-ac96-774b-bcce-b302099a805", &format!("{good}\n"), "\0"] {
         assert_eq!(faults(|check| assert!(check.id::<MessageId>("f", bad).is_none())), 1, "{bad:?}");
     }

@@ -200,6 +200,7 @@ async fn of_broadcasts(t: &TestApp) -> Vec<Row> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table reads better whole")]
 async fn of_conversations(t: &TestApp) -> Vec<Row> {
     let mut staff = t.caller(Role::Staff).conversations;
     let send = |route, target| SendMessageRequest {
@@ -396,6 +397,7 @@ async fn of_preferences(t: &TestApp) -> Vec<Row> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table reads better whole")]
 async fn of_the_rest(t: &TestApp) -> Vec<Row> {
     let mut admin = t.caller(Role::PracticeAdmin).templates;
     let at =
