@@ -178,7 +178,7 @@ on_a_server! {
         let full = read(t, id, NotificationView::Full).await;
         let portal = full.details[0].content.as_ref().unwrap();
         for text in [&mail.text, &mail.html, &portal.text, &texts(t, PHONE)[0].body] {
-            assert!(!text.contains(TARGET) && !text.contains("8842"));
+            assert!(!text.contains(TARGET) && !text.contains("visits/8842"));
         }
         assert!(mail.text.contains(&url) && mail.html.contains(&url), "all channels share one address");
         for odd in ["/l/", "/l/x", "/l/%00", "/l/..", "/l/A/B", "/l/AAAAAAAAAAAAAAAAAAAAA="] {

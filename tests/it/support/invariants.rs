@@ -122,6 +122,11 @@ async fn counters_are_right(t: &TestStore, practice: &PracticeId) -> i64 {
 
 /// Statistics are what counting yields, however much of it is counted already.
 async fn statistics_are_right(t: &TestStore, practice: &PracticeId, deliveries: &BTreeMap<DeliveryId, Delivery>) {
+    let head = format!("SELECT coalesce(max(counted), 0) FROM delivery_count_head WHERE practice_id = '{practice}'");
+    if t.store.feed_bounds(&t.scope(practice.as_str())).await.unwrap().earliest > t.number(&head).await {
+        // A test took changes away before they were counted, which the server never does.
+        return;
+    }
     let mut counted = DeliveryStats::default();
     for delivery in deliveries.values() {
         counted.states.entry(delivery.channel).or_default().add(delivery.state, 1);
