@@ -35,8 +35,8 @@ from support.processes import Sandbox, Server
 from support.waiting import until
 from support.watching import Follower
 
-KILLS = int(os.environ.get("HEEDWELL_BROADCAST_KILLS") or 5)
-PATIENTS = int(os.environ.get("HEEDWELL_BROADCAST_PATIENTS") or 1500)
+KILLS = int(os.environ.get("HEEDWELL_BROADCAST_KILLS") or 2)
+PATIENTS = int(os.environ.get("HEEDWELL_BROADCAST_PATIENTS") or 400)
 # Each so many share the number of the one before.
 FAMILY = 50
 # How long a turn is its holder's who gives no sign of life any more, and time to make all pages on a busy machine.
