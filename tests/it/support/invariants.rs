@@ -228,7 +228,7 @@ async fn rows_fit_together(t: &TestStore) {
             "SELECT count(*) FROM inbox_item i JOIN delivery d ON d.id = i.delivery_id \
              WHERE i.read_time IS NOT NULL AND (d.open_time IS NULL OR d.facts & 256 = 0)",
         ),
-        ("a counter that counts nothing, or less", "SELECT count(*) FROM delivery_count WHERE count <= 0"),
+        ("a counter that counts nothing", "SELECT count(*) FROM delivery_count WHERE count = 0"),
         (
             "a conversation whose counts are not those of its messages",
             // Counted in one go: one after the other takes minutes where one conversation has nearly all messages.
