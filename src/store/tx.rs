@@ -94,8 +94,15 @@ impl Store {
             #[cfg(feature = "mutants")]
             aside: inner.connections.write.clone(),
         };
-        // An error drops the transaction, which rolls it back.
-        let value = work(&tx).await?;
+        let value = match work(&tx).await {
+            Ok(value) => value,
+            Err(error) => {
+                // Dropped, it would be rolled back some time later: whoever hears of the error finds nothing locked by it.
+                // Where this fails, its connection is gone, and with it the transaction.
+                drop(tx.db.rollback().await);
+                return Err(error);
+            }
+        };
         tx.db.commit().await?;
         failpoint!("F11");
         for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
