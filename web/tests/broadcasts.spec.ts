@@ -1,6 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "./world.js";
 
+// Far from the practice, so that no clock is taken for its.
+test.use({ timezoneId: "Asia/Tokyo" });
+
 test("a broadcast is looked at before it goes, and followed to its end", async ({ page, world }) => {
   await world.open(page, "#/broadcasts");
   await expect(page.getByRole("heading", { name: "No broadcasts yet" })).toBeVisible();
@@ -68,4 +71,44 @@ test("the rest of a broadcast is cancelled, by administrators alone", async ({ p
   await page.goto(address);
   await expect(page.getByRole("heading", { name: "Later" }).first()).toBeVisible();
   await expect(page.getByRole("button", { name: "Cancel rest" })).toHaveCount(0);
+});
+
+test("a time that has passed is refused, and times are those of the practice", async ({ page, world }) => {
+  await world.open(page, "#/broadcasts/new");
+  await page.getByLabel("Title, for staff alone").fill("Winter");
+  await page.getByLabel("Subject").fill("Winter");
+  await page.getByLabel(/^Text\./).fill("We close early.");
+  const when = page.getByLabel("When, by the practice’s clock in America/New York (empty: now)");
+  await when.fill("2020-01-02T09:00");
+  await page.getByRole("button", { name: "See whom it reaches" }).click();
+  await expect(page.getByRole("alert")).toContainText("has passed");
+  const preview = page.getByRole("status", { name: "Preview" });
+  await expect(preview).toHaveCount(0);
+
+  const year = new Date().getFullYear() + 1;
+  await when.fill(`${year}-01-05T09:00`);
+  await page.getByRole("button", { name: "See whom it reaches" }).click();
+  await expect(preview).toContainText(`January 5, ${year} at 9:00 AM EST`);
+  await preview.getByRole("button", { name: "Send" }).click();
+  const ask = page.getByRole("dialog");
+  await expect(ask).toContainText(`January 5, ${year} at 9:00 AM EST`);
+  await ask.getByRole("button", { name: "Schedule" }).click();
+  await expect(page.locator(`time[datetime="${year}-01-05T14:00:00.000Z"]`)).toBeVisible();
+});
+
+test("a broadcast that is being written outlives a look at something else and a lost sign-in", async ({ page, world }) => {
+  await world.open(page, "#/broadcasts/new");
+  const text = page.getByLabel(/^Text\./);
+  await text.fill("A long one.");
+  await page.getByRole("link", { name: "Conversations" }).click();
+  await expect(page.getByRole("heading", { name: "No conversations yet" })).toBeVisible();
+  await page.goBack();
+  await expect(text).toHaveValue("A long one.");
+  await page.getByLabel("Title, for staff alone").fill("Long");
+  await page.getByLabel("Subject").fill("Long");
+  await page.context().clearCookies();
+  await page.getByRole("button", { name: "See whom it reaches" }).click();
+  await page.getByLabel("Token").fill(world.server.token(world.id, "practice_admin"));
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(text).toHaveValue("A long one.");
 });
