@@ -1,7 +1,11 @@
 import { readFile } from "node:fs/promises";
+import type { Page, Route } from "@playwright/test";
 import { expect, live, row, test } from "./world.js";
 
 const PATS = "+12025550142";
+
+/** The next call to what is named, which goes no further by itself. */
+const held = (page: Page, url: string) => new Promise<Route>((resolve) => void page.route(url, resolve, { times: 1 }));
 
 test("a text comes in, is read, answered, assigned and closed", async ({ page, world }) => {
   await world.open(page, "#/conversations");
@@ -104,4 +108,65 @@ test("files go both ways", async ({ page, world }) => {
   await page.getByLabel("Attach files").setInputFiles([{ name: "virus.jpg", mimeType: "image/jpeg", buffer: Buffer.from("MZ") }]);
   await expect(page.locator(".uploads").getByRole("alert")).toBeVisible();
   await expect(send).toBeDisabled();
+});
+
+test("a message waits for the files that go with it", async ({ page, world }) => {
+  await world.text(PATS, "Where do I go?");
+  await world.open(page, "#/conversations");
+  await page.locator(".threads a").click();
+  const text = page.getByRole("textbox", { name: "Message" });
+  await text.fill("See the map.");
+  await page.getByRole("radio", { name: "Portal" }).check();
+  const uploading = held(page, "**/UploadAttachment");
+  await page.getByLabel("Attach files").setInputFiles([{ name: "map.txt", mimeType: "text/plain", buffer: Buffer.from("Second floor, left.") }]);
+  await expect(page.getByText("Uploading")).toBeVisible();
+  await text.press("Control+Enter");
+  await expect(page.getByRole("button", { name: "Send", exact: true })).toBeDisabled();
+  await (await uploading).continue();
+  await expect(page.getByRole("button", { name: "Leave out map.txt" })).toBeVisible();
+  await text.press("Control+Enter");
+  await expect(page.locator(".message.ours")).toHaveCount(1);
+  await expect(page.locator(".message.ours").getByRole("button", { name: "Download map.txt" })).toBeVisible();
+
+  await page.getByLabel("Attach files").setInputFiles([{ name: "scan.pdf", mimeType: "application/pdf", buffer: Buffer.alloc(3 * 1_024 * 1_024 + 1) }]);
+  await expect(page.getByRole("alert")).toContainText("“scan.pdf” is larger than 3 MB");
+});
+
+test("nothing that is typed is thrown away while a message is being sent", async ({ page, world }) => {
+  await world.text(PATS, "Hello");
+  await world.open(page, "#/conversations");
+  await page.locator(".threads a").click();
+  const text = page.getByRole("textbox", { name: "Message" });
+  await text.fill("First.");
+  const sending = held(page, "**/SendMessage");
+  await text.press("Control+Enter");
+  const route = await sending;
+  await expect(text).not.toBeEditable();
+  await route.continue();
+  await expect(text).toBeEditable();
+  await expect(text).toHaveValue("");
+  await expect(page.locator(".message.ours")).toContainText("First.");
+});
+
+test("a message whose answer was lost is sent again as it was, and once", async ({ page, world }) => {
+  await world.text(PATS, "Hello");
+  await world.open(page, "#/conversations");
+  await page.locator(".threads a").click();
+  const text = page.getByRole("textbox", { name: "Message" });
+  await text.fill("Only once.");
+  const sending = held(page, "**/SendMessage");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  const route = await sending;
+  await route.fetch();
+  await route.abort();
+  await expect(page.getByText("It is not known whether this was sent")).toBeVisible();
+  await expect(text).not.toBeEditable();
+  await expect(page.getByRole("radio", { name: "Portal" })).toBeDisabled();
+  await page.getByRole("button", { name: "Send again" }).click();
+  await expect(text).toBeEditable();
+  await expect(text).toHaveValue("");
+  await text.fill("Another.");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await expect(page.locator(".message.ours").last()).toContainText("Another.");
+  await expect(page.locator(".message.ours")).toHaveCount(2);
 });

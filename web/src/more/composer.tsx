@@ -1,9 +1,12 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { useState } from "preact/hooks";
-import { type Attachment, type Conversation, MessageRoute } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { type Attachment, type Conversation, MessageRoute, type SendMessageRequestSchema } from "../../gen/heedwell/v1/conversations_service_pb.js";
 import { type BatchGetReachabilityResponse_ChannelReachability as Reach, ConsentState } from "../../gen/heedwell/v1/preferences_service_pb.js";
 import { Channel, NotificationKind, SkipReason } from "../../gen/heedwell/v1/types_pb.js";
 import { announce } from "../announce.js";
 import { preferences, requestId } from "../api.js";
+import { isPassing } from "../errors.js";
 import { useHere } from "../practice.js";
 import { Problem, useAction, useLoaded } from "../ui.js";
 import { skipped } from "../words.js";
@@ -20,6 +23,8 @@ interface Draft {
   body: string;
   files: Attachment[];
   requestId: string;
+  /** What was sent and not answered yet. Whether it arrived is unknown, so that nothing else is sent before the same is answered. */
+  open?: MessageInitShape<typeof SendMessageRequestSchema> | undefined;
 }
 
 const blank = (): Draft => ({ body: "", files: [], requestId: requestId() });
@@ -44,6 +49,7 @@ export function Composer({ conversation, patientId, threads }: Props) {
   const [draft, set] = useState(() => drafts.get(key) ?? blank());
   const [chosen, choose] = useState(MessageRoute.UNSPECIFIED);
   const { busy, error, run } = useAction();
+  const uploads = useAction();
   const reaches = useLoaded(async (signal) => {
     if (!patientId) return undefined;
     const request = { practiceId, patientIds: [patientId], kind: NotificationKind.MESSAGE_RECEIVED };
@@ -52,29 +58,46 @@ export function Composer({ conversation, patientId, threads }: Props) {
   const reach = (channel: Channel) => reaches.value?.find((each) => each.channel === channel);
   const bySms = obstacle(reach(Channel.SMS), Channel.SMS);
   const byPortal = patientId ? obstacle(reach(Channel.IN_APP), Channel.IN_APP) : "No portal account";
-  const route = chosen || (bySms && !byPortal ? MessageRoute.PORTAL : MessageRoute.SMS);
+  const route = draft.open?.route || chosen || (bySms && !byPortal ? MessageRoute.PORTAL : MessageRoute.SMS);
   const blocked = route === MessageRoute.SMS ? bySms : byPortal;
   const longest = LONGEST[route] ?? 0;
   const put = (change: Partial<Draft>) => {
-    // What was typed while a file came up stays; another text is another message.
+    // What was typed while a file came up stays.
     set((before) => {
-      const next = { ...before, ...change, requestId: error === undefined ? before.requestId : requestId() };
+      const next = { ...before, ...change };
       drafts.set(key, next);
       return next;
     });
   };
-  const send = () =>
-    run(async () => {
-      const target = conversation
-        ? ({ case: "conversationId", value: conversation.conversationId } as const)
-        : ({ case: "patientId", value: patientId } as const);
-      const answer = await conversations.sendMessage({ practiceId, requestId: draft.requestId, target, route, body: draft.body.trim(), attachmentIds: draft.files.map((file) => file.attachmentId) });
-      drafts.delete(key);
-      set(blank());
-      if (answer.message) threads.onMessage(answer.message);
-      threads.put(answer.conversation);
-      announce("Sent");
-    }).then((well) => well || reaches.reload());
+  const fixed = busy || draft.open !== undefined;
+  const isWhole = draft.open !== undefined || (!blocked && (draft.body.trim() !== "" || draft.files.length > 0));
+  const canSend = isWhole && !busy && !uploads.busy;
+  const send = async () => {
+    // A key asks without the button.
+    if (!canSend) return;
+    const target = conversation
+      ? ({ case: "conversationId", value: conversation.conversationId } as const)
+      : ({ case: "patientId", value: patientId } as const);
+    const again = draft.open !== undefined;
+    const request = draft.open ?? { practiceId, requestId: draft.requestId, target, route, body: draft.body.trim(), attachmentIds: draft.files.map((file) => file.attachmentId) };
+    put({ open: request });
+    const well = await run(async () => {
+      try {
+        const answer = await conversations.sendMessage(request);
+        drafts.delete(key);
+        set(blank());
+        if (answer.message) threads.onMessage(answer.message);
+        threads.put(answer.conversation);
+        announce("Sent");
+      } catch (cause) {
+        const { code } = ConnectError.from(cause);
+        // Another text is another message. Being signed out says nothing of what was sent before.
+        if (!isPassing(code) && !(again && code === Code.Unauthenticated)) put({ open: undefined, requestId: requestId() });
+        throw cause;
+      }
+    });
+    if (!well) reaches.reload();
+  };
   const options: [route: MessageRoute, text: string, why: string][] = [
     [MessageRoute.SMS, "SMS", bySms],
     [MessageRoute.PORTAL, "Portal", byPortal],
@@ -91,12 +114,13 @@ export function Composer({ conversation, patientId, threads }: Props) {
         <legend class="unseen">Send by</legend>
         {options.map(([value, text, why]) => (
           <label key={value} class="check">
-            <input type="radio" name="route" checked={route === value} onChange={() => choose(value)} />
+            <input type="radio" name="route" checked={route === value} disabled={fixed} onChange={() => choose(value)} />
             {text} {why && <span class="tag warn">{why}</span>}
           </label>
         ))}
       </fieldset>
       {error !== undefined && <Problem error={error} />}
+      {draft.open && !busy && <p class="note warn">It is not known whether this was sent. Sending it again sends it once at most.</p>}
       <label>
         <span class="unseen">Message</span>
         <textarea
@@ -104,17 +128,18 @@ export function Composer({ conversation, patientId, threads }: Props) {
           maxLength={longest}
           placeholder={blocked ? `${blocked}. Choose another way.` : "Write a message"}
           value={draft.body}
+          readOnly={fixed}
           onInput={(event) => put({ body: event.currentTarget.value })}
           onKeyDown={(event) => {
             if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit();
           }}
         />
       </label>
-      <Uploads files={draft.files} set={(files) => put({ files })} />
+      <Uploads files={draft.files} set={(files) => put({ files })} action={uploads} fixed={fixed} />
       <p class="send">
         <span class="dim small">{draft.body.length > longest * 0.8 && `${(longest - draft.body.length).toLocaleString("en-US")} characters left. `}Ctrl+Enter sends.</span>
-        <button class="primary" disabled={busy || blocked !== "" || (draft.body.trim() === "" && draft.files.length === 0)}>
-          Send
+        <button class="primary" disabled={!canSend}>
+          {draft.open && !busy ? "Send again" : "Send"}
         </button>
       </p>
     </form>

@@ -1,4 +1,5 @@
 import { type Attachment, Attachment_State as State } from "../../gen/heedwell/v1/conversations_service_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { requestId } from "../api.js";
 import { useHere } from "../practice.js";
 import { Problem, useAction } from "../ui.js";
@@ -9,6 +10,8 @@ import { conversations } from "./api.js";
 const TYPES = "image/jpeg,image/png,image/gif,application/pdf,text/plain";
 /** As many as one message may carry. */
 const MOST = 10;
+/** As large as one may be. The server refuses larger ones, but only once they have come up. */
+const LARGEST = 3 * 1_024 * 1_024;
 
 const STATES: Record<number, string> = {
   [State.PENDING]: "on its way",
@@ -58,12 +61,23 @@ export function File({ file }: { file: Attachment }) {
   );
 }
 
+interface Props {
+  files: Attachment[];
+  set: (files: Attachment[]) => void;
+  /** Of whoever sends the message, which has to wait for them. */
+  action: ReturnType<typeof useAction>;
+  /** The message is on its way. */
+  fixed: boolean;
+}
+
 /** Files that go with the next message: each is uploaded as soon as it is chosen. */
-export function Uploads({ files, set }: { files: Attachment[]; set: (files: Attachment[]) => void }) {
+export function Uploads({ files, set, action, fixed }: Props) {
   const { id: practiceId } = useHere();
-  const { busy, error, run } = useAction();
+  const { busy, error, run } = action;
   const upload = (chosen: globalThis.File[]) =>
     run(async () => {
+      const large = chosen.find((file) => file.size > LARGEST);
+      if (large) throw new ConnectError(`“${large.name}” is larger than 3 MB, which is the most that can be attached`, Code.InvalidArgument);
       const added = [...files];
       for (const file of chosen) {
         const content = new Uint8Array(await file.arrayBuffer());
@@ -81,7 +95,7 @@ export function Uploads({ files, set }: { files: Attachment[]; set: (files: Atta
           class="unseen"
           multiple
           accept={TYPES}
-          disabled={busy || files.length >= MOST}
+          disabled={busy || fixed || files.length >= MOST}
           onChange={(event) => {
             void upload([...(event.currentTarget.files ?? [])]);
             event.currentTarget.value = "";
@@ -91,7 +105,7 @@ export function Uploads({ files, set }: { files: Attachment[]; set: (files: Atta
       {files.map((file) => (
         <span key={file.attachmentId} class="tag">
           {file.fileName}, {size(file.sizeBytes)}{" "}
-          <button type="button" class="quiet" disabled={busy} aria-label={`Leave out ${file.fileName}`} onClick={() => set(files.filter((each) => each !== file))}>
+          <button type="button" class="quiet" disabled={busy || fixed} aria-label={`Leave out ${file.fileName}`} onClick={() => set(files.filter((each) => each !== file))}>
             ×
           </button>
         </span>
