@@ -1,3 +1,4 @@
+import { NotificationKind } from "./gen/heedwell/v1/types_pb.js";
 import { Channel, expect, test } from "./world.js";
 
 test("what keeps a channel from sending is said where staff look", async ({ page, world }) => {
@@ -63,7 +64,38 @@ test("somebody else's change is not overwritten", async ({ page, world }) => {
   await page.getByRole("button", { name: "Save" }).first().click();
   await expect(page.getByRole("alert")).toContainText("Somebody else changed this");
   await expect(page.getByText("portal.acme.example")).toBeVisible();
-  await expect(box).toBeChecked();
+  // What was changed here stands over what was loaded, to be looked at and repeated.
+  await expect(box).not.toBeChecked();
+  await page.getByRole("button", { name: "Save" }).first().click();
+  await expect(page.getByRole("button", { name: "Undo" })).toHaveCount(0);
+  const { settings } = await world.preferences.getPracticeSettings({ practiceId: world.id });
+  expect(settings?.linkHosts).toEqual(["portal.acme.example"]);
+  expect(settings?.kindChannels.find((each) => each.kind === 9)?.channels).toEqual([Channel.IN_APP, Channel.SMS]);
+});
+
+test("what is not saved yet outlives another change to the settings", async ({ page, world }) => {
+  await world.open(page, "#/settings");
+  const box = page.getByRole("checkbox", { name: "Account notice sends by Email" });
+  await box.uncheck();
+  await page.getByLabel("From").fill("21:00");
+  await page.getByLabel("Phone (+1…) or mailbox").fill("office@example.com");
+  await page.getByRole("button", { name: "Add" }).click();
+  await expect(page.getByRole("button", { name: "Send test" })).toBeVisible();
+  await expect(box).not.toBeChecked();
+  await expect(page.getByLabel("From")).toHaveValue("21:00");
+});
+
+test("whoever chose nothing gets broadcasts over all that is offered", async ({ page, world }) => {
+  await world.open(page, "#/patients/pat");
+  const by = (channel: string) => page.getByRole("checkbox", { name: `Announcement by ${channel}` });
+  await expect(by("Email")).toBeChecked();
+  await by("SMS").uncheck();
+  await page.getByRole("button", { name: "Save for the patient" }).click();
+  await expect(page.getByRole("button", { name: "Undo" })).toHaveCount(0);
+  const { preferences } = await world.preferences.getPatientPreferences({ practiceId: world.id, patientId: "pat" });
+  const choice = preferences?.choices.find(({ kind }) => kind === NotificationKind.ANNOUNCEMENT)?.channels?.values ?? [];
+  expect(choice).toContain(Channel.EMAIL);
+  expect(choice).not.toContain(Channel.SMS);
 });
 
 test("staff look and do not touch", async ({ page, world }) => {

@@ -1,6 +1,6 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { KindChannels, PatientPreferences } from "../../gen/heedwell/v1/preferences_service_pb.js";
-import type { Channel } from "../../gen/heedwell/v1/types_pb.js";
+import { type Channel, NotificationKind } from "../../gen/heedwell/v1/types_pb.js";
 import { announce } from "../announce.js";
 import { preferences } from "../api.js";
 import { useHere } from "../practice.js";
@@ -18,26 +18,26 @@ export function Choices({ patientId, wishes }: { patientId: string; wishes: Load
   const { id: practiceId } = useHere();
   const { busy, error, run } = useAction();
   const known = wishes.value;
-  const [draft, set] = useState<Choice>(new Map());
-  useEffect(() => {
-    if (known) set(chosen(known));
-  }, [known]);
+  // What differs alone: the rest may be loaded anew meanwhile.
+  const [edits, set] = useState<Choice>(new Map());
   if (!known) return null;
   const before = chosen(known);
-  const changed = [...draft].filter(([kind, channels]) => String(channels?.toSorted()) !== String(before.get(kind)?.toSorted()));
+  const draft: Choice = new Map([...before, ...edits]);
+  const changed = [...edits].filter(([kind, channels]) => String(channels?.toSorted()) !== String(before.get(kind)?.toSorted()));
   const save = () =>
     run(async () => {
       const wanted = changed.map(([kind, values]) => (values ? { kind, channels: { values } } : { kind }));
       try {
         const answer = await preferences.updatePatientPreferences({ practiceId, patientId, choices: wanted, etag: known.etag });
         wishes.set(answer.preferences);
+        set(new Map());
         announce("Saved");
       } catch (cause) {
         wishes.reload();
         throw cause;
       }
     });
-  const put = (kind: number, channels: Channel[] | null) => set(new Map(draft).set(kind, channels));
+  const put = (kind: number, channels: Channel[] | null) => set(new Map(edits).set(kind, channels));
   return (
     <section class="sheet wide">
       <h2>Channels per kind</h2>
@@ -68,7 +68,7 @@ export function Choices({ patientId, wishes }: { patientId: string; wishes: Load
           <button class="primary" disabled={busy} onClick={save}>
             Save for the patient
           </button>
-          <button onClick={() => set(before)}>Undo</button>
+          <button disabled={busy} onClick={() => set(new Map())}>Undo</button>
         </p>
       )}
     </section>
@@ -79,7 +79,9 @@ function Row({ effective, own, put }: { effective: KindChannels; own: Channel[] 
   const { settings } = useHere();
   const { channels, offeredChannels, kind } = effective;
   const name = word(KINDS, kind);
-  const on = own ?? settings.value?.kindChannels.find((each) => each.kind === kind)?.channels ?? channels;
+  // A broadcast names its channels itself: whoever chose nothing gets it over all that are offered.
+  const usual = kind === NotificationKind.ANNOUNCEMENT ? offeredChannels : settings.value?.kindChannels.find((each) => each.kind === kind)?.channels;
+  const on = own ?? usual ?? channels;
   return (
     <tr>
       <th scope="row">{name}</th>

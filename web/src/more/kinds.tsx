@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { PracticeSettings } from "../../gen/heedwell/v1/preferences_service_pb.js";
 import { NotificationKind } from "../../gen/heedwell/v1/types_pb.js";
 import type { Channel } from "../../gen/heedwell/v1/types_pb.js";
@@ -27,13 +27,14 @@ const read = (settings: PracticeSettings): Kind[] =>
 export function KindTable({ settings }: { settings: Loaded<PracticeSettings | undefined> }) {
   const { isAdmin } = useHere();
   const { busy, error, save } = useSave(settings);
-  const [draft, set] = useState<Kind[]>([]);
-  useEffect(() => {
-    if (settings.value) set(read(settings.value));
-  }, [settings.value]);
+  // What differs alone: the settings may be loaded anew meanwhile.
+  const [edits, set] = useState(new Map<number, Kind>());
   if (!settings.value) return null;
-  const isChanged = JSON.stringify(draft) !== JSON.stringify(read(settings.value));
-  const put = (kind: Kind) => set(draft.map((each) => (each.kind === kind.kind ? kind : each)));
+  const before = read(settings.value);
+  const draft = before.map((each) => edits.get(each.kind) ?? each);
+  const isChanged = JSON.stringify(draft) !== JSON.stringify(before);
+  const put = (kind: Kind) => set(new Map(edits).set(kind.kind, kind));
+  const submit = async () => (await save({ kindChannels: draft }, ["kind_channels"])) && set(new Map());
   return (
     <section class="sheet">
       <h2>Channels per kind</h2>
@@ -63,10 +64,10 @@ export function KindTable({ settings }: { settings: Loaded<PracticeSettings | un
       {error !== undefined && <Problem error={error} />}
       {isChanged && (
         <p class="buttons">
-          <button class="primary" disabled={busy} onClick={() => save({ kindChannels: draft }, ["kind_channels"])}>
+          <button class="primary" disabled={busy} onClick={submit}>
             Save
           </button>
-          <button onClick={() => settings.value && set(read(settings.value))}>Undo</button>
+          <button disabled={busy} onClick={() => set(new Map())}>Undo</button>
         </p>
       )}
     </section>

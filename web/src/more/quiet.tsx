@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { PracticeSettings } from "../../gen/heedwell/v1/preferences_service_pb.js";
 import type { TimeOfDay } from "../../gen/heedwell/v1/types_pb.js";
 import { useHere } from "../practice.js";
@@ -18,15 +18,14 @@ export function QuietHours({ settings }: { settings: Loaded<PracticeSettings | u
   const { isAdmin } = useHere();
   const { busy, error, save } = useSave(settings);
   const hours = settings.value?.quietHours;
-  const [start, from] = useState("");
-  const [end, to] = useState("");
-  useEffect(() => {
-    from(shown(hours?.start));
-    to(shown(hours?.end));
-  }, [hours]);
+  // What was typed alone: the settings may be loaded anew meanwhile.
+  const [edits, set] = useState<{ start?: string; end?: string }>({});
+  const { start, end } = { start: shown(hours?.start), end: shown(hours?.end), ...edits };
+  const put = async (quietHours?: { start: ReturnType<typeof parsed>; end: ReturnType<typeof parsed> }) =>
+    (await save(quietHours ? { quietHours } : {}, ["quiet_hours"])) && set({});
   const submit = (event: Event) => {
     event.preventDefault();
-    void save({ quietHours: { start: parsed(start), end: parsed(end) } }, ["quiet_hours"]);
+    void put({ start: parsed(start), end: parsed(end) });
   };
   return (
     <section class="sheet">
@@ -35,15 +34,15 @@ export function QuietHours({ settings }: { settings: Loaded<PracticeSettings | u
       <form class="line" onSubmit={submit}>
         <label class="field">
           <span>From</span>
-          <input type="time" required disabled={!isAdmin} value={start} onInput={(event) => from(event.currentTarget.value)} />
+          <input type="time" required disabled={!isAdmin} value={start} onInput={(event) => set({ ...edits, start: event.currentTarget.value })} />
         </label>
         <label class="field">
           <span>Until</span>
-          <input type="time" required disabled={!isAdmin} value={end} onInput={(event) => to(event.currentTarget.value)} />
+          <input type="time" required disabled={!isAdmin} value={end} onInput={(event) => set({ ...edits, end: event.currentTarget.value })} />
         </label>
         {isAdmin && <button disabled={busy || (start === shown(hours?.start) && end === shown(hours?.end))}>Save</button>}
         {isAdmin && hours && (
-          <button type="button" class="quiet" disabled={busy} onClick={() => save({}, ["quiet_hours"])}>
+          <button type="button" class="quiet" disabled={busy} onClick={() => put()}>
             Have none
           </button>
         )}
