@@ -170,3 +170,43 @@ test("a message whose answer was lost is sent again as it was, and once", async 
   await expect(page.locator(".message.ours").last()).toContainText("Another.");
   await expect(page.locator(".message.ours")).toHaveCount(2);
 });
+
+test("an ordinary text does not join those who asked to stop", async ({ page, world }) => {
+  await world.text("+12025550110", "please stop texting me");
+  await world.open(page, "#/conversations?subset=stop");
+  const items = page.locator(".threads a");
+  await expect(items).toHaveCount(1);
+  await live(page);
+  const listed = page.waitForResponse("**/ListConversations");
+  await world.text(PATS, "May I come at 3 instead?");
+  await listed;
+  await world.text("+12025550110", "Really.");
+  await expect(items.filter({ hasText: "2 unread" })).toBeVisible();
+  await expect(items).toHaveCount(1);
+  await world.text(PATS, "please stop texting me");
+  await expect(items).toHaveCount(2);
+});
+
+test("what came behind another tab is read when staff are back", async ({ page, world }) => {
+  await page.addInitScript(() => {
+    let hidden = false;
+    Object.defineProperty(document, "hidden", { get: () => hidden });
+    addEventListener("turn", () => {
+      hidden = !hidden;
+      document.dispatchEvent(new Event("visibilitychange"));
+    });
+  });
+  const turn = () => page.evaluate(() => void dispatchEvent(new Event("turn")));
+  await world.text(PATS, "Hello");
+  await world.open(page, "#/conversations");
+  const item = page.locator(".threads a");
+  await item.click();
+  await expect(page.locator(".bubble")).toHaveCount(1);
+  await expect(item).not.toContainText("unread");
+  await live(page);
+  await turn();
+  await world.text(PATS, "Anybody there?");
+  await expect(item).toContainText("1 unread");
+  await turn();
+  await expect(item).not.toContainText("unread");
+});

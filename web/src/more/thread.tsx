@@ -129,15 +129,21 @@ function Messages({ conversation, id, threads }: { conversation: Conversation | 
     };
     return () => void (threads.onMessage = () => {});
   }, [threads, id, conversation?.conversationId]);
+  const [isSeen, look] = useState(!document.hidden);
+  useEffect(() => {
+    const turn = () => look(!document.hidden);
+    document.addEventListener("visibilitychange", turn);
+    return () => document.removeEventListener("visibilitychange", turn);
+  }, []);
   const newest = messages.at(-1)?.messageId;
   // Whoever sees the newest has read it.
   useEffect(() => {
-    if (!newest || !conversation?.unreadCount || document.hidden) return;
+    if (!newest || !conversation?.unreadCount || !isSeen) return;
     conversations.markConversationRead({ practiceId, conversationId: conversation.conversationId, messageId: newest }).then(
       (answer) => threads.put(answer.conversation),
       () => undefined,
     );
-  }, [newest, conversation?.unreadCount]);
+  }, [newest, conversation?.unreadCount, isSeen]);
   useLayoutEffect(() => {
     if (bottom.current) bottom.current.scrollTop = bottom.current.scrollHeight;
   }, [newest]);

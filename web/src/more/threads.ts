@@ -29,6 +29,9 @@ export class Threads implements Feed<WatchConversationsResponse> {
   #held = false;
   #timer = 0;
   #token = "";
+  /** What the last list held: no conversation says itself that a request to stop waits in it. */
+  #listed = new Set<string>();
+  #relisting = new AbortController();
 
   constructor(
     readonly practiceId: string,
@@ -82,7 +85,18 @@ export class Threads implements Feed<WatchConversationsResponse> {
     this.#timer ||= window.setTimeout(() => {
       this.#timer = 0;
       this.#settle();
+      if (this.filter.subset === Subset.STOP_REQUESTED) void this.#relist();
     }, DRAW_MS);
+  }
+
+  /** Should it fail, the next change asks again. */
+  async #relist(): Promise<void> {
+    this.#relisting.abort();
+    const { signal } = (this.#relisting = new AbortController());
+    const page = await this.#page("", signal).catch(() => undefined);
+    if (!page || signal.aborted) return;
+    for (const each of page.conversations) this.#all.set(each.conversationId, each);
+    this.#settle();
   }
 
   async #page(pageToken: string, signal?: AbortSignal) {
@@ -90,6 +104,8 @@ export class Threads implements Feed<WatchConversationsResponse> {
     const states = closed ? [] : [Conversation_State.OPEN];
     const filter = { subset, states, assigneeIds: assignee ? [assignee] : [], patientId: patient };
     const page = await conversations.listConversations({ practiceId: this.practiceId, filter, pageToken }, signal ? { signal } : {});
+    const ids = page.conversations.map(({ conversationId }) => conversationId);
+    this.#listed = new Set(pageToken ? [...this.#listed, ...ids] : ids);
     this.#token = page.nextPageToken;
     this.more = page.nextPageToken !== "";
     return page;
@@ -122,6 +138,8 @@ export class Threads implements Feed<WatchConversationsResponse> {
         return each.waitingTime !== undefined;
       case Subset.UNLINKED:
         return each.patientId === "";
+      case Subset.STOP_REQUESTED:
+        return this.#listed.has(each.conversationId);
       default:
         return true;
     }
