@@ -30,14 +30,16 @@ export interface Feed<Step extends { cursor: string }> {
 
 /** After so long without a sign what is shown is old. */
 const STALE_MS = 3 * HEARTBEAT_SECONDS * 1_000;
-const HIDDEN_MS = 60_000;
+/** So long a hidden tab keeps its connection, of the six that all tabs share. */
+const HIDDEN_MS = 10_000;
 
 class Stream {
   status: Status = { kind: "idle" };
   /** When the last sign of the server came. */
   seen = Date.now();
   paused = false;
-  #asleep = false;
+  /** It may have been opened behind another one. */
+  #asleep = document.hidden;
   #call = new AbortController();
   #wake = () => {};
   #listeners = new Set<() => void>();
@@ -51,8 +53,6 @@ class Stream {
       else this.#sleeper = window.setTimeout(() => this.#rest(true), HIDDEN_MS);
     };
     document.addEventListener("visibilitychange", look);
-    // It may have been opened behind another one.
-    look();
     addEventListener("online", () => this.retry());
   }
 
@@ -82,6 +82,8 @@ class Stream {
   }
 
   toggle(): void {
+    // Nothing is followed that would say so when it goes on.
+    if (this.status.kind === "idle" || this.status.kind === "stopped") return;
     this.paused = !this.paused;
     this.#interrupt();
     this.#say(this.paused ? { kind: "paused" } : { kind: "loading" });

@@ -53,6 +53,17 @@ test("a tab that nobody looks at lets go of its stream, and misses nothing", asy
   await expect(row(page, "pat", "SMS", "Delivered")).toHaveCount(1);
 });
 
+test("where nothing is followed there is nothing to pause", async ({ page, world }) => {
+  await world.open(page, "#/settings");
+  await expect(page.getByRole("heading", { name: "Quiet hours" })).toBeVisible();
+  await page.keyboard.press("p");
+  await page.keyboard.press("p");
+  await page.keyboard.press("p");
+  await expect(page.locator(".badge")).toHaveCount(0);
+  await page.getByRole("link", { name: "Deliveries", exact: true }).click();
+  await live(page);
+});
+
 test("a history that is gone is no silent gap", async ({ page, world }) => {
   await world.server.kill();
   world.server.keep();
