@@ -1,6 +1,6 @@
 // The page: who is signed in, which practice is shown, and the view that the address names.
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import "./app.css";
 import { Announcer } from "./announce.js";
 import { directory, preferences } from "./api.js";
@@ -10,10 +10,10 @@ import { explain } from "./errors.js";
 import { Help } from "./keys.js";
 import { HereContext } from "./practice.js";
 import { type Route, type View, VIEWS, go, href, useRoute } from "./route.js";
-import { type Bearer, handedOver, holds, onLost, signOut, whoIsIt } from "./session.js";
+import { type Bearer, handedOver, holds, isSame, onLost, onOthers, signOut, whoIsIt } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { Zone } from "./time.js";
-import { Empty, Problem, Skeleton, useLoaded } from "./ui.js";
+import { Empty, Problem, Skeleton, useAction, useLoaded } from "./ui.js";
 
 const TITLES: Record<View, string> = {
   deliveries: "Deliveries",
@@ -28,40 +28,55 @@ function App() {
   const [error, fail] = useState<unknown>(undefined);
   const [again, lose] = useState(false);
   const [handed, take] = useState(handedOver);
-  const look = () => {
+  // Whose page this is, also once they are signed out: what they wrote and have not sent is kept for them, and for nobody else.
+  const owner = useRef<Bearer | null>(null);
+  const settle = (now: Bearer | null) => {
+    if (now && owner.current && !isSame(now, owner.current)) {
+      location.reload();
+      return false;
+    }
+    if (!now && owner.current) lose(true);
+    owner.current = now ?? owner.current;
     fail(undefined);
-    whoIsIt().then(set, fail);
+    set(now);
+    return true;
   };
+  const look = (failed: (error: unknown) => void) => {
+    const before = owner.current;
+    // Whoever signed in meanwhile is not the one who was asked for.
+    whoIsIt().then((now) => owner.current === before && settle(now), failed);
+  };
+  const leave = () => location.replace(location.pathname);
   useEffect(() => {
     onLost(() => {
       lose(true);
       set(null);
     });
-    look();
+    look(fail);
+    // The cookie is that of all tabs: another may have put somebody else's there.
+    const check = () => look(() => undefined);
+    onOthers((what) => (what === "in" ? check() : owner.current && leave()));
+    addEventListener("focus", check);
     // Whoever opens a link with a token where the page is open already loads nothing anew.
     const follow = () => take((before) => handedOver() || before);
     addEventListener("hashchange", follow);
-    return () => removeEventListener("hashchange", follow);
+    return () => {
+      removeEventListener("focus", check);
+      removeEventListener("hashchange", follow);
+    };
   }, []);
-  const enter = (bearer: Bearer) => {
-    take("");
-    set(bearer);
-  };
-  if (error !== undefined) return <main class="sign-in">{<Problem error={error} retry={look} />}</main>;
+  const enter = (bearer: Bearer) => settle(bearer) && take("");
+  if (error !== undefined) return <main class="sign-in">{<Problem error={error} retry={() => look(fail)} />}</main>;
   if (bearer === undefined) return <Skeleton what="the page" />;
-  if (bearer === null || handed) return <SignIn key={handed} handed={handed} again={again} done={enter} />;
-  const leave = async () => {
-    await signOut().catch(() => undefined);
-    lose(false);
-    set(null);
-  };
+  if (bearer === null || handed) return <SignIn key={handed} handed={handed} again={again} present={bearer} done={enter} stay={() => take("")} />;
   return <Practice bearer={bearer} leave={leave} />;
 }
 
 function Practice({ bearer, leave }: { bearer: Bearer; leave: () => void }) {
   const route = useRoute();
   const asked = route.params.get("practice") ?? "";
-  const id = asked || (bearer.practices?.[0] ?? "");
+  // Whoever has one practice has no way back from another that an address names.
+  const id = (bearer.practices?.length === 1 ? "" : asked) || (bearer.practices?.[0] ?? "");
   const isStaff = holds(bearer, "staff");
   const practice = useLoaded(async (signal) => (id ? (await directory.getPractice({ practiceId: id }, { signal })).practice : undefined), [id]);
   const settings = useLoaded(async (signal) => {
@@ -122,14 +137,19 @@ function Choice({ bearer, id, name }: { bearer: Bearer; id: string; name: string
   );
 }
 
+/** Leaving loads the page anew, so that the next user finds nothing of this one. */
 function Account({ bearer, leave }: { bearer: Bearer; leave: () => void }) {
+  const { busy, error, run } = useAction();
   return (
     <details class="menu account">
       <summary>{bearer.name || bearer.subject}</summary>
       <div>
         <p class="small dim">{bearer.roles.map((role) => role.replace("_", " ")).join(", ")}</p>
         <a href="/reference">API reference</a>
-        <button onClick={leave}>Sign out</button>
+        {error !== undefined && <Problem error={error} />}
+        <button disabled={busy} onClick={() => run(() => signOut().then(leave))}>
+          Sign out
+        </button>
       </div>
     </details>
   );

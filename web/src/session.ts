@@ -14,6 +14,16 @@ export interface Bearer {
 /** Why there is no bearer. */
 export type SignInError = "unknown" | "foreign" | "too-long" | "unreachable";
 
+/** All tabs have one cookie: each tells the others when it changes. */
+const tabs = new BroadcastChannel("heedwell-session");
+
+/** What is done when another tab has signed in or out. */
+export const onOthers = (act: (what: "in" | "out") => void) => (tabs.onmessage = ({ data }) => act(data));
+
+/** The same person with the same rights, whatever the token. */
+export const isSame = (one: Bearer, other: Bearer) =>
+  one.subject === other.subject && String(one.practices) === String(other.practices) && String(one.roles) === String(other.roles);
+
 /** Who is signed in; null: nobody. */
 export async function whoIsIt(): Promise<Bearer | null> {
   const answer = await fetch("/sign-in");
@@ -25,14 +35,22 @@ export async function whoIsIt(): Promise<Bearer | null> {
 export async function signIn(token: string): Promise<Bearer | SignInError> {
   try {
     const answer = await fetch("/sign-in", { method: "POST", body: token, headers: { "content-type": "text/plain" } });
-    if (answer.ok) return answer.json();
+    if (answer.ok) {
+      tabs.postMessage("in");
+      return answer.json();
+    }
     return answer.status === 401 ? "unknown" : answer.status === 403 ? "foreign" : answer.status === 413 ? "too-long" : "unreachable";
   } catch {
     return "unreachable";
   }
 }
 
-export const signOut = () => fetch("/sign-out", { method: "POST" });
+/** Fails as long as the cookie is there. */
+export async function signOut(): Promise<void> {
+  const answer = await fetch("/sign-out", { method: "POST" }).catch(() => undefined);
+  if (!answer?.ok) throw new ConnectError("You are still signed in, since the server did not answer. Please try again", Code.FailedPrecondition);
+  tabs.postMessage("out");
+}
 
 /** A token in the part of the address that is never sent. It is taken out at once, so that it stays in no history. */
 export function handedOver(): string {

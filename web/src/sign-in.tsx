@@ -14,10 +14,13 @@ interface Props {
   handed: string;
   /** Somebody was signed in before. */
   again: boolean;
+  /** Whoever is signed in now. */
+  present: Bearer | null;
   done: (bearer: Bearer) => void;
+  stay: () => void;
 }
 
-export function SignIn({ handed, again, done }: Props) {
+export function SignIn({ handed, again, present, done, stay }: Props) {
   const [token, set] = useState(handed);
   const [error, fail] = useState<SignInError | "">("");
   const [busy, work] = useState(false);
@@ -38,6 +41,14 @@ export function SignIn({ handed, again, done }: Props) {
       <form onSubmit={submit}>
         <h1>Heedwell</h1>
         <p>{again && !handed ? "You are signed out. Sign in to go on where you were." : handed ? "You were handed a token to sign in with." : "Sign in with a token for your practice."}</p>
+        {present && (
+          <p class="note warn">
+            You are signed in as {present.name || present.subject}. This token takes the place of that, in all tabs.{" "}
+            <button type="button" onClick={stay}>
+              Stay signed in
+            </button>
+          </p>
+        )}
         {token && token === handed ? (
           <button class="primary" ref={button} disabled={busy}>
             Sign in

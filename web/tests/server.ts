@@ -120,8 +120,12 @@ export class Server {
   }
 
   token(practice: string, ...roles: string[]): string {
+    return this.tokenOf("robin", practice, ...roles);
+  }
+
+  tokenOf(subject: string, practice: string, ...roles: string[]): string {
     const named = roles.flatMap((role) => ["--role", role]);
-    const args = ["token", "--practice", practice, "--subject", "robin", ...named];
+    const args = ["token", "--practice", practice, "--subject", subject, ...named];
     return execFileSync(BINARY, args, { env: this.#env, encoding: "utf8" }).trim();
   }
 

@@ -63,3 +63,63 @@ test("a role that is missing is named", async ({ page, world }) => {
   await expect(page.getByRole("alert")).toContainText("needs the role “sender”");
   await expect(page.locator(".badge")).toHaveText("Not connected");
 });
+
+test("two tabs are the same person, whoever that is", async ({ context, page, world }) => {
+  await world.text("+12025550142", "Hello");
+  await world.open(page, "#/conversations");
+  await page.locator(".threads a").click();
+  const text = page.getByRole("textbox", { name: "Message" });
+  await text.fill("Written by Robin");
+
+  const other = await context.newPage();
+  await other.goto(`${world.server.url}/#token=${world.server.tokenOf("casey", world.id, "staff")}`);
+  await expect(other.getByText("You are signed in as robin")).toBeVisible();
+  await other.getByRole("button", { name: "Stay signed in" }).click();
+  await expect(other.locator(".account summary")).toHaveText("robin");
+  await expect(text).toHaveValue("Written by Robin");
+
+  await other.goto(`${world.server.url}/#token=${world.server.tokenOf("casey", world.id, "staff")}`);
+  await other.getByRole("button", { name: "Sign in", exact: true }).click();
+  await expect(other.locator(".account summary")).toHaveText("casey");
+  await expect(page.locator(".account summary")).toHaveText("casey");
+  await expect(text).toHaveValue("");
+
+  await text.fill("Written by Casey");
+  await other.locator(".account summary").click();
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(other.getByLabel("Token")).toBeVisible();
+  await expect(page.getByLabel("Token")).toBeVisible();
+  expect(page.url()).not.toContain("conversations");
+  await page.getByLabel("Token").fill(world.server.token(world.id, "staff"));
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.goto(`${world.server.url}/#/conversations`);
+  await page.locator(".threads a").click();
+  await expect(text).toHaveValue("");
+});
+
+test("a tab that is looked at again asks whose it is", async ({ page, world }) => {
+  await world.open(page);
+  await live(page);
+  const data = world.server.tokenOf("casey", world.id, "staff");
+  const answer = await page.request.post(`${world.server.url}/sign-in`, { data, headers: { "content-type": "text/plain", origin: world.server.url } });
+  expect(answer.ok()).toBe(true);
+  await page.evaluate(() => void dispatchEvent(new Event("focus")));
+  await expect(page.locator(".account summary")).toHaveText("casey");
+});
+
+test("a sign-out that fails says so", async ({ page, world }) => {
+  await world.open(page);
+  await page.route("**/sign-out", (route) => route.abort(), { times: 1 });
+  await page.locator(".account summary").click();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByRole("alert")).toContainText("You are still signed in");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByLabel("Token")).toBeVisible();
+});
+
+test("whoever has one practice sees that, whatever an address names", async ({ page, world }) => {
+  await world.open(page, "#/deliveries?practice=another");
+  await page.reload();
+  await live(page);
+  await expect(page.locator(".practice")).toHaveText("Acme Primary Care");
+});
