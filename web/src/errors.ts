@@ -62,6 +62,40 @@ export function violations(error: unknown): { field: string; description: string
 export const isPassing = (code: Code) =>
   [Code.Unavailable, Code.Unknown, Code.Internal, Code.DeadlineExceeded, Code.Canceled, Code.ResourceExhausted, Code.Aborted].includes(code);
 
+/** Fields of the contract that this page fills, as it calls them. */
+const FIELDS: Record<string, string> = {
+  address: "the phone or mailbox",
+  attachment_ids: "a file",
+  audience: "the audience",
+  body: "the text",
+  channels: "the choice of channels",
+  choices: "the choice of channels",
+  content: "the file",
+  end_time: "the end",
+  evidence: "the evidence",
+  file_name: "the name of the file",
+  kind_channels: "the choice of channels",
+  media_type: "the type of the file",
+  patient_id: "the patient ID",
+  patient_ids: "a patient ID",
+  practice_id: "the practice ID",
+  query: "the name or ID",
+  quiet_hours: "the quiet hours",
+  reference: "the reference",
+  schedule_time: "the time",
+  start_time: "the beginning",
+  subject: "the subject",
+  tags: "a tag",
+  test_contacts: "the phone or mailbox",
+  title: "the title",
+};
+
+/** What a path such as `broadcast.audience.tags.values[0]` leads to; the last name that staff know it by. */
+function named(path: string): string {
+  const labels = path.split(".").map((name) => FIELDS[name.replace(/\[.*/, "")]);
+  return labels.findLast((label) => label) ?? (path && "this field");
+}
+
 /** A sentence for staff. */
 export function explain(cause: unknown): string {
   const error = ConnectError.from(cause);
@@ -72,11 +106,13 @@ export function explain(cause: unknown): string {
     case "SCOPE_FORBIDDEN":
       return "Your sign-in does not cover this practice.";
     case "FIELD_INVALID": {
-      const list = violations(error).map(({ field, description }) => `${field}: ${description}`);
+      const list = violations(error).map(({ field, description }) => `${named(field)} ${description}`.trim());
       return list.length > 0 ? sentence(list.join("; ")) : sentence(error.rawMessage);
     }
     case "ETAG_MISMATCH":
       return "Somebody else changed this in the meantime. It was loaded again; please look and repeat.";
+    case "REQUEST_ID_REUSED":
+      return "Something else was sent from here before, and its answer was lost. Please look whether it went out, and repeat what is missing.";
     case "RATE_LIMITED":
       return "The server has too much to do just now. Please try again in a moment.";
     case "STORE_UNAVAILABLE":
