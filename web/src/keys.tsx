@@ -5,7 +5,8 @@ import { href, go } from "./route.js";
 import { stream } from "./stream.js";
 import { Dialog } from "./ui.js";
 
-type Keys = Record<string, () => void>;
+/** What a key does; false if this time it is not meant. */
+type Keys = Record<string, () => unknown>;
 
 const SWITCH = "heedwell-keys";
 const layers: Keys[] = [];
@@ -46,10 +47,7 @@ function press(event: KeyboardEvent): void {
   if (key !== "Escape" && (isTyping(event.target) || !areOn())) return;
   const act = prefix ? VIEWS[key] : layers.findLast((keys) => keys[key])?.[key];
   prefix = !prefix && key === "g" && areOn() ? "g" : "";
-  if (act) {
-    event.preventDefault();
-    act();
-  }
+  if (act && act() !== false) event.preventDefault();
 }
 
 addEventListener("keydown", press);
@@ -63,12 +61,22 @@ export function useKeys(keys: Keys): void {
 }
 
 /** The next or the former of those that `selector` names gets the focus. */
-export function step(selector: string, by: 1 | -1): void {
+function step(selector: string, by: 1 | -1): void {
   const all = [...document.querySelectorAll<HTMLElement>(selector)];
   const at = all.findIndex((each) => each === document.activeElement);
   const next = at < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + by));
   all[next]?.focus();
   all[next]?.scrollIntoView({ block: "nearest" });
+}
+
+/** Keys that go through a list. Arrows belong to what has the focus (radios, what can be scrolled), and are the list's only there or
+ * where nothing has it. */
+export function useSteps(selector: string): void {
+  const arrow = (by: 1 | -1) => {
+    const at = document.activeElement;
+    return (at === document.body || at?.matches(selector) === true) && step(selector, by);
+  };
+  useKeys({ j: () => step(selector, 1), k: () => step(selector, -1), ArrowDown: () => arrow(1), ArrowUp: () => arrow(-1) });
 }
 
 /** Keys that hold everywhere, and their list. */

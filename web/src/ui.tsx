@@ -108,10 +108,18 @@ export function useAction(): { busy: boolean; error: unknown; run: (act: () => P
   return { ...state, run, clear: () => set({ busy: false, error: undefined }) };
 }
 
-/** A dialog that the browser keeps the focus in; Escape closes it. */
+/** A dialog that the browser keeps the focus in, and gives it back to where it was before; Escape closes it. */
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    const [shown, before] = [dialog.current, document.activeElement];
+    shown?.showModal();
+    return () => {
+      // While it is open nothing else can have the focus.
+      shown?.close();
+      if (before instanceof HTMLElement) before.focus({ preventScroll: true });
+    };
+  }, []);
   return (
     <dialog
       ref={dialog}

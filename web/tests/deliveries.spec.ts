@@ -146,3 +146,40 @@ test("older ones are loaded when they are asked for", async ({ page, world }) =>
   await expect(page.locator("table.deliveries tbody tr")).toHaveCount(130);
   await expect(page.getByRole("button", { name: "Load older" })).toHaveCount(0);
 });
+
+test("a dialog gives the focus back, and a button that is gone leaves it in the panel", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS], { hours: 5 });
+  await world.open(page);
+  await row(page, "Pending").click();
+  const cancel = page.getByRole("button", { name: "Cancel", exact: true });
+  await cancel.press("Enter");
+  await expect(page.getByRole("dialog")).toBeVisible();
+  await page.keyboard.press("Escape");
+  await expect(cancel).toBeFocused();
+  await cancel.press("Enter");
+  await page.getByRole("button", { name: "Cancel it" }).press("Enter");
+  await expect(cancel).toHaveCount(0);
+  await expect(page.locator("#detail-title")).toBeFocused();
+  const help = page.getByRole("button", { name: "List of keys" });
+  await help.press("Enter");
+  await page.keyboard.press("Escape");
+  await expect(help).toBeFocused();
+});
+
+test("arrows go through the rows, and elsewhere belong to what has the focus", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS, Channel.EMAIL]);
+  await world.open(page);
+  const rows = page.locator("table.deliveries .row");
+  await expect(rows).toHaveCount(2);
+  await page.keyboard.press("ArrowDown");
+  await expect(rows.first()).toBeFocused();
+  await page.keyboard.press("ArrowDown");
+  await expect(rows.last()).toBeFocused();
+  await page.keyboard.press("Enter");
+  const heading = page.locator("#detail-title");
+  await expect(heading).toBeFocused();
+  await page.keyboard.press("ArrowUp");
+  await expect(heading).toBeFocused();
+  await page.keyboard.press("k");
+  await expect(rows.last()).toBeFocused();
+});

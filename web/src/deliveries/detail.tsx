@@ -262,6 +262,10 @@ function Actions({ delivery, siblings, open }: { delivery: Delivery; siblings: D
     if (again) open(again);
   };
   const canCancel = delivery.state === DeliveryState.PENDING && notificationId !== "";
+  // A button that has done its work goes, and would take the focus along.
+  useEffect(() => {
+    if (document.activeElement === document.body) document.getElementById("detail-title")?.focus({ preventScroll: true });
+  }, [canCancel, isRetriable(delivery)]);
   if (!canCancel && !isRetriable(delivery)) return null;
   return (
     <p class="buttons">

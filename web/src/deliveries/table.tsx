@@ -1,6 +1,6 @@
 import type { Delivery } from "../../gen/heedwell/v1/notify_service_pb.js";
 import { DeliveryState } from "../../gen/heedwell/v1/types_pb.js";
-import { step, useKeys } from "../keys.js";
+import { useSteps } from "../keys.js";
 import { href } from "../route.js";
 import { Time } from "../time.js";
 import { State } from "../ui.js";
@@ -17,10 +17,10 @@ interface Props {
   fixed?: boolean;
 }
 
-export const ROW = "table.deliveries .row";
+const ROW = "table.deliveries .row";
 
 export function Table({ rows, opened, open, caption, fixed }: Props) {
-  useKeys({ j: () => step(ROW, 1), k: () => step(ROW, -1), ArrowDown: () => step(ROW, 1), ArrowUp: () => step(ROW, -1) });
+  useSteps(ROW);
   return (
     <table class="deliveries">
       <caption class="unseen">{caption}</caption>

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import { type Conversation, Conversation_State, ConversationFilter_Subset as Subset } from "../../gen/heedwell/v1/conversations_service_pb.js";
-import { step, useKeys } from "../keys.js";
+import { useKeys, useSteps } from "../keys.js";
 import { useHere } from "../practice.js";
 import { type Route, go, href } from "../route.js";
 import { useStream } from "../stream.js";
@@ -42,11 +42,8 @@ export function Conversations({ route }: { route: Route }) {
     threads.hold(hold.current.pointer || hold.current.focus);
   };
   const to = (change: Record<string, string>, id = route.id) => href("conversations", id, { ...Object.fromEntries(params), ...change });
+  useSteps(ITEM);
   useKeys({
-    j: () => step(ITEM, 1),
-    k: () => step(ITEM, -1),
-    ArrowDown: () => step(ITEM, 1),
-    ArrowUp: () => step(ITEM, -1),
     Escape: () => route.id && go(to({}, "")),
     "/": () => document.querySelector<HTMLElement>(".subsets a")?.focus(),
   });
