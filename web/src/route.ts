@@ -1,5 +1,5 @@
 // Where one is: a view, what it shows, and its filters, all in the address, so that every view can be linked to.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 export const VIEWS = ["deliveries", "conversations", "patients", "broadcasts", "settings"] as const;
 export type View = (typeof VIEWS)[number];
@@ -45,6 +45,23 @@ export function go(address: string, replace = false): void {
   } else {
     location.hash = address;
   }
+}
+
+/** Opens and closes what lies beside or over a list: Back closes what was opened, and leaves no step for each that was looked at. */
+export function useOpened(opened: string, to: (open: string) => string): (open: string) => void {
+  const pushed = useRef(false);
+  useEffect(() => {
+    if (!opened) pushed.current = false;
+  }, [opened]);
+  return (open) => {
+    if (!open && pushed.current) {
+      pushed.current = false;
+      history.back();
+      return;
+    }
+    if (!opened) pushed.current = true;
+    go(to(open), opened !== "");
+  };
 }
 
 export function useRoute(): Route {

@@ -166,6 +166,32 @@ test("a dialog gives the focus back, and a button that is gone leaves it in the 
   await expect(help).toBeFocused();
 });
 
+test("on a phone the panel is all that can be reached, and Back closes it", async ({ page, world }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await world.send("pat", [Channel.SMS, Channel.EMAIL]);
+  await world.open(page, "#/patients");
+  await page.getByRole("link", { name: "Deliveries" }).click();
+  await row(page, "SMS", "Delivered").locator(".row").press("Enter");
+  const panel = page.locator(".panel");
+  await expect(page.locator("#detail-title")).toBeFocused();
+  await expect(page.locator("nav[inert]")).toHaveCount(1);
+  await page.keyboard.press("Shift+Tab");
+  expect(await page.evaluate(() => document.activeElement?.closest(".split > .main, .stats, header.top, nav"))).toBeNull();
+  // Another delivery of the same message takes the place of the first.
+  await panel.locator(".siblings button").click();
+  await expect(page.getByRole("complementary", { name: "Account notice by Email" })).toBeVisible();
+  await page.goBack();
+  await expect(panel).toHaveCount(0);
+  await expect(row(page, "Email").locator(".row")).toBeFocused();
+  await row(page, "SMS").locator(".row").press("Enter");
+  await page.getByRole("button", { name: "Close" }).press("Enter");
+  await expect(panel).toHaveCount(0);
+  await expect(row(page, "SMS").locator(".row")).toBeFocused();
+  await expect(page.locator("[inert]")).toHaveCount(0);
+  await page.goBack();
+  await expect(page.getByRole("heading", { level: 1, name: "Patients" })).toBeVisible();
+});
+
 test("arrows go through the rows, and elsewhere belong to what has the focus", async ({ page, world }) => {
   await world.send("pat", [Channel.SMS, Channel.EMAIL]);
   await world.open(page);

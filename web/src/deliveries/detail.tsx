@@ -1,6 +1,6 @@
 // What became of one delivery, and why. Text and decisions are fetched only when somebody asks: reading them is recorded.
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import {
   type ChannelDecision,
   type Delivery,
@@ -20,6 +20,36 @@ import type { Rows } from "./rows.js";
 import { Reason } from "./table.js";
 import { isRetriable } from "./words.js";
 
+/** As in app.css: no room beside the table. */
+const COVERS = "(max-width: 69.99rem)";
+
+/** What stands beside this and beside what it is in, but for what tells changes. */
+function* around(panel: HTMLElement): Generator<HTMLElement> {
+  for (let at = panel; at.parentElement && at.id !== "app"; at = at.parentElement) {
+    for (const each of at.parentElement.children) {
+      if (each instanceof HTMLElement && each !== at && !each.matches("[role=status]")) yield each;
+    }
+  }
+}
+
+/** Where the panel lies over the page, nothing below it can be reached. */
+function useCover() {
+  const panel = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const width = matchMedia(COVERS);
+    const others = panel.current ? [...around(panel.current)] : [];
+    const cover = (covered: boolean) => others.forEach((each) => (each.inert = covered));
+    const fit = () => cover(width.matches);
+    fit();
+    width.addEventListener("change", fit);
+    return () => {
+      width.removeEventListener("change", fit);
+      cover(false);
+    };
+  }, []);
+  return panel;
+}
+
 interface Props {
   opened: string;
   row: Delivery | undefined;
@@ -38,6 +68,7 @@ export function Detail({ opened, row, close, open }: Props) {
   useEffect(() => {
     if (loaded.value || loaded.error) loaded.reload();
   }, [row?.revision]);
+  const panel = useCover();
   const heading = useFocus<HTMLHeadingElement>([opened]);
   const siblings = loaded.value?.notification?.deliveries ?? [];
   const newest = (left: Delivery | undefined, right: Delivery | undefined) =>
@@ -45,7 +76,7 @@ export function Detail({ opened, row, close, open }: Props) {
   const delivery = newest(row, siblings.find((each) => each.deliveryId === deliveryId));
   const detail = loaded.value?.details.find((each) => each.deliveryId === deliveryId);
   return (
-    <aside class="panel" aria-labelledby="detail-title">
+    <aside class="panel" aria-labelledby="detail-title" ref={panel}>
       <header>
         <h2 id="detail-title" tabIndex={-1} ref={heading}>
           {delivery ? `${word(KINDS, delivery.kind)} by ${word(CHANNELS, delivery.channel)}` : "Delivery"}
@@ -186,8 +217,8 @@ function Full({ notificationId, delivery }: { notificationId: string; delivery: 
         <h3>Text</h3>
         {content ? (
           <figure class="text">
-            {content.subject && <figcaption>{content.subject}</figcaption>}
-            <p>{content.text}</p>
+            {content.subject && <figcaption dir="auto">{content.subject}</figcaption>}
+            <p dir="auto">{content.text}</p>
           </figure>
         ) : (
           <p class="dim">{delivery.state === DeliveryState.SKIPPED ? "None was written, since it was skipped." : textGone(settings.value)}</p>

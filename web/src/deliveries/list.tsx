@@ -42,10 +42,13 @@ export function List({ filter, setFilter, opened, setOpened, fixed }: Props) {
   const hold = useHold(rows, stream.paused);
   const older = useAction();
   const [, deliveryId = ""] = opened.split(":");
-  const close = () => {
-    setOpened("");
-    document.getElementById(`row-${deliveryId}`)?.focus();
-  };
+  const close = () => setOpened("");
+  // Whatever closed it, also a step back: who was in the panel is on its row again.
+  const last = useRef("");
+  useEffect(() => {
+    if (!deliveryId && document.activeElement === document.body) document.getElementById(`row-${last.current}`)?.focus();
+    last.current = deliveryId;
+  }, [deliveryId]);
   useKeys({ Escape: () => opened && close() });
   const open = (delivery: Delivery) => setOpened(`${delivery.source.case === "notificationId" ? delivery.source.value : ""}:${delivery.deliveryId}`);
   const caption = fixed ? "Deliveries to this patient, newest first" : "Deliveries, newest first";

@@ -1,5 +1,5 @@
 import { useHere, troubles } from "../practice.js";
-import { type Route, go, href } from "../route.js";
+import { type Route, go, href, useOpened } from "../route.js";
 import { CHANNELS, word } from "../words.js";
 import { type Filter, fromParams, toParams } from "./filter.js";
 import { List } from "./list.js";
@@ -10,6 +10,7 @@ export function Deliveries({ route }: { route: Route }) {
   const opened = route.params.get("open") ?? "";
   const filter = fromParams(route.params);
   const to = (filter: Filter, open: string) => href("deliveries", "", { ...toParams(filter), open });
+  const setOpened = useOpened(opened, (open) => to(filter, open));
   return (
     <>
       <h1 class="unseen">Deliveries</h1>
@@ -19,7 +20,7 @@ export function Deliveries({ route }: { route: Route }) {
         filter={filter}
         setFilter={(filter) => go(to(filter, ""), true)}
         opened={opened}
-        setOpened={(open) => go(to(filter, open), true)}
+        setOpened={setOpened}
       />
     </>
   );

@@ -5,7 +5,7 @@ import { List } from "../deliveries/list.js";
 import { directory, preferences } from "../api.js";
 import { useKeys } from "../keys.js";
 import { useHere } from "../practice.js";
-import { type Route, go, href } from "../route.js";
+import { type Route, go, href, useOpened } from "../route.js";
 import { useStream } from "../stream.js";
 import { Empty, Problem, Skeleton, useFocus, useLoaded } from "../ui.js";
 import { Choices } from "./choices.js";
@@ -48,13 +48,15 @@ function One({ route }: { route: Route }) {
   params.set("patient", patientId);
   const filter = fromParams(params);
   const to = (next: Filter, open: string) => href("patients", patientId, { ...toParams(next), patient: "", open });
+  const opened = params.get("open") ?? "";
+  const setOpened = useOpened(opened, (open) => to(filter, open));
   if (patient.error !== undefined && !patient.value) return <Problem error={patient.error} retry={patient.reload} />;
   if (!patient.value) return <Skeleton what="patient" />;
   return (
     <>
       <header class="person">
         <div>
-          <h1 tabIndex={-1} ref={heading}>
+          <h1 tabIndex={-1} ref={heading} dir="auto">
             {nameOf(patient.value)}
           </h1>
           <Card patient={patient.value} />
@@ -76,8 +78,8 @@ function One({ route }: { route: Route }) {
         fixed
         filter={filter}
         setFilter={(next) => go(to(next, ""), true)}
-        opened={params.get("open") ?? ""}
-        setOpened={(open) => go(to(filter, open), true)}
+        opened={opened}
+        setOpened={setOpened}
       />
     </>
   );
