@@ -61,10 +61,9 @@ test("tiles count each channel, name what failed, and lead to it", async ({ page
   await expect(row(page, "off", "Failed")).toHaveCount(1);
   await expect(row(page, "pat", "Email", "Sent")).toHaveCount(1);
   const counts = page.getByRole("region", { name: "Counts" });
-  await counts.getByRole("button", { name: "Count again" }).click();
   const tile = (channel: string) => counts.locator(".tile").filter({ hasText: channel });
   await expect(tile("SMS").locator(".whole")).toHaveText("SMS 3");
-  await expect(tile("SMS")).toContainText("50% delivered");
+  await expect(tile("SMS")).toContainText("1 delivered – 50%");
   await expect(tile("SMS")).toContainText("1 failed – 50%");
   await expect(tile("SMS")).toContainText("1 skipped");
   await expect(tile("Email").locator(".whole")).toHaveText("Email 1");
@@ -72,6 +71,14 @@ test("tiles count each channel, name what failed, and lead to it", async ({ page
   await expect(tile("Email")).toHaveText(/1 sent.*No failures/s);
   await expect(tile("Email")).not.toContainText("%");
   await expect(tile("Push").locator(".whole")).toHaveText("Push 0");
+  await expect(counts).toContainText("Whole hours, since");
+  // What happens is counted by itself, and what has not gone as well.
+  const pending = await world.send("pat", [Channel.SMS], { hours: 5 });
+  await expect(tile("SMS").getByRole("link", { name: "1 pending" })).toBeVisible();
+  await expect(tile("SMS").locator(".whole")).toHaveText("SMS 4");
+  await world.notify.cancelNotification({ practiceId: world.id, notificationId: pending.notificationId });
+  await expect(tile("SMS").getByRole("link", { name: "1 cancelled" })).toBeVisible();
+  for (const link of await counts.locator(".tile a").all()) expect((await link.boundingBox())?.height).toBeGreaterThanOrEqual(24);
   await expect(counts).toContainText("Most frequent: Could not be reached (SMS, 1)");
   await counts.getByRole("button", { name: "7 days" }).click();
   await tile("SMS").getByRole("link", { name: "1 failed" }).click();

@@ -61,9 +61,14 @@ export function asked(filter: Filter): MessageInitShape<typeof DeliveryFilterSch
   return { states, channels, kinds, patientIds: patient ? [patient] : [], reference, broadcastId: broadcast };
 }
 
+const HOUR_MS = 3_600_000;
+
+/** So many hours ago, at the beginning of that hour: counts are of whole hours, and lists are of as many as were counted. */
+export const hoursAgo = (hours: number): Timestamp => timestampFromMs((Math.floor(Date.now() / HOUR_MS) - hours) * HOUR_MS);
+
 export function since(filter: Filter): Timestamp | undefined {
   const hours = PERIODS.find(({ value }) => value === filter.period)?.hours;
-  return hours ? timestampFromMs(Date.now() - hours * 3_600_000) : undefined;
+  return hours ? hoursAgo(hours) : undefined;
 }
 
 /** The stream also brings what just left the filter. */

@@ -14,6 +14,9 @@ const MOST = 500;
 const DRAW_MS = 250;
 const MARK_MS = 2_000;
 
+/** Told whenever the stream says that deliveries of the practice have changed. */
+export const changes = new EventTarget();
+
 export class Rows implements Feed<WatchDeliveriesResponse> {
   /** Newest first. */
   shown: Delivery[] = [];
@@ -67,6 +70,7 @@ export class Rows implements Feed<WatchDeliveriesResponse> {
   }
 
   apply(step: WatchDeliveriesResponse): void {
+    if (step.changes.length > 0) changes.dispatchEvent(new Event("change"));
     for (const { delivery, previousState } of step.changes) {
       if (!delivery) continue;
       const id = delivery.deliveryId;
@@ -83,6 +87,7 @@ export class Rows implements Feed<WatchDeliveriesResponse> {
 
   gap(): void {
     this.caughtUp = true;
+    changes.dispatchEvent(new Event("change"));
   }
 
   async older(): Promise<void> {
