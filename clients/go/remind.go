@@ -12,12 +12,14 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math/rand"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -41,12 +43,26 @@ var serviceConfig string
 // A stream says at least every so often that it is alive. One that misses three is dead, whatever TCP thinks of it.
 const heartbeat = 5 * time.Second
 
+// So many visits are sent side by side: one that has to wait holds up no other.
+const sideBySide = 16
+
+// A token that is refused for so long is not going to be renewed.
+const tokenLimit = 5 * time.Minute
+
 var practice = os.Getenv("HEEDWELL_PRACTICE")
 
 type visit struct {
 	Appointment, Patient string
 	Start                time.Time
 	Send                 *time.Time
+}
+
+// parse reads one line. A time without its zone is an error of the decoder.
+func parse(line []byte) (v visit, err error) {
+	if err = json.Unmarshal(line, &v); err == nil && (v.Appointment == "" || v.Patient == "" || v.Start.IsZero()) {
+		err = errors.New("an appointment, a patient and a start are needed")
+	}
+	return v, err
 }
 
 type event map[string]interface{}
@@ -78,13 +94,28 @@ func passes(err error) bool {
 	return false
 }
 
-// pause waits longer each time, never less than the server asks for, and not as long as everybody else.
-func pause(err error, failures int) {
+// pauses are those between the tries of one call.
+type pauses struct {
+	failures int
+	// When the token was first refused, of refusals in a row.
+	refused time.Time
+}
+
+// wait waits longer each time, never less than the server asks for, and not as long as everybody else.
+func (p *pauses) wait(err error) {
+	if status.Code(err) != codes.Unauthenticated {
+		p.refused = time.Time{}
+	} else if p.refused.IsZero() {
+		p.refused = time.Now()
+	} else if time.Since(p.refused) > tokenLimit {
+		log.Fatalf("the token has been refused for %v: %v", tokenLimit, err)
+	}
 	say(event{"waiting": codeName(err)})
 	most := 29 * time.Second
-	if failures < 5 {
-		most = time.Second << failures
+	if p.failures < 5 {
+		most = time.Second << p.failures
 	}
+	p.failures++
 	wait := time.Second + time.Duration(rand.Int63n(int64(most)))
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -107,6 +138,19 @@ func reason(err error) string {
 	return ""
 }
 
+// violations are the fields of a request that were wrong, and why.
+func violations(err error) []event {
+	found := []event{}
+	for _, detail := range status.Convert(err).Details() {
+		if bad, ok := detail.(*errdetails.BadRequest); ok {
+			for _, each := range bad.FieldViolations {
+				found = append(found, event{"field": each.Field, "description": each.Description})
+			}
+		}
+	}
+	return found
+}
+
 // codeName is the code as the gRPC specification writes it: DEADLINE_EXCEEDED.
 func codeName(err error) string {
 	var name strings.Builder
@@ -123,8 +167,9 @@ func codeName(err error) string {
 func remind(notify pb.NotifyServiceClient, v visit) {
 	request := &pb.SendNotificationRequest{
 		PracticeId: practice,
-		// Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice.
-		RequestId: "reminder:" + v.Appointment,
+		// Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice. A
+		// visit that was moved is another one.
+		RequestId: fmt.Sprintf("reminder:%s:%d", v.Appointment, v.Start.Unix()),
 		Notification: &pb.NotificationInput{
 			PatientId: v.Patient,
 			Payload: &pb.NotificationInput_AppointmentReminder{
@@ -136,17 +181,17 @@ func remind(notify pb.NotifyServiceClient, v visit) {
 	if v.Send != nil {
 		request.Notification.ScheduleTime = timestamppb.New(*v.Send)
 	}
-	for failures := 0; ; failures++ {
+	for between := new(pauses); ; {
 		answer, err := notify.SendNotification(bearer(context.Background()), request)
 		if err == nil {
 			say(event{"accepted": request.RequestId, "replayed": answer.Replayed})
 			return
 		}
 		if !passes(err) {
-			say(event{"refused": request.RequestId, "reason": reason(err)})
+			say(event{"refused": request.RequestId, "reason": reason(err), "violations": violations(err)})
 			return
 		}
-		pause(err, failures)
+		between.wait(err)
 	}
 }
 
@@ -160,14 +205,14 @@ type deliveries struct {
 
 // follow keeps up, across the end of every stream. It returns only what no other try can mend.
 func (d *deliveries) follow() error {
-	for failures := 0; ; {
+	for between := new(pauses); ; {
 		before := d.cursor
 		err := d.list()
 		if err == nil {
 			err = d.watch()
 		}
 		if d.cursor != before {
-			failures = 0
+			between = new(pauses)
 		}
 		switch {
 		case err == io.EOF:
@@ -178,8 +223,7 @@ func (d *deliveries) follow() error {
 			say(event{"gap": true})
 			d.cursor = ""
 		case passes(err):
-			pause(err, failures)
-			failures++
+			between.wait(err)
 		default:
 			return err
 		}
@@ -269,12 +313,28 @@ func main() {
 		known := &deliveries{notify: notify, revisions: map[string]int64{}}
 		log.Fatal(known.follow())
 	}()
+	var sending sync.WaitGroup
+	free := make(chan struct{}, sideBySide)
 	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
-		var v visit
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			log.Fatal(fmt.Errorf("not a visit: %w", err))
+	for number := 1; lines.Scan(); number++ {
+		v, err := parse(lines.Bytes())
+		if err != nil {
+			// One bad line is no reason to leave the others.
+			wrong := event{"field": "line", "description": err.Error()}
+			say(event{"refused": fmt.Sprintf("line %d", number), "reason": "NOT_A_VISIT", "violations": []event{wrong}})
+			continue
 		}
-		remind(notify, v)
+		free <- struct{}{}
+		sending.Add(1)
+		go func() {
+			remind(notify, v)
+			<-free
+			sending.Done()
+		}()
+	}
+	sending.Wait()
+	// Such as a line that is too long: what comes after it was not read.
+	if err := lines.Err(); err != nil {
+		log.Fatal(err)
 	}
 }

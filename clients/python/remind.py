@@ -7,12 +7,12 @@ The client's modules are generated beside this file:
 """
 
 import asyncio
-import itertools
 import json
 import os
 import random
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,12 @@ SERVICE_CONFIG = Path(__file__).resolve().parents[1] / "service_config.json"
 
 # A stream says at least every so many seconds that it is alive. One that misses three is dead, whatever TCP thinks of it.
 HEARTBEAT = 5
+
+# So many visits are sent side by side: one that has to wait holds up no other.
+SIDE_BY_SIDE = 16
+
+# A token that is refused for so many seconds is not going to be renewed.
+TOKEN_LIMIT = 300
 
 # After these the same call may do. Every call may be repeated: request_id sees to it that it happens once.
 PASSING = {
@@ -63,34 +69,75 @@ def detail(error: grpc.RpcError, message):
     return message
 
 
-async def pause(error: grpc.RpcError, failures: int) -> None:
-    """Waits longer each time, never less than the server asks for, and not as long as everybody else."""
-    say(waiting=error.code().name)
-    asked = detail(error, error_details_pb2.RetryInfo()).retry_delay.ToTimedelta().total_seconds()
-    await asyncio.sleep(max(asked, 1 + random.random() * min(29, 2**failures)))
+class Pauses:
+    """Between the tries of one call."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._refused: float | None = None
+
+    async def wait(self, error: grpc.RpcError) -> None:
+        """Waits longer each time, never less than the server asks for, and not as long as everybody else."""
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            self._refused = None
+        elif self._refused is None:
+            self._refused = time.monotonic()
+        elif time.monotonic() - self._refused > TOKEN_LIMIT:
+            print(f"The token has been refused for {TOKEN_LIMIT} seconds: {error.details()}", file=sys.stderr, flush=True)
+            # At once: no other task has anything to add, and each line was written as it was said.
+            os._exit(1)
+        say(waiting=error.code().name)
+        asked = detail(error, error_details_pb2.RetryInfo()).retry_delay.ToTimedelta().total_seconds()
+        await asyncio.sleep(max(asked, 1 + random.random() * min(29, 2**self._failures)))
+        self._failures += 1
 
 
-async def remind(notify: rpc.NotifyServiceStub, visit: dict) -> None:
-    """Sends one reminder, however long the server may be away."""
-    request = pb.SendNotificationRequest(
+def when(text: str) -> datetime:
+    """A time with its zone: without, it would be another one on each machine."""
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return instant
+
+
+def reminder(line: str) -> pb.SendNotificationRequest:
+    """What is asked of the server for one line."""
+    visit = json.loads(line)
+    start = when(visit["start"])
+    return pb.SendNotificationRequest(
         practice_id=PRACTICE,
-        # Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice.
-        request_id=f"reminder:{visit['appointment']}",
+        # Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice. A
+        # visit that was moved is another one.
+        request_id=f"reminder:{visit['appointment']}:{int(start.timestamp())}",
         notification=pb.NotificationInput(
             patient_id=visit["patient"],
-            appointment_reminder=pb.AppointmentDetails(start_time=datetime.fromisoformat(visit["start"])),
-            schedule_time=datetime.fromisoformat(visit["send"]) if "send" in visit else None,
+            appointment_reminder=pb.AppointmentDetails(start_time=start),
+            schedule_time=when(visit["send"]) if "send" in visit else None,
             reference=visit["appointment"],
         ),
     )
-    for failures in itertools.count():
+
+
+async def remind(notify: rpc.NotifyServiceStub, number: int, line: str) -> None:
+    """Sends one reminder, however long the server may be away."""
+    try:
+        request = reminder(line)
+    except (ValueError, KeyError, TypeError) as error:
+        # One bad line is no reason to leave the others.
+        wrong = {"field": "line", "description": repr(error)}
+        return say(refused=f"line {number}", reason="NOT_A_VISIT", violations=[wrong])
+    pauses = Pauses()
+    while True:
         try:
             answer = await notify.SendNotification(request, metadata=bearer())
             return say(accepted=request.request_id, replayed=answer.replayed)
         except grpc.RpcError as error:
             if error.code() not in PASSING:
-                return say(refused=request.request_id, reason=detail(error, error_details_pb2.ErrorInfo()).reason)
-            await pause(error, failures)
+                reason = detail(error, error_details_pb2.ErrorInfo()).reason
+                wrong = detail(error, error_details_pb2.BadRequest()).field_violations
+                violations = [{"field": each.field, "description": each.description} for each in wrong]
+                return say(refused=request.request_id, reason=reason, violations=violations)
+            await pauses.wait(error)
 
 
 class Deliveries:
@@ -102,12 +149,12 @@ class Deliveries:
 
     async def follow(self) -> None:
         """Keeps up, across the end of every stream."""
-        cursor, failures = "", 0
+        cursor, pauses = "", Pauses()
         while True:
             try:
                 cursor = cursor or await self._list()
                 async for cursor in self._watch(cursor):
-                    failures = 0
+                    pauses = Pauses()
                 # Ended as planned. A server that stops ends all its streams, so not everybody comes back at once.
                 await asyncio.sleep(random.random())
             except TimeoutError:
@@ -118,8 +165,7 @@ class Deliveries:
                     say(gap=True)
                     cursor = ""
                 elif error.code() in PASSING:
-                    await pause(error, failures)
-                    failures += 1
+                    await pauses.wait(error)
                 else:
                     raise
 
@@ -160,19 +206,38 @@ def state_name(state: int) -> str:
     return types.DeliveryState.Name(state).removeprefix("DELIVERY_STATE_") if known else "OTHER"
 
 
-async def visits() -> AsyncIterator[dict]:
+async def lines() -> AsyncIterator[str]:
     """From standard input, until it ends; in a thread, since reading it blocks."""
-    lines: asyncio.Queue[str] = asyncio.Queue()
+    read: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def read() -> None:
-        for line in sys.stdin:
-            loop.call_soon_threadsafe(lines.put_nowait, line)
-        loop.call_soon_threadsafe(lines.put_nowait, "")
+    def follow() -> None:
+        # Not sys.stdin, whose lock a thread that waits would keep from a program that ends.
+        with open(0, closefd=False) as given:
+            for line in given:
+                loop.call_soon_threadsafe(read.put_nowait, line)
+        loop.call_soon_threadsafe(read.put_nowait, "")
 
-    threading.Thread(target=read, daemon=True).start()
-    while line := await lines.get():
-        yield json.loads(line)
+    threading.Thread(target=follow, daemon=True).start()
+    while line := await read.get():
+        yield line
+
+
+async def send(notify: rpc.NotifyServiceStub) -> None:
+    """Reminds of every visit that is given."""
+    free, number = asyncio.Semaphore(SIDE_BY_SIDE), 0
+
+    async def one(number: int, line: str) -> None:
+        try:
+            await remind(notify, number, line)
+        finally:
+            free.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        async for line in lines():
+            number += 1
+            await free.acquire()
+            tasks.create_task(one(number, line))
 
 
 async def main() -> None:
@@ -181,8 +246,7 @@ async def main() -> None:
     async with grpc.aio.insecure_channel(ADDRESS, options) as channel, asyncio.TaskGroup() as tasks:
         notify = rpc.NotifyServiceStub(channel)
         following = tasks.create_task(Deliveries(notify).follow())
-        async for visit in visits():
-            await remind(notify, visit)
+        await send(notify)
         following.cancel()
 
 

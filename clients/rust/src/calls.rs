@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
+
+use crate::say;
 
 /// The limit of a call that is no stream. `service_config.json` names some that may take 30 s.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Makes a call as `service_config.json` says, which tonic does not read. That bridges a moment; `pause` bridges the rest.
+/// A token that is refused for so long is not going to be renewed.
+const TOKEN_LIMIT: Duration = Duration::from_secs(300);
+
+/// Makes a call as `service_config.json` says, which tonic does not read. That bridges a moment; `Pauses` bridge the rest.
 pub(crate) async fn call<T>(attempt: impl AsyncFn() -> Result<Response<T>, Status>) -> Result<T, Status> {
     let attempts = async {
         for backoff in [0.2, 0.4, 0.8] {
@@ -46,11 +52,30 @@ pub(crate) fn passes(status: &Status) -> bool {
     }
 }
 
-/// Waits longer each time, never less than the server asks for, and not as long as everybody else.
-pub(crate) async fn pause(status: &Status, failures: u32) {
-    let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-    let most = 29_f64.min(2_f64.powf(failures.into()));
-    sleep(asked.max(Duration::from_secs_f64(1.0 + rand::random_range(0.0..most)))).await;
+/// Between the tries of one call.
+#[derive(Default)]
+pub(crate) struct Pauses {
+    failures: u32,
+    /// When the token was first refused, of refusals in a row.
+    refused: Option<Instant>,
+}
+
+impl Pauses {
+    /// Waits longer each time, never less than the server asks for, and not as long as everybody else. Gives back an error that
+    /// has lasted too long.
+    pub(crate) async fn wait(&mut self, status: Status) -> Result<(), Status> {
+        if status.code() != Code::Unauthenticated {
+            self.refused = None;
+        } else if self.refused.get_or_insert_with(Instant::now).elapsed() > TOKEN_LIMIT {
+            return Err(status);
+        }
+        say(&json!({ "waiting": code_name(&status) }));
+        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        let most = 29_f64.min(2_f64.powf(self.failures.into()));
+        self.failures += 1;
+        sleep(asked.max(Duration::from_secs_f64(1.0 + rand::random_range(0.0..most)))).await;
+        Ok(())
+    }
 }
 
 /// One of the reasons in errors.proto.
@@ -58,8 +83,14 @@ pub(crate) fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
+/// The fields of a request that were wrong, and why.
+pub(crate) fn violations(status: &Status) -> Vec<Value> {
+    let found = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    found.into_iter().map(|each| json!({ "field": each.field, "description": each.description })).collect()
+}
+
 /// The code as the gRPC specification writes it: `DEADLINE_EXCEEDED`.
-pub(crate) fn code_name(status: &Status) -> String {
+fn code_name(status: &Status) -> String {
     let mut name = String::new();
     for letter in format!("{:?}", status.code()).chars() {
         if letter.is_uppercase() && !name.is_empty() {

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::{
     Notify,
-    calls::{call, code_name, passes, pause},
+    calls::{Pauses, call, passes},
     proto::{Delivery, DeliveryState, ListDeliveriesRequest, WatchDeliveriesRequest, watch_deliveries_request::Start},
     say,
 };
@@ -22,13 +22,12 @@ pub(crate) struct Deliveries {
     revisions: HashMap<String, i64>,
     /// Where to go on; empty when only a list tells.
     cursor: String,
-    /// In a row.
-    failures: u32,
+    pauses: Pauses,
 }
 
 impl Deliveries {
     pub(crate) fn new(notify: Notify, practice_id: String) -> Self {
-        Self { notify, practice_id, revisions: HashMap::new(), cursor: String::new(), failures: 0 }
+        Self { notify, practice_id, revisions: HashMap::new(), cursor: String::new(), pauses: Pauses::default() }
     }
 
     /// Keeps up, across the end of every stream. Returns only what no other try can mend.
@@ -43,9 +42,9 @@ impl Deliveries {
                     self.cursor.clear();
                 }
                 Err(status) if passes(&status) => {
-                    say(&json!({ "waiting": code_name(&status) }));
-                    pause(&status, self.failures).await;
-                    self.failures += 1;
+                    if let Err(status) = self.pauses.wait(status).await {
+                        return status;
+                    }
                 }
                 Err(status) => return status,
             }
@@ -70,7 +69,7 @@ impl Deliveries {
             step.changes.into_iter().filter_map(|change| change.delivery).for_each(|delivery| self.apply(&delivery));
             // Not before its changes are applied, else a crash in between loses them. Kept on disk, both go there together.
             self.cursor = step.cursor;
-            self.failures = 0;
+            self.pauses = Pauses::default();
         }
         Ok(())
     }

@@ -8,7 +8,10 @@ use std::{env, error::Error, fs, io, thread};
 use prost_types::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, LocalSet},
+};
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -16,7 +19,7 @@ use tonic::{
 };
 
 use crate::{
-    calls::{call, code_name, passes, pause, reason},
+    calls::{Pauses, call, passes, reason, violations},
     deliveries::Deliveries,
     proto::{
         AppointmentDetails, NotificationInput, SendNotificationRequest, notification_input::Payload,
@@ -28,6 +31,9 @@ use crate::{
 mod proto {
     tonic::include_proto!("heedwell.v1");
 }
+
+/// So many visits are sent side by side: one that has to wait holds up no other.
+const SIDE_BY_SIDE: usize = 16;
 
 type Notify = NotifyServiceClient<InterceptedService<Channel, Bearer>>;
 
@@ -58,35 +64,78 @@ fn say(event: &Value) {
     println!("{event}");
 }
 
-/// Sends one reminder, however long the server may be away.
-async fn remind(notify: &Notify, practice_id: &str, visit: Visit) -> Result<(), Box<dyn Error>> {
-    let visit_details = AppointmentDetails { start_time: Some(visit.start.parse()?), ..Default::default() };
-    let request = SendNotificationRequest {
+/// A time with its zone: without, it would be another one on each machine.
+fn when(text: &str) -> Result<Timestamp, String> {
+    let offset = text.len().checked_sub(6).and_then(|start| text.get(start..));
+    let zoned = text.ends_with(['Z', 'z']) || offset.is_some_and(|offset| offset.starts_with(['+', '-']));
+    let found = text.parse().ok().filter(|_| zoned && text.contains(['T', 't']));
+    found.ok_or_else(|| format!("{text} is no time with its zone"))
+}
+
+/// What is asked of the server for one line.
+fn reminder(practice_id: &str, line: &str) -> Result<SendNotificationRequest, Box<dyn Error>> {
+    let visit: Visit = serde_json::from_str(line)?;
+    let start = when(&visit.start)?;
+    Ok(SendNotificationRequest {
         practice_id: practice_id.to_owned(),
-        // Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice.
-        request_id: format!("reminder:{}", visit.appointment),
+        // Says what it is about, and is not random: whoever runs this once more, after a crash too, sends nothing twice. A visit
+        // that was moved is another one.
+        request_id: format!("reminder:{}:{}", visit.appointment, start.seconds),
         notification: Some(NotificationInput {
             patient_id: visit.patient,
-            payload: Some(Payload::AppointmentReminder(visit_details)),
-            schedule_time: visit.send.as_deref().map(str::parse::<Timestamp>).transpose()?,
+            payload: Some(Payload::AppointmentReminder(AppointmentDetails {
+                start_time: Some(start),
+                ..Default::default()
+            })),
+            schedule_time: visit.send.as_deref().map(when).transpose()?,
             reference: visit.appointment,
             ..Default::default()
         }),
-    };
-    let mut failures = 0;
-    let event = loop {
+    })
+}
+
+/// Sends one reminder, however long the server may be away.
+async fn remind(notify: Notify, request: SendNotificationRequest) -> Result<(), Status> {
+    let mut pauses = Pauses::default();
+    loop {
         match call(async || notify.clone().send_notification(request.clone()).await).await {
-            Ok(answer) => break json!({ "accepted": request.request_id, "replayed": answer.replayed }),
-            Err(status) if passes(&status) => {
-                say(&json!({ "waiting": code_name(&status) }));
-                pause(&status, failures).await;
-                failures += 1;
+            Ok(answer) => {
+                say(&json!({ "accepted": request.request_id, "replayed": answer.replayed }));
+                return Ok(());
             }
-            Err(status) => break json!({ "refused": request.request_id, "reason": reason(&status) }),
+            Err(status) if passes(&status) => pauses.wait(status).await?,
+            Err(status) => {
+                let (reason, violations) = (reason(&status), violations(&status));
+                say(&json!({ "refused": request.request_id, "reason": reason, "violations": violations }));
+                return Ok(());
+            }
         }
-    };
-    say(&event);
-    Ok(())
+    }
+}
+
+/// Reminds of every visit that is given.
+async fn remind_all(notify: &Notify, practice_id: &str) -> Result<(), Box<dyn Error>> {
+    let (mut lines, mut number, mut sending) = (lines(), 0, JoinSet::new());
+    loop {
+        tokio::select! {
+            Some(done) = sending.join_next() => done??,
+            Some(line) = lines.recv(), if sending.len() < SIDE_BY_SIDE => {
+                number += 1;
+                match reminder(practice_id, &line?) {
+                    Ok(request) => {
+                        sending.spawn_local(remind(notify.clone(), request));
+                    }
+                    // One bad line is no reason to leave the others.
+                    Err(error) => say(&json!({
+                        "refused": format!("line {number}"),
+                        "reason": "NOT_A_VISIT",
+                        "violations": [{ "field": "line", "description": error.to_string() }],
+                    })),
+                }
+            }
+            else => return Ok(()),
+        }
+    }
 }
 
 /// The lines of standard input; read by a thread, since that blocks.
@@ -105,16 +154,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let channel = Channel::from_shared(format!("http://{address}"))?.connect_lazy();
     let notify = NotifyServiceClient::with_interceptor(channel, bearer);
 
-    let remind_all = async {
-        let mut lines = lines();
-        while let Some(line) = lines.recv().await {
-            remind(&notify, &practice_id, serde_json::from_str(&line?)?).await?;
-        }
-        Ok(())
-    };
     // Whoever gives no more visits has seen enough.
-    tokio::select! {
-        done = remind_all => done,
-        status = Deliveries::new(notify.clone(), practice_id.clone()).follow() => Err(status.into()),
-    }
+    let work = async {
+        tokio::select! {
+            done = remind_all(&notify, &practice_id) => done,
+            status = Deliveries::new(notify.clone(), practice_id.clone()).follow() => Err(status.into()),
+        }
+    };
+    LocalSet::new().run_until(work).await
 }

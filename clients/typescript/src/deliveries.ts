@@ -1,7 +1,7 @@
 // All deliveries of a practice, as of the last change.
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { Delivery, NotifyService } from "../gen/heedwell/v1/notify_service_pb.js";
-import { isPassing, pause, sleep } from "./client.js";
+import { Pauses, isPassing, sleep } from "./client.js";
 
 /** A stream says at least every so many seconds that it is alive. One that misses three is dead, whatever TCP thinks of it. */
 const HEARTBEAT_SECONDS = 5;
@@ -26,11 +26,11 @@ export class Deliveries {
   /** Keeps up, across the end of every stream, until `enough`. */
   async follow(enough: AbortSignal): Promise<void> {
     let cursor = "";
-    let failures = 0;
+    let pauses = new Pauses();
     while (!enough.aborted) {
       try {
         cursor ||= await this.#list(enough);
-        for await (cursor of this.#watch(cursor, enough)) failures = 0;
+        for await (cursor of this.#watch(cursor, enough)) pauses = new Pauses();
         // Ended as planned. A server that stops ends all its streams, so not everybody comes back at once.
         await sleep(Math.random() * 1_000);
       } catch (cause) {
@@ -42,7 +42,7 @@ export class Deliveries {
           cursor = "";
         } else if (isPassing(error)) {
           this.listener.waiting(error);
-          await pause(error, failures++);
+          await pauses.wait(error);
         } else {
           throw error;
         }

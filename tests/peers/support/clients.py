@@ -99,10 +99,13 @@ class Client(Process):
         written.replace(self.token)
 
     def feed(self, *visits: dict[str, str]) -> None:
+        self.feed_line(*map(json.dumps, visits))
+
+    def feed_line(self, *lines: str) -> None:
         assert self._child is not None and self._child.stdin is not None
-        self._child.stdin.write("".join(f"{json.dumps(visit)}\n" for visit in visits).encode())
+        self._child.stdin.write("".join(f"{line}\n" for line in lines).encode())
         self._child.stdin.flush()
-        self._fed += len(visits)
+        self._fed += len(lines)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """What it said so far, in order. A line counts once its end is there."""
