@@ -26,20 +26,30 @@ export function short(date: Date, zone?: string): string {
   const day = format(zone, DAY);
   const now = new Date();
   if (day.format(date) === day.format(now)) return clock(date, zone);
-  const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  // Of the practice's calendar too: on New Year's Eve the browser may be a year ahead.
+  const calendar = format(zone, { year: "numeric" });
+  const year = calendar.format(date) === calendar.format(now) ? undefined : "numeric";
   return format(zone, { month: "short", day: "numeric", year, hour: "numeric", minute: "2-digit" }).format(date);
 }
 
+const FULL: Intl.DateTimeFormatOptions = {
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "numeric",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+};
+
 const long = (date: Date, zone?: string) => format(zone, { dateStyle: "full", timeStyle: "long" }).format(date);
 
-/** A time; the whole of it with its zone is its title. `full` shows seconds and zone. */
+/** A time; the whole of it with its zone is its title. `full` shows year, seconds and zone. */
 export function Time({ at, full }: { at: Timestamp | undefined; full?: boolean }) {
   const zone = useContext(Zone);
   if (!at) return null;
   const date = timestampDate(at);
-  const text = full
-    ? format(zone, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" }).format(date)
-    : short(date, zone);
+  const text = full ? format(zone, FULL).format(date) : short(date, zone);
   return (
     <time dateTime={date.toISOString()} title={long(date, zone)}>
       {text}

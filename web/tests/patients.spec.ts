@@ -26,7 +26,7 @@ test("consent goes on record with its evidence, and counts at once", async ({ pa
   await dialog.getByLabel("Evidence").fill("Said so on the phone");
   await dialog.getByRole("button", { name: "Put on record" }).click();
   await expect(sms).toContainText("Opted out");
-  await expect(page.locator(".ledger li")).toContainText("Said so on the phone");
+  await expect(page.locator(".ledger li")).toContainText(/Entry \d+ of the practice’s ledger, decided \w+ \d+, 20\d\d, .*Said so on the phone/s);
   await expect(page.locator(".facts").filter({ hasText: "Can be used" })).toContainText("Opted out of SMS");
   await world.send("pat", [Channel.SMS]);
   await expect(row(page, "SMS", "Skipped")).toContainText("Opted out of SMS");

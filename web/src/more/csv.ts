@@ -28,5 +28,6 @@ export async function download(practiceId: string, broadcastId: string): Promise
     pageToken = page.nextPageToken;
   }
   const text = lines.map((fields) => fields.map(field).join(",")).join("\r\n");
-  save([text], "text/csv;charset=utf-8", `broadcast-${broadcastId}.csv`);
+  // The mark tells Excel that it is UTF-8.
+  save(["\ufeff", text], "text/csv;charset=utf-8", `broadcast-${broadcastId}.csv`);
 }

@@ -39,7 +39,7 @@ export function Ledger({ patientId, known }: { patientId: string; known: Patient
             {word(SOURCES, record.source)}
             <br />
             <span class="dim small">
-              No. {record.position.toString()}, decided <Time at={record.effectiveTime} full />, written by {actor(record.actor)}
+              Entry {record.position.toString()} of the practice’s ledger, decided <Time at={record.effectiveTime} full />, written by {actor(record.actor)}
               {record.addressHint && `, for ${record.addressHint}`}
             </span>
             {record.evidence && <span class="evidence small">{record.evidence}</span>}
