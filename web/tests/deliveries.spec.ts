@@ -169,6 +169,7 @@ test("a dialog gives the focus back, and a button that is gone leaves it in the 
   await expect(page.locator("#detail-title")).toBeFocused();
   const help = page.getByRole("button", { name: "List of keys" });
   await help.press("Enter");
+  await expect(page.getByRole("dialog")).toBeVisible();
   await page.keyboard.press("Escape");
   await expect(help).toBeFocused();
 });
