@@ -223,6 +223,11 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
         .acquire_timeout(Duration::from_secs(5))
         // To ask each time would double the round trips. Whoever has one that broke meanwhile is told, and tries again.
         .test_before_acquire_if_idle_for(Duration::from_secs(1))
+        // Either would have sqlx (0.9.0) look over the idle connections now and then, as often as it believes that there are. It
+        // counts one off before it has counted it in where a release and a claim meet, and then goes round for good on a thread
+        // of its own: `for _ in 0..usize::MAX`, without a pause.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .sqlx_logging(false)
         .record_stmt_in_spans(false);
     options
