@@ -136,9 +136,12 @@ impl Product {
         let put = proto::PutPracticeRequest { practice_id: practice.into(), practice: Some(a_practice()) };
         let mut directory = DirectoryServiceClient::new(connection.clone());
         directory.put_practice(self.request(put)).await.unwrap();
-        let patients = (0..patients).map(a_patient).collect();
-        let put = proto::BatchPutPatientsRequest { practice_id: practice.into(), patients };
-        directory.batch_put_patients(self.request(put)).await.unwrap();
+        let patients: Vec<_> = (0..patients).map(a_patient).collect();
+        // A crowd comes later, by itself.
+        if !patients.is_empty() {
+            let put = proto::BatchPutPatientsRequest { practice_id: practice.into(), patients };
+            directory.batch_put_patients(self.request(put)).await.unwrap();
+        }
         let update = proto::UpdatePracticeSettingsRequest {
             practice_id: practice.into(),
             settings: Some(settings),
