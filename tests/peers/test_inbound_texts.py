@@ -3,6 +3,8 @@ often they come; and of thousands that differ from them in one bit none is."""
 
 import json
 import random
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
@@ -177,10 +179,18 @@ def statuses(practice: Practice, posts: Iterable[Post]) -> Counter[int]:
     return Counter(post_all(practice.server.http_address, posts))
 
 
+def kept(text: str) -> str:
+    """What is kept of a text: line ends are one kind, marks that embed or isolate a direction of writing are left out, and U+FFFD
+    stands in the place of control characters and of overrides of that direction."""
+    text = re.sub("\r\n|[\r\x85\u2028\u2029]", "\n", text)
+    text = re.sub("[\u202a-\u202c\u2066-\u2069]", "", text)
+    return "".join("\ufffd" if it in "\u202d\u202e" or (unicodedata.category(it) == "Cc" and it not in "\n\t") else it for it in text)
+
+
 def expected(texts: list[Text]) -> Counter[tuple[str, str]]:
     """In whose conversation each is to be."""
     home = {phone: f"pat-{phone[-3:]}" for phone in PHONES}
-    return Counter((home.get(text.sender, text.sender), text.said) for text in texts)
+    return Counter((home.get(text.sender, text.sender), kept(text.said)) for text in texts)
 
 
 def stored(talk: Talk) -> Counter[tuple[str, str]]:
