@@ -44,7 +44,7 @@ impl Store {
     /// included, when there are none.
     ///
     /// # Errors
-    /// [`StoreError`] when the database refuses.
+    /// NotFound when there is no such practice.
     pub async fn delivery_stats(
         &self,
         scope: &Scope,
@@ -55,6 +55,8 @@ impl Store {
         let kinds: Vec<i16> = kinds.iter().map(|kind| kind.number()).collect();
         self.snapshot(move |db| {
             Box::pin(async move {
+                let head = feed_head::Entity::find_by_id(practice.as_str()).one(db).await?;
+                head.ok_or(StoreError::NotFound("practice"))?;
                 let mut counts = stored_on(db, practice.as_str(), &hours, &kinds).await?;
                 let mut position = counted_on(db, practice.as_str()).await?;
                 loop {
@@ -83,7 +85,14 @@ impl Store {
         let (mut taken, mut after) = (0, String::new());
         while taken < limit {
             let Some(practice) = self.next_uncounted(&after).await? else { break };
-            taken += self.count(&practice, limit - taken).await?;
+            match self.count(&practice, limit - taken).await {
+                Ok(count) => taken += count,
+                // It goes on once it can be read. That is no reason to leave out the others.
+                Err(error @ StoreError::Corrupt(_)) => {
+                    tracing::error!(practice.id = %practice, %error, "deliveries of a practice could not be counted");
+                }
+                Err(error) => return Err(error),
+            }
             after = practice;
         }
         Ok(taken)

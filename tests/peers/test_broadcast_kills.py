@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support import contract
+from support import contract, seeds
 from support.contract import broadcast, notify, types
 from support.postgres import Cluster
 from support.practice import (
@@ -163,15 +163,7 @@ def runs(
 ) -> Iterator[dict[str, Run]]:
     """One run of each sort on each database, side by side, as much of the time is waiting for turns, leases and looks."""
     folder = tmp_path_factory.mktemp("broadcasts")
-    seed = int(os.environ.get("HEEDWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        # Past the capture, so that the seed and the figures of a green run are seen as well.
-        with capture.global_and_fixture_disabled():
-            print(f"\n{line}", flush=True)
-
-    say(f"HEEDWELL_KILL_SEED={seed}")
+    seed, say = seeds.announced(request)
     processes: list[Any] = []
     sorts = {
         "sqlite": (None, False),

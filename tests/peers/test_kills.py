@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
+from support import seeds
 from support.contract import types
 from support.postgres import Cluster
 from support.practice import (
@@ -225,15 +226,7 @@ def runs(
 ) -> Iterator[dict[str, Run]]:
     """One run on each database, side by side, as most of the time is waiting for leases and looks."""
     folder = tmp_path_factory.mktemp("kills")
-    seed = int(os.environ.get("HEEDWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        # Past the capture, so that the seed and the figures of a green run are seen as well.
-        with capture.global_and_fixture_disabled():
-            print(f"\n{line}", flush=True)
-
-    say(f"HEEDWELL_KILL_SEED={seed}")
+    seed, say = seeds.announced(request)
     processes: list[Any] = []
     try:
         with ThreadPoolExecutor(2) as pool:

@@ -4,7 +4,6 @@ one server after the other is killed while patients and staff write, and each wa
 That these tests can fail shows a build with `--features mutants` under HEEDWELL_TEST_MUTANT="resumed early" (a watch begins before
 its cursor) or "serial feed" (a reader passes by what commits late)."""
 
-import os
 import random
 import threading
 from collections import defaultdict
@@ -18,7 +17,7 @@ import grpc
 import pytest
 from twilio.request_validator import RequestValidator
 
-from support import contract
+from support import contract, seeds
 from support.contract import conversations
 from support.network import http
 from support.postgres import Cluster
@@ -138,9 +137,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    seed = int(os.environ.get("HEEDWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"HEEDWELL_KILL_SEED={seed}")
+def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Run]:
+    seed, _ = seeds.announced(request)
     folder = tmp_path_factory.mktemp("talk")
     sandbox = Sandbox("sandbox", folder)
     servers: list[Server] = []

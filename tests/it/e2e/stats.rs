@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::{
-    domain::Role,
+    domain::{Practices, Role},
     grpc::proto::{
         Channel, GetDeliveryStatsRequest, GetDeliveryStatsResponse, NotificationKind,
         get_delivery_stats_response::FailureCount,
@@ -15,7 +15,7 @@ use super::{
     retries::retry,
     seen::{fields, refused, time, until_state},
 };
-use crate::support::app::{ACME, TestApp, on_a_server, timestamp};
+use crate::support::app::{ACME, Pass, TestApp, on_a_server, timestamp};
 
 type Period = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
@@ -136,6 +136,15 @@ on_a_server! {
         }
         let status = refused(ask(t, (None, None), vec![99, 1, 1]).await, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(fields(&status), ["kinds[0]", "kinds[2]", "start_time"]);
+        // A practice that is not there is refused like a foreign one.
+        let everywhere = t.token_of(&Pass { practices: Practices::All, ..Pass::new(&[Role::Auditor], &[]) });
+        let nowhere = GetDeliveryStatsRequest {
+            practice_id: "nowhere".into(),
+            start_time: Some(timestamp(now - TimeDelta::days(1))),
+            ..Default::default()
+        };
+        let answer = t.caller_with(&everywhere).notify.get_delivery_stats(nowhere).await;
+        refused(answer, Code::PermissionDenied, "SCOPE_FORBIDDEN");
         ask(t, (days(-92), None), vec![]).await.unwrap();
         ask(t, (days(-200), days(-108)), vec![]).await.unwrap();
     }

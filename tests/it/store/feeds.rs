@@ -223,6 +223,20 @@ on_both! {
         assert_eq!(t.store.feed_bounds(&scope).await.unwrap(), FeedBounds { earliest: 5, newest: 6 });
     }
 
+    async fn a_change_that_cannot_be_read_holds_up_the_count_of_no_other_practice(t: &TestStore) {
+        for name in [NORTH, SOUTH] {
+            let scope = ready_practice(t, name).await;
+            Order::new("r1", &[Channel::InApp]).accept(t, &scope).await;
+        }
+        let state = t.number("SELECT CAST(max(state) AS BIGINT) FROM feed").await;
+        t.execute("UPDATE feed SET state = 99 WHERE practice_id = 'north'").await;
+        t.store.deliveries_count(&t.engine, 1_000).await.unwrap();
+        let counted = "SELECT count(*) FROM delivery_count WHERE practice_id =";
+        assert_eq!(t.number(&format!("{counted} 'north'")).await, 0);
+        assert_eq!(t.number(&format!("{counted} 'south'")).await, 1);
+        t.execute(&format!("UPDATE feed SET state = {state} WHERE practice_id = 'north'")).await;
+    }
+
     async fn a_tailing_reader_sees_every_change_of_many_writers_in_order(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         ready_practice(t, SOUTH).await;
