@@ -51,7 +51,11 @@ mod test_messages;
 mod tx;
 mod vault;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use heedwell_migrations::{Migrator, MigratorTrait};
@@ -112,7 +116,7 @@ pub struct Settings {
     /// Regions that may be texted, such as `US` (`HEEDWELL_SMS_REGIONS`).
     pub sms_regions: Vec<String>,
     /// How long a claim holds before others may take the delivery over.
-    pub lease: std::time::Duration,
+    pub lease: Duration,
     /// Connections to PostgreSQL at most, besides the two of `hints`.
     pub connections: u32,
     /// Whether replicas tell each other of changes at once. Without it they look.
@@ -153,7 +157,8 @@ struct Inner {
     counters: counts::Counters,
     sms_regions: Arc<[String]>,
     wording: templates::Shelf,
-    lease: std::time::Duration,
+    lease: Duration,
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Store {
@@ -183,6 +188,7 @@ impl Store {
             sms_regions: settings.sms_regions.into(),
             wording: templates::Shelf::default(),
             lease: settings.lease,
+            asked: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -231,6 +237,13 @@ impl Store {
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.inner.connections.dialect == Dialect::Sqlite
+    }
+
+    /// Whether anybody asked within the last second to have something sent.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        let asked = *self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.is_some_and(|asked| asked.elapsed() < Duration::from_secs(1))
     }
 
     /// How many deliveries of all practices are not finished; for draining a demo and for tests.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,10 +17,13 @@ use crate::{
     telemetry,
 };
 
-/// Recipients of a page: few enough that whoever else wants to write hardly waits for it.
+/// Recipients of a page.
 const PAGE: usize = 100;
-/// Pages that a broadcast has before the next one's turn.
-const PAGES: usize = 16;
+/// The same where there is one writer: few enough that whoever else wants to write hardly waits for them.
+/// While others do, there is no page for as long as the last one took.
+const PAGE_OF_ONE_WRITER: usize = 12;
+/// Recipients that a broadcast has before the next one's turn, or a few more.
+const TURN: usize = 1_600;
 /// Deliveries that are stopped in one transaction.
 const STOPPED: u64 = 200;
 /// When a broadcast comes up again after something went wrong.
@@ -62,14 +66,19 @@ async fn go_on(
     if turn.planned {
         return store.broadcast_leave(&turn, None).await;
     }
-    for _ in 0..PAGES {
+    let size = if store.is_alone() { PAGE_OF_ONE_WRITER } else { PAGE };
+    for _ in 0..TURN.div_ceil(size) {
         if stop.is_cancelled() {
             break;
         }
-        let page = prepare(store, &turn, public_url).await?;
+        let start = Instant::now();
+        let page = prepare(store, &turn, (public_url, size)).await?;
         match store.broadcast_plan(turn, page).await? {
             Some(next) => turn = next,
             None => return Ok(()),
+        }
+        if store.is_alone() && store.is_asked() {
+            stop.run_until_cancelled(sleep(start.elapsed())).await;
         }
     }
     store.broadcast_leave(&turn, Some(TimeDelta::zero())).await
@@ -95,8 +104,8 @@ async fn stop_all(store: &Store, turn: &PlanTurn, stop: &CancellationToken) -> R
 }
 
 /// The shares of the next page, decided on and written, and nothing stored yet.
-async fn prepare(store: &Store, turn: &PlanTurn, public_url: &str) -> Result<SharePage, StoreError> {
-    let page = store.audience_page(&turn.scope, &turn.broadcast.audience, &turn.position, PAGE).await?;
+async fn prepare(store: &Store, turn: &PlanTurn, (public_url, size): (&str, usize)) -> Result<SharePage, StoreError> {
+    let page = store.audience_page(&turn.scope, &turn.broadcast.audience, &turn.position, size).await?;
     let addresses = |member: &Member| member.addresses.clone().into_iter().collect::<Vec<_>>();
     let taken = store.broadcast_taken(turn, page.members.iter().flat_map(addresses)).await?;
     let planner = Planner::new(turn.broadcast.channels, turn.due_time, taken);

@@ -5,6 +5,8 @@ mod basis;
 mod rows;
 mod sealed;
 
+use std::{sync::PoisonError, time::Instant};
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
@@ -146,6 +148,7 @@ impl Store {
     /// NotFound when there is no such practice; Overloaded when too many wait already.
     pub async fn notification_accept(&self, scope: &Scope, new: NewNotification) -> Result<Accepted, StoreError> {
         let keys = self.keys(scope.practice()).await?;
+        *self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.inner.accepts.enter(self, Accept { scope: scope.clone(), keys, new }).await
     }
 
