@@ -2,6 +2,7 @@
 //! here. Every replica does them: whichever comes first takes the rows, and the others find none.
 
 mod count;
+mod erase;
 mod expand;
 mod forget;
 mod parked;
@@ -26,6 +27,8 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 const EXPAND_EVERY: Duration = Duration::from_millis(500);
 /// How often changes are counted: what is not counted yet is read one by one when somebody asks for statistics.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked for what is left of patients who were erased.
+const ERASE_EVERY: Duration = Duration::from_secs(60);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -45,6 +48,7 @@ pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: S
             every("rescue", dialled!("rescue", RESCUE_EVERY), &stop, || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), &stop, || parked::run_once(&store, &engine)),
             every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
+            every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, settings)),
         );
     };

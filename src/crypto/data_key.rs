@@ -3,6 +3,7 @@
 
 use super::{
     keys::KeyFile,
+    seal::{Place, SealError, open, seal},
     secret::{Secret, framed, random},
 };
 
@@ -61,6 +62,21 @@ impl DataKey {
             .decrypt(&binding(master, &id, name), sealed)
             .and_then(|bytes| Secret::from_bytes(&bytes))
             .ok_or(UnwrapError::Broken)?;
+        Ok(Self { id, key })
+    }
+
+    /// Seals the key under another one, for the column that keeps it.
+    #[must_use]
+    pub fn seal_under(&self, outer: &Self, place: &Place<'_>) -> Vec<u8> {
+        seal(outer, place, self.key.bytes())
+    }
+
+    /// The key with that id out of what [`Self::seal_under`] gave.
+    ///
+    /// # Errors
+    /// [`SealError`] unless the outer key, the place and every bit are the same.
+    pub fn open_under(id: [u8; 16], sealed: &[u8], outer: &Self, place: &Place<'_>) -> Result<Self, SealError> {
+        let key = Secret::from_bytes(&open(outer, place, sealed)?).ok_or(SealError)?;
         Ok(Self { id, key })
     }
 

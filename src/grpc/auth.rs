@@ -10,7 +10,6 @@ use axum::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::Status;
 
-use super::status;
 use crate::{
     auth::{TokenError, Verifier},
     domain::{Actor, Call, Role, Scope},
@@ -58,12 +57,6 @@ pub(super) fn scope<T>(request: &tonic::Request<T>, practice: &str, roles: &[Rol
         Some(call) => scope.during(call.clone()),
         None => scope,
     })
-}
-
-/// The answer of a call that this server does not offer yet: only to those who might make it.
-pub(super) fn not_offered<T, R>(request: &tonic::Request<T>, practice: &str, roles: &[Role]) -> Result<R, Status> {
-    scope(request, practice, roles)?;
-    Err(status::not_offered())
 }
 
 #[cfg(test)]

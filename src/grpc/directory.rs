@@ -75,6 +75,9 @@ impl DirectoryService for Handlers {
         &self,
         request: Request<ErasePatientRequest>,
     ) -> Result<Response<ErasePatientResponse>, Status> {
-        auth::not_offered(&request, &request.get_ref().practice_id, &[Role::PracticeAdmin])
+        let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::PracticeAdmin])?;
+        let id = convert::directory::patient_id(&request.get_ref().patient_id)?;
+        self.directory.patient_erase(&scope, &id).await?;
+        Ok(Response::new(ErasePatientResponse {}))
     }
 }

@@ -63,21 +63,12 @@ pub(crate) fn item(error: &Error) -> proto::ItemError {
     }
 }
 
-/// The answer of a call that this server does not offer yet.
-pub(super) fn not_offered() -> Status {
-    unimplemented("this server does not offer this call yet")
-}
-
 /// The answer of a call that is only served on the port of gRPC.
 pub(super) fn not_here() -> Status {
-    unimplemented("this call is not served to browsers")
-}
-
-/// The catalogue has no reason for it.
-fn unimplemented(message: &str) -> Status {
+    // The catalogue has no reason for it.
     let mut details = ErrorDetails::new();
     details.set_error_info(reason_name(ErrorReason::Unspecified), DOMAIN, HashMap::new());
-    Status::with_error_details(Code::Unimplemented, message, details)
+    Status::with_error_details(Code::Unimplemented, "this call is not served to browsers", details)
 }
 
 /// The answer of a call that took too long; no reason of the catalogue either.

@@ -91,6 +91,17 @@ impl Directory {
         self.store.patient_get(scope, id).await.map_err(|error| Error::from(error).named(id))
     }
 
+    /// Erases a patient: what was said to and by them goes with their record. A repeat changes nothing.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub async fn patient_erase(&self, scope: &Scope, id: &PatientId) -> Result<(), Error> {
+        let event = scope.audit(Some(id.clone()), format!("patient/{id}"));
+        let erased = self.store.patient_erase(scope, id, event).await;
+        failpoint!("F14");
+        erased.map_err(|error| Error::from(error).named(id))
+    }
+
     /// Finds patients, by id.
     ///
     /// # Errors

@@ -109,7 +109,7 @@ impl Store {
                 if !same {
                     return Ok(Recorded::KeyReused(row.seq));
                 }
-                let record = ledger::to_record(&keys, &row)?;
+                let record = ledger::record_on(&tx.db, &keys, &row).await?;
                 let patient = patient_on(tx, &keys, &new.patient).await?;
                 let standing = standing_on(tx, &keys, &patient, new.channel).await?;
                 let (state, rests_on) = shown_on(&tx.db, &standing, &patient).await?;
@@ -144,7 +144,7 @@ impl Store {
             let closed = number.filter(|_| gates.address == ConsentState::OptedOut);
             let Some(entry) = rests_on(&entries, closed.as_deref()) else { continue };
             if let Some(row) = rows.iter().find(|row| row.seq == entry.position) {
-                records.insert(channel, ledger::to_record(&keys, row)?);
+                records.insert(channel, ledger::record_on(self.read(), &keys, row).await?);
             }
         }
         Ok(records)
@@ -267,7 +267,10 @@ async fn shown_on(
     let record = match entry {
         Some(entry) => {
             let row = ledger::row_at_on(db, standing.keys.practice(), entry.position).await?;
-            row.as_ref().map(|row| ledger::to_record(standing.keys, row)).transpose()?
+            match row {
+                Some(row) => Some(ledger::record_on(db, standing.keys, &row).await?),
+                None => None,
+            }
         }
         None => None,
     };

@@ -32,6 +32,7 @@ pub use inbound::{Heard, InboundText};
 pub use labels::Labels;
 pub use lists::{ConversationPage, MessagePage};
 pub use media::{MediaDue, MediaFetched};
+pub(super) use removal::erase_on;
 use rows::Owner;
 pub use send::{NewMessage, NewText, Sent};
 use thread::Thread;
@@ -81,7 +82,7 @@ impl Store {
                 (rows::patient(&row)?, row)
             }
         };
-        let number = if patient.is_none() { rows::number(&keys, &row)? } else { None };
+        let number = if patient.is_none() { rows::number_on(self.read(), &keys, &row).await? } else { None };
         let grounds = match (&patient, &number) {
             (Some(patient), _) => self.grounds_of(&keys, [patient.as_str().to_owned()]).await?,
             (None, Some(number)) => {

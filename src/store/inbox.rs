@@ -21,6 +21,7 @@ use super::{
     notifications,
     queue::drafts_on,
     rows::padded,
+    subjects,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -170,6 +171,7 @@ impl Store {
             .all(self.read())
             .await?;
         let texts = content::Entity::find().filter(content::Column::DeliveryId.is_in(ids)).all(self.read()).await?;
+        let keys = subjects::opening(self.read(), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
         let sources: BTreeMap<_, _> = sources.into_iter().collect();
         let texts: BTreeMap<_, _> = texts.into_iter().map(|row| (row.delivery_id, row)).collect();
         let item = |row: inbox_item::Model| {

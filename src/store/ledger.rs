@@ -2,7 +2,7 @@
 //! unseen. The head row that numbers it is locked until COMMIT. What is chained is the ciphertext of names and evidence: when
 //! the key to those is destroyed, the chain still holds.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, mem};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -17,21 +17,38 @@ use super::{
     chain::{framed, mac_of, micros, seal},
     entity::{consent_head, consent_ledger},
     rows::padded,
+    subjects,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{
-    ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
+use crate::{
+    crypto::{base64url, from_base64url},
+    domain::{
+        ActorType, Author, Channel, ConsentEntry, ConsentRecord, ConsentSource, ConsentState, PatientId, Phi, Scope,
+    },
 };
 
 const TABLE: &str = "consent_ledger";
 const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
+const PERSONAL: Sealed = Sealed { table: TABLE, column: "personal" };
 
-/// What of an entry is sealed.
+/// What of an entry is sealed: who decided stays with the ledger, as long as the practice does.
 #[derive(Serialize, Deserialize)]
 struct Body {
     author_type: i16,
     author_id: String,
+    /// Empty where it is the patient's.
+    author_name: String,
+    address_hint: String,
+    evidence: String,
+    /// What goes with the patient: [`Personal`], sealed with their key; empty where it is nobody's, and then it is above.
+    #[serde(default)]
+    personal: String,
+}
+
+/// What of an entry tells of the patient.
+#[derive(Default, Serialize, Deserialize)]
+struct Personal {
     author_name: String,
     address_hint: String,
     evidence: String,
@@ -72,10 +89,12 @@ pub(super) async fn append_on(
 ) -> Result<Vec<ConsentRecord>, StoreError> {
     let head = head_on(tx, keys.practice()).await?;
     let (mut seq, mut mac) = (head.seq, mac_of(TABLE, &head.mac)?);
+    let owners = entries.iter().filter_map(|entry| entry.patient.as_ref());
+    let keys = subjects::take_on(tx, keys, owners.map(|id| subjects::of_patient(id.as_str()))).await?;
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         seq += 1;
-        let mut row = row(keys, author, entry, seq, tx.now)?;
+        let mut row = row(&keys, author, entry, seq, tx.now)?;
         mac = keys.consent_chain().link(&mac, &chained(&row));
         row.mac = mac.to_vec();
         rows.push(row);
@@ -83,7 +102,7 @@ pub(super) async fn append_on(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let records = rows.iter().map(|row| to_record(keys, row)).collect::<Result<_, _>>()?;
+    let records = records_on(&tx.db, &keys, &rows).await?;
     tx.insert_all(rows).await?;
     let mut head = head.into_active_model();
     head.seq = Set(seq);
@@ -100,13 +119,26 @@ fn row(
     seq: i64,
     now: DateTime<Utc>,
 ) -> Result<consent_ledger::Model, StoreError> {
-    let body = Body {
+    let own_name = author.kind == ActorType::Patient;
+    let mut body = Body {
         author_type: author.kind as i16,
         author_id: author.id.clone(),
         author_name: author.display_name.clone(),
         address_hint: entry.address_hint,
         evidence: entry.evidence.expose().clone(),
+        personal: String::new(),
     };
+    // Of a number that is nobody's, and of somebody who is erased at this moment, there is no key.
+    let owner = entry.patient.as_ref().map(|id| subjects::of_patient(id.as_str()));
+    if let Some(owner) = owner.filter(|owner| keys.has(owner)) {
+        let personal = Personal {
+            author_name: if own_name { mem::take(&mut body.author_name) } else { String::new() },
+            address_hint: mem::take(&mut body.address_hint),
+            evidence: mem::take(&mut body.evidence),
+        };
+        body.personal = base64url(&keys.seal_of(&owner, PERSONAL, entry.id.as_bytes(), &personal)?);
+    }
+    let body_ct = keys.seal(BODY, entry.id.as_bytes(), &body)?;
     Ok(consent_ledger::Model {
         practice_id: keys.practice().to_owned(),
         seq,
@@ -117,7 +149,7 @@ fn row(
         source: entry.source.number(),
         effective_at: entry.effective_time,
         at: now,
-        body_ct: keys.seal(BODY, entry.id.as_bytes(), &body)?,
+        body_ct,
         mac: Vec::new(),
         id: entry.id,
     })
@@ -184,8 +216,41 @@ pub(super) fn to_entry(row: &consent_ledger::Model) -> Result<ConsentEntry, Stor
 }
 
 /// All that is on record of an entry.
-pub(super) fn to_record(keys: &PracticeKeys, row: &consent_ledger::Model) -> Result<ConsentRecord, StoreError> {
-    let body: Body = keys.open(BODY, row.id.as_bytes(), &row.body_ct)?;
+pub(super) async fn record_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    row: &consent_ledger::Model,
+) -> Result<ConsentRecord, StoreError> {
+    let record = records_on(db, keys, std::slice::from_ref(row)).await?.pop();
+    record.ok_or(StoreError::Corrupt(TABLE))
+}
+
+/// All that is on record of entries, in their order. What tells of a patient is gone with one who was erased.
+async fn records_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    rows: &[consent_ledger::Model],
+) -> Result<Vec<ConsentRecord>, StoreError> {
+    let mut bodies = Vec::with_capacity(rows.len());
+    for row in rows {
+        let body: Body = keys.open(BODY, row.id.as_bytes(), &row.body_ct)?;
+        let personal = from_base64url(&body.personal).ok_or(StoreError::Corrupt(TABLE))?;
+        bodies.push((body, personal));
+    }
+    let keys = subjects::opening(db, keys, bodies.iter().map(|(_, personal)| personal.as_slice())).await?;
+    let records = rows.iter().zip(bodies).map(|(row, (mut body, personal))| {
+        if !personal.is_empty() {
+            let told: Option<Personal> = keys.open_if_kept(PERSONAL, row.id.as_bytes(), &personal)?;
+            let Personal { author_name, address_hint, evidence } = told.unwrap_or_default();
+            body.author_name += &author_name;
+            (body.address_hint, body.evidence) = (address_hint, evidence);
+        }
+        to_record(row, body)
+    });
+    records.collect()
+}
+
+fn to_record(row: &consent_ledger::Model, body: Body) -> Result<ConsentRecord, StoreError> {
     Ok(ConsentRecord {
         entry: to_entry(row)?,
         record_time: row.at,
@@ -305,7 +370,7 @@ impl Store {
         let more = rows.len() as u64 > query.limit;
         rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         let next = if more { rows.last().map(|row| row.seq) } else { None };
-        let records = rows.iter().map(|row| to_record(&keys, row)).collect::<Result<_, _>>()?;
+        let records = records_on(self.read(), &keys, &rows).await?;
         Ok(ConsentPage { records, next })
     }
 }

@@ -14,6 +14,8 @@ use super::{
     draft::{Draft, Note, save_all_on},
     entity::{delivery, link, notification},
     image::IN_FLIGHT,
+    notifications::NewNotification,
+    subjects,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -69,18 +71,14 @@ impl fmt::Debug for LinkState {
     }
 }
 
-pub(super) async fn insert_on(
-    tx: &Tx,
-    keys: &PracticeKeys,
-    notification: NotificationId,
-    links: &[NewLink],
-) -> Result<(), StoreError> {
-    for new in links {
+pub(super) async fn insert_on(tx: &Tx, keys: &PracticeKeys, notification: &NewNotification) -> Result<(), StoreError> {
+    let owner = subjects::of_patient(notification.patient.id.as_str());
+    for new in &notification.links {
         let row = link::ActiveModel {
             token_digest: Set(new.token_digest.to_vec()),
             practice_id: Set(keys.practice().to_owned()),
-            notification_id: Set(notification.0),
-            target_ct: Set(keys.seal(TARGET, &new.token_digest, &new.target_url)?),
+            notification_id: Set(notification.id.0),
+            target_ct: Set(keys.seal_of(&owner, TARGET, &new.token_digest, &new.target_url)?),
             create_time: Set(tx.now),
             expire_time: Set(new.expire_time),
             max_opens: Set(new.max_opens),
@@ -144,7 +142,10 @@ impl Store {
         let Some(row) = row.filter(|row| is_open(row, now)) else { return Ok(LinkState::Closed) };
         let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
-        let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
+        let opening = subjects::opening(self.read(), &keys, [row.target_ct.as_slice()]).await?;
+        let Some(target_url) = opening.open_if_kept(TARGET, &digest, &row.target_ct)? else {
+            return Ok(LinkState::Closed);
+        };
         let counted = if row.opens < MOST_LINES {
             self.write(move |tx| Box::pin(async move { note_on(tx, &keys, row).await })).await?
         } else {

@@ -26,8 +26,9 @@ pub(super) use accept::{Accept, store_on};
 pub(super) use basis::Ask;
 pub use basis::Basis;
 pub(super) use rows::{inbox_row, pack, unpack};
+pub(super) use sealed::content_on;
+use sealed::decisions_on;
 pub(super) use sealed::{addressed_row, copied_row, reply_row, to_contact, to_content, to_reply};
-use sealed::{content_on, open_decisions};
 
 /// A notification to be accepted: everything is decided and rendered.
 #[derive(Clone, Debug)]
@@ -206,7 +207,7 @@ impl Store {
         let decisions = if full {
             let row = notification::Entity::find_by_id(id.0).one(self.read()).await?;
             let row = row.ok_or(StoreError::NotFound("notification"))?;
-            open_decisions(&keys, id.0, &row.decisions_ct)?
+            decisions_on(self.read(), &keys, id.0, &row.decisions_ct).await?
         } else {
             Vec::new()
         };

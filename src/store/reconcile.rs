@@ -24,7 +24,7 @@ use super::{
     entity::{attempt, content, delivery},
     grounds,
     image::RECONCILING,
-    notifications, preferences, stand_ins,
+    notifications, preferences, stand_ins, subjects,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -150,8 +150,13 @@ impl Store {
         row: &delivery::Model,
     ) -> Result<Option<Destination>, StoreError> {
         let reader = if stand_ins::has(row) {
-            let text = content::Entity::find_by_id(row.id).one(self.read()).await?;
-            text.map(|text| stand_ins::recipient(keys, &text)).transpose()?
+            match content::Entity::find_by_id(row.id).one(self.read()).await? {
+                Some(text) => {
+                    let keys = subjects::opening(self.read(), keys, [text.body_ct.as_slice()]).await?;
+                    Some(stand_ins::recipient(&keys, &text)?)
+                }
+                None => None,
+            }
         } else {
             let patient = [row.patient_id.clone()];
             grounds::patients_on(self.read(), keys, patient, false).await?.remove(&row.patient_id)
@@ -165,8 +170,7 @@ impl Store {
     }
 
     async fn content(&self, keys: &PracticeKeys, id: Uuid) -> Result<Option<Content>, StoreError> {
-        let row = content::Entity::find_by_id(id).one(self.read()).await?;
-        row.map(|row| notifications::to_content(keys, &row)).transpose()
+        notifications::content_on(self.read(), keys, DeliveryId(id)).await
     }
 
     /// Those of `refs` that an attempt of the practice has already.
@@ -219,6 +223,7 @@ impl Store {
             .filter(content::Column::DeliveryId.is_in(rows.iter().map(|row| row.delivery_id)))
             .all(self.read())
             .await?;
+        let keys = subjects::opening(self.read(), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
         let texts: BTreeMap<_, _> = texts
             .into_iter()
             .filter_map(|row| Some((row.delivery_id, notifications::to_content(&keys, &row).ok()?.text)))

@@ -16,7 +16,7 @@ use super::{
     image::{self, CONVERSATION_MESSAGE, POSSIBLE_DUPLICATE, TEST},
     notifications, preferences,
     queue::{attempts_on, drafts_on},
-    stand_ins,
+    stand_ins, subjects,
     tx::Tx,
     vault::PracticeKeys,
 };
@@ -114,6 +114,7 @@ async fn retry_on(
         (Some(bar), _) => return Err(forbidden(bar)),
     };
 
+    let keys = &subjects::opening(&tx.db, keys, [text.body_ct.as_slice()]).await?;
     let attempts = attempts_on(tx, std::iter::once(old)).await?;
     let (patient, decision, expires_at) = decide_on(tx, store, keys, (&draft.row, &text), &origin).await?;
     let plan = Plan { id: new, decision: &decision, expires_at, may_arrive_twice: in_doubt(&draft.row, &attempts) };

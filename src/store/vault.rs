@@ -23,15 +23,29 @@ pub(super) struct Vault {
     practices: RwLock<HashMap<PracticeId, Arc<PracticeKeys>>>,
 }
 
-/// The keys of one practice.
-#[derive(Debug)]
+/// The keys of one practice, and of those of its subjects that were looked up: see `subjects`.
+#[derive(Clone, Debug)]
 pub(super) struct PracticeKeys {
+    own: Arc<OwnKeys>,
+    subjects: Arc<[Subject]>,
+}
+
+#[derive(Debug)]
+struct OwnKeys {
     practice: PracticeId,
     current: DataKey,
     retired: Vec<DataKey>,
     blind: BlindIndexKey,
     consent: ChainKey,
     audit: ChainKey,
+}
+
+/// The key of somebody whose texts can be made unreadable by themselves.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    /// Who, while something of theirs may still be sealed with it.
+    pub(super) owner: Option<String>,
+    pub(super) key: DataKey,
 }
 
 impl Vault {
@@ -62,7 +76,8 @@ impl Vault {
         let retired = keys.collect::<Result<_, _>>()?;
         let blind = self.keys.blind_index(practice.as_str());
         let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
-        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent, audit });
+        let own = OwnKeys { practice: practice.clone(), current, retired, blind, consent, audit };
+        let keys = Arc::new(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) });
         self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
         Ok(keys)
     }
@@ -101,22 +116,78 @@ pub(super) struct Sealed {
 impl PracticeKeys {
     /// The id of the practice.
     pub(super) fn practice(&self) -> &str {
-        self.practice.as_str()
+        self.own.practice.as_str()
     }
 
     fn place<'a>(&'a self, column: Sealed, row: &'a [u8]) -> Place<'a> {
-        Place { table: column.table, column: column.column, practice: self.practice.as_str(), row }
+        Place { table: column.table, column: column.column, practice: self.own.practice.as_str(), row }
+    }
+
+    /// These keys, with those of subjects.
+    pub(super) fn with(&self, subjects: impl IntoIterator<Item = Subject>) -> Self {
+        Self { own: Arc::clone(&self.own), subjects: self.subjects.iter().cloned().chain(subjects).collect() }
+    }
+
+    /// Whether the key of that subject was looked up, and is there.
+    pub(super) fn has(&self, owner: &str) -> bool {
+        self.subjects.iter().any(|subject| subject.owner.as_deref() == Some(owner))
+    }
+
+    /// Whether that is the id of a key of the practice itself.
+    pub(super) fn is_own(&self, id: [u8; 16]) -> bool {
+        std::iter::once(&self.own.current).chain(&self.own.retired).any(|key| key.id() == id)
+    }
+
+    /// Seals the key of a subject for its row.
+    pub(super) fn wrap(&self, column: Sealed, key: &DataKey) -> Vec<u8> {
+        key.seal_under(&self.own.current, &self.place(column, &key.id()))
+    }
+
+    /// Opens what [`Self::wrap`] made.
+    pub(super) fn unwrap(&self, column: Sealed, id: [u8; 16], wrapped: &[u8]) -> Result<DataKey, StoreError> {
+        let corrupt = || StoreError::Corrupt(column.table);
+        let outer = self.key(key_id(wrapped).ok_or_else(corrupt)?).ok_or_else(corrupt)?;
+        DataKey::open_under(id, wrapped, outer, &self.place(column, &id)).map_err(|_| corrupt())
+    }
+
+    fn key(&self, id: [u8; 16]) -> Option<&DataKey> {
+        let own = std::iter::once(&self.own.current).chain(&self.own.retired);
+        own.chain(self.subjects.iter().map(|subject| &subject.key)).find(|key| key.id() == id)
     }
 
     /// Seals `value` for one column of one row: it opens nowhere else.
     pub(super) fn seal<T: Serialize>(&self, column: Sealed, row: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
-        let plain = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::Corrupt("value"))?);
-        Ok(self.seal_bytes(column, row, &plain))
+        Ok(self.seal_bytes(column, row, &plain(value)?))
+    }
+
+    /// As [`Self::seal`], with the key of a subject, which must have been looked up: NotFound when there is no such patient.
+    pub(super) fn seal_of<T: Serialize>(
+        &self,
+        owner: &str,
+        column: Sealed,
+        row: &[u8],
+        value: &T,
+    ) -> Result<Vec<u8>, StoreError> {
+        let subject = self.subjects.iter().find(|subject| subject.owner.as_deref() == Some(owner));
+        let subject = subject.ok_or(StoreError::NotFound("patient"))?;
+        Ok(seal(&subject.key, &self.place(column, row), &plain(value)?))
+    }
+
+    /// Seals `value` with the key that sealed `like`.
+    pub(super) fn seal_like<T: Serialize>(
+        &self,
+        like: &[u8],
+        column: Sealed,
+        row: &[u8],
+        value: &T,
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = key_id(like).and_then(|id| self.key(id)).ok_or(StoreError::Corrupt(column.table))?;
+        Ok(seal(key, &self.place(column, row), &plain(value)?))
     }
 
     /// As [`Self::seal`], for bytes as they are.
     pub(super) fn seal_bytes(&self, column: Sealed, row: &[u8], plain: &[u8]) -> Vec<u8> {
-        seal(&self.current, &self.place(column, row), plain)
+        seal(&self.own.current, &self.place(column, row), plain)
     }
 
     /// Opens what [`Self::seal`] made for that place.
@@ -125,37 +196,50 @@ impl PracticeKeys {
         serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt(column.table))
     }
 
+    /// As [`Self::open`]; unset when the key is not there any more, as it was destroyed with its subject.
+    pub(super) fn open_if_kept<T: DeserializeOwned>(
+        &self,
+        column: Sealed,
+        row: &[u8],
+        blob: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let gone = key_id(blob).is_some_and(|id| self.key(id).is_none());
+        if gone { Ok(None) } else { self.open(column, row, blob).map(Some) }
+    }
+
     /// Opens what [`Self::seal_bytes`] made for that place.
     pub(super) fn open_bytes(&self, column: Sealed, row: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let corrupt = || StoreError::Corrupt(column.table);
-        let id = key_id(blob).ok_or_else(corrupt)?;
-        let mut keys = std::iter::once(&self.current).chain(&self.retired);
-        let key = keys.find(|key| key.id() == id).ok_or_else(corrupt)?;
+        let key = key_id(blob).and_then(|id| self.key(id)).ok_or_else(corrupt)?;
         open(key, &self.place(column, row), blob).map_err(|_| corrupt())
     }
 
     /// Chains the consent ledger.
     pub(super) fn consent_chain(&self) -> &ChainKey {
-        &self.consent
+        &self.own.consent
     }
 
     /// Chains the audit trail.
     pub(super) fn audit_chain(&self) -> &ChainKey {
-        &self.audit
+        &self.own.audit
     }
 
     /// The blind index of a phone number: equal for equal numbers of this practice, meaningless without the key.
     pub(super) fn phone_index(&self, phone: &PhoneNumber) -> Vec<u8> {
-        self.blind.index("phone", phone.e164()).to_vec()
+        self.own.blind.index("phone", phone.e164()).to_vec()
     }
 
     /// A keyed digest of any other text that is to be found again.
     pub(super) fn digest(&self, kind: &str, text: &str) -> Vec<u8> {
-        self.blind.index(kind, text).to_vec()
+        self.own.blind.index(kind, text).to_vec()
     }
 
     /// The blind index of a mailbox.
     pub(super) fn email_index(&self, email: &EmailAddress) -> Vec<u8> {
-        self.blind.index("email", &email.canonical()).to_vec()
+        self.own.blind.index("email", &email.canonical()).to_vec()
     }
+}
+
+fn plain<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| StoreError::Corrupt("value"))
 }

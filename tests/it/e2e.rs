@@ -19,6 +19,7 @@ mod consent;
 mod conversations;
 mod dashboard;
 mod decisions;
+mod erasure;
 mod fairness;
 mod identity;
 mod inbound;

@@ -12,6 +12,7 @@ mod consent;
 mod dead_addresses;
 mod devices;
 mod doubts;
+mod erasures;
 mod evidence;
 mod feeds;
 pub(crate) mod given;

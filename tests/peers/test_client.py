@@ -295,16 +295,3 @@ def test_an_etag_that_is_out_of_date_is_refused_with_the_current_one(practice: P
         ),
     )
     assert details["ErrorInfo"].metadata["current_etag"] == changed.etag != old.etag
-
-
-@on_one_database
-def test_a_call_that_is_not_served_yet_says_so_with_details(practice: Practice) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        practice.directory.ErasePatient(
-            directory.ErasePatientRequest(practice_id=practice.id, patient_id="pat"),
-            timeout=10,
-            metadata=practice.metadata,
-        )
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    status = rpc_status.from_call(caught.value)
-    assert status is not None and any(it.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for it in status.details)

@@ -122,8 +122,8 @@ fn an_item_says_what_a_single_call_would_have_said() {
 }
 
 #[test]
-fn a_call_not_offered_yet_is_unimplemented_without_a_reason() {
-    let status = not_offered();
+fn a_call_that_is_not_served_to_browsers_is_unimplemented_without_a_reason() {
+    let status = not_here();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(status.get_error_details().error_info().unwrap().reason, "UNSPECIFIED");
 }

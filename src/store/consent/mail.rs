@@ -85,7 +85,10 @@ impl Store {
             Some(entry) => ledger::row_at_on(self.read(), keys.practice(), entry.position).await?,
             None => None,
         };
-        let evidence = record.map(|row| ledger::to_record(&keys, &row)).transpose()?.map(|record| record.evidence);
+        let evidence = match record {
+            Some(row) => Some(ledger::record_on(self.read(), &keys, &row).await?.evidence),
+            None => None,
+        };
         let by_this_link = opted_out && evidence == Some(evidence_of(mail));
         Ok(Some(Subscription { practice_name: letter.practice_name, opted_out, by_this_link }))
     }
@@ -202,6 +205,6 @@ async fn is_by_on(
 ) -> Result<bool, StoreError> {
     let Some(entry) = entry.filter(|entry| entry.source == ConsentSource::Unsubscribe) else { return Ok(false) };
     let row = ledger::row_at_on(&tx.db, standing.keys.practice(), entry.position).await?;
-    let record = row.as_ref().map(|row| ledger::to_record(standing.keys, row)).transpose()?;
-    Ok(record.is_some_and(|record| record.evidence == evidence_of(mail)))
+    let Some(row) = row else { return Ok(false) };
+    Ok(ledger::record_on(&tx.db, standing.keys, &row).await?.evidence == evidence_of(mail))
 }

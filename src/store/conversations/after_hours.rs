@@ -136,8 +136,8 @@ pub(super) async fn say_on(
         delivery: Some(delivery),
         consent_source: None,
     };
-    let message = thread.say(tx, keys, saying)?;
-    text_on(tx, keys, &author, (message, delivery), &text).await.map(Some)
+    let message = thread.say_on(tx, keys, saying).await?;
+    text_on(tx, keys, (&thread.row.owner, &author), (message, delivery), &text).await.map(Some)
 }
 
 /// When the server wrote into the conversation, the latest first.

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use sea_orm::{ActiveValue::Set, EntityTrait, TryInsertResult};
-use serde::Serialize;
 
 use super::{
     after_hours, attachments,
@@ -22,11 +21,9 @@ use crate::{
         entity::inbound_message,
         feed, grounds,
         tx::Tx,
-        vault::{PracticeKeys, Sealed},
+        vault::PracticeKeys,
     },
 };
-
-const RECEIVED: Sealed = Sealed { table: "inbound_message", column: "body_ct" };
 
 /// A text that came in, verified.
 #[derive(Clone)]
@@ -68,13 +65,6 @@ pub enum Heard {
     Repeat,
 }
 
-/// From where to where a text went, as it is sealed. What it says is in its message.
-#[derive(Serialize)]
-struct Received<'a> {
-    from: &'a str,
-    to: &'a str,
-}
-
 impl Store {
     /// Stores a text once, in its conversation, with what follows from it for consent, and with what is answered to it while the
     /// practice is closed.
@@ -93,7 +83,7 @@ impl Store {
                 let (owner, home) = home_on(tx, &keys, &text).await?;
                 let reply = after_hours::prepare_on(tx, &keys, &regions, &text, &home).await?;
                 let mut thread = thread_on(tx, &keys, &text, owner, home).await?;
-                let message = say(tx, &keys, &mut thread, &text, entries > 0)?;
+                let message = say_on(tx, &keys, &mut thread, &text, entries > 0).await?;
                 attachments::expect_on(tx, &keys, message, &text.media).await?;
                 let mut changes = draft::write_all_on(tx, drafts).await?;
                 if let Some(reply) = reply {
@@ -110,12 +100,10 @@ impl Store {
 
 /// Keeps that a text came. False: it is known already.
 async fn keep_on(tx: &Tx, keys: &PracticeKeys, text: &InboundText) -> Result<bool, StoreError> {
-    let received = Received { from: text.from_text.expose(), to: &text.to };
     let row = inbound_message::ActiveModel {
         practice_id: Set(keys.practice().to_owned()),
         sid: Set(text.sid.clone()),
         from_bi: Set(text.from.as_ref().map(|from| keys.phone_index(from))),
-        body_ct: Set(keys.seal(RECEIVED, text.sid.as_bytes(), &received)?),
         received_at: Set(tx.now),
     };
     let kept = inbound_message::Entity::insert(row)
@@ -194,7 +182,7 @@ async fn thread_on(
     }
 }
 
-fn say(
+async fn say_on(
     tx: &Tx,
     keys: &PracticeKeys,
     thread: &mut Thread,
@@ -205,20 +193,17 @@ fn say(
     if !text.reached_at.is_empty() {
         thread.row.reached_at.clone_from(&text.reached_at);
     }
-    thread.say(
-        tx,
-        keys,
-        Saying {
-            direction: Direction::Inbound,
-            route: MessageRoute::Sms,
-            said: Said::ByPatient {
-                quiet: text.meaning.is_quiet(changed_consent),
-                asks_to_stop: text.meaning == Meaning::StopRequest,
-            },
-            author: &author,
-            body: Body { text: text.body.expose().clone() },
-            delivery: None,
-            consent_source: changed_consent.then_some(source(text.meaning)),
+    let saying = Saying {
+        direction: Direction::Inbound,
+        route: MessageRoute::Sms,
+        said: Said::ByPatient {
+            quiet: text.meaning.is_quiet(changed_consent),
+            asks_to_stop: text.meaning == Meaning::StopRequest,
         },
-    )
+        author: &author,
+        body: Body { text: text.body.expose().clone() },
+        delivery: None,
+        consent_source: changed_consent.then_some(source(text.meaning)),
+    };
+    thread.say_on(tx, keys, saying).await
 }

@@ -19,6 +19,7 @@ use crate::{
         Store, StoreError, directory, draft,
         entity::{conversation, conversation_message},
         feed::{self, Change},
+        subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -57,7 +58,7 @@ async fn link_on(
 ) -> Result<Conversation, StoreError> {
     // What was begun from a number keeps that number, also when it has moved.
     let asked = super::row_on(&tx.db, scope, id).await?;
-    let number = if store_number { Some(number_to_store(keys, &asked)?) } else { None };
+    let number = if store_number { Some(number_to_store_on(tx, keys, &asked).await?) } else { None };
     // The patient before their gates, and those before any conversation.
     let drafts = directory::number_put_on(tx, keys, scope.author(), patient, number).await?;
     let mut changes = draft::write_all_on(tx, drafts).await?;
@@ -78,8 +79,12 @@ async fn link_on(
 const ANOTHERS: StoreError =
     StoreError::StateForbids { state: "linked", message: "the conversation is another patient's already" };
 
-fn number_to_store(keys: &PracticeKeys, asked: &conversation::Model) -> Result<PhoneNumber, StoreError> {
-    rows::number(keys, asked)?.ok_or(StoreError::StateForbids {
+async fn number_to_store_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    asked: &conversation::Model,
+) -> Result<PhoneNumber, StoreError> {
+    rows::number_on(&tx.db, keys, asked).await?.ok_or(StoreError::StateForbids {
         state: "no_number",
         message: "the conversation was not begun from a phone number that could be stored",
     })
@@ -104,7 +109,8 @@ async fn give_on(
     let told = moved_on(tx, from.row.id, to.row.id).await?;
     let theirs = from.tally()?;
     to.change(|tally| tally.join(&theirs))?;
-    take_over(keys, &mut to.row, &from.row)?;
+    take_over_on(tx, keys, &mut to.row, &from.row).await?;
+    subjects::give_on(tx, keys.practice(), &from.row.owner, patient).await?;
     for message in told {
         to.tell(Some((MessageId(message), Newness::MovedHere)))?;
     }
@@ -120,13 +126,18 @@ async fn give_on(
 }
 
 /// What the row of a patient's conversation has from one that is given to it, besides what is counted.
-fn take_over(keys: &PracticeKeys, to: &mut conversation::Model, from: &conversation::Model) -> Result<(), StoreError> {
+async fn take_over_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    to: &mut conversation::Model,
+    from: &conversation::Model,
+) -> Result<(), StoreError> {
     let later = to.last_message_id.is_none() || from.last_time > to.last_time;
     if later && !from.reached_at.is_empty() || to.reached_at.is_empty() {
         to.reached_at.clone_from(&from.reached_at);
     }
     if to.phone_hint.is_empty() {
-        to.phone_hint = rows::number(keys, from)?.map(|number| number.mask()).unwrap_or_default();
+        to.phone_hint = rows::number_on(&tx.db, keys, from).await?.map(|number| number.mask()).unwrap_or_default();
     }
     if to.assignee_id.is_empty() && !from.assignee_id.is_empty() {
         to.assignee_id.clone_from(&from.assignee_id);

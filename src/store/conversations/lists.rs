@@ -24,6 +24,7 @@ use crate::{
         entity::{conversation, conversation_message, delivery, patient},
         image,
         rows::padded,
+        subjects,
         vault::PracticeKeys,
     },
 };
@@ -193,7 +194,8 @@ async fn all_shown_on(
 ) -> Result<Vec<Conversation>, StoreError> {
     let mut candidates = candidates_on(db, keys, &rows).await?;
     let mut candidates = |row: &conversation::Model| candidates.remove(&row.id).unwrap_or_default();
-    rows.iter().map(|row| rows::to_conversation(keys, row, candidates(row))).collect()
+    let keys = subjects::opening(db, keys, rows.iter().filter_map(|row| row.sender_ct.as_deref())).await?;
+    rows.iter().map(|row| rows::to_conversation(&keys, row, candidates(row))).collect()
 }
 
 /// Who has the number of each conversation that is of a number, the one last written to by text first.
@@ -262,7 +264,8 @@ pub(super) async fn messages_on(
     }
     let mut files = attachments::of_messages_on(db, keys, rows.iter().map(|row| row.id)).await?;
     let mut files = |row: &conversation_message::Model| files.remove(&row.id).unwrap_or_default();
-    rows.iter().map(|row| rows::to_message(keys, row, &deliveries, files(row))).collect()
+    let keys = subjects::opening(db, keys, rows.iter().map(|row| row.body_ct.as_slice())).await?;
+    rows.iter().map(|row| rows::to_message(&keys, row, &deliveries, files(row))).collect()
 }
 
 /// Cuts messages off that would make a page too long, but for the first. True: there were some.

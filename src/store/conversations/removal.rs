@@ -17,9 +17,10 @@ use crate::{
     domain::{AttachmentState, Engine, PracticeId},
     store::{
         Store, StoreError,
-        entity::{attachment, attachment_part},
+        entity::{attachment, attachment_part, conversation, conversation_message},
         idem,
         rows::padded,
+        subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -107,4 +108,59 @@ async fn contents_delete_on(tx: &Tx, id: Uuid) -> Result<(), StoreError> {
     let parts = attachment_part::Column::AttachmentId.eq(id);
     attachment_part::Entity::delete_many().filter(parts).exec(&tx.db).await?;
     Ok(())
+}
+
+/// Removes what was said to and by a patient before that moment, the files included: at most `limit` messages or files at once.
+/// True: there is more.
+pub(in crate::store) async fn erase_on(
+    tx: &Tx,
+    (practice, patient): (&str, &str),
+    before: DateTime<Utc>,
+    limit: u64,
+) -> Result<bool, StoreError> {
+    let theirs = conversation::Column::Owner
+        .eq(subjects::of_patient(patient))
+        .or(conversation::Column::PatientId.eq(patient.to_owned()));
+    let homes: Vec<Uuid> = conversation::Entity::find()
+        .select_only()
+        .column(conversation::Column::Id)
+        .filter(conversation::Column::PracticeId.eq(practice))
+        .filter(theirs)
+        .filter(conversation::Column::CreateTime.lte(before))
+        .order_by_asc(conversation::Column::Id)
+        .lock_exclusive()
+        .into_tuple()
+        .all(&tx.db)
+        .await?;
+    let messages: Vec<Uuid> = conversation_message::Entity::find()
+        .select_only()
+        .column(conversation_message::Column::Id)
+        .filter(conversation_message::Column::ConversationId.is_in(homes.clone()))
+        .limit(limit)
+        .into_tuple()
+        .all(&tx.db)
+        .await?;
+    let uploads = attachment::Column::PracticeId
+        .eq(practice)
+        .and(attachment::Column::PatientId.eq(patient))
+        .and(attachment::Column::CreateTime.lte(before));
+    let files = attachment::Column::MessageId.is_in(messages.clone()).or(uploads);
+    let files: Vec<attachment::Model> =
+        attachment::Entity::find().filter(files).limit(limit).lock(LockType::Update).all(&tx.db).await?;
+    for file in &files {
+        contents_delete_on(tx, file.id).await?;
+        attachment::Entity::delete_by_id(file.id).exec(&tx.db).await?;
+    }
+    if files.len() as u64 == limit {
+        return Ok(true);
+    }
+    conversation_message::Entity::delete_many()
+        .filter(conversation_message::Column::Id.is_in(padded(messages.clone())))
+        .exec(&tx.db)
+        .await?;
+    if !messages.is_empty() {
+        return Ok(true);
+    }
+    conversation::Entity::delete_many().filter(conversation::Column::Id.is_in(homes)).exec(&tx.db).await?;
+    Ok(false)
 }

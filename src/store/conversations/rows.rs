@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use crate::{
     store::{
         StoreError,
         entity::{conversation, conversation_message},
+        subjects,
         vault::{PracticeKeys, Sealed},
     },
 };
@@ -41,7 +43,7 @@ impl Owner {
     /// As it stands in the row.
     pub(super) fn key(&self) -> String {
         match self {
-            Self::Patient(id) => format!("p:{id}"),
+            Self::Patient(id) => subjects::of_patient(id.as_str()),
             Self::Number(index) => format!("{NUMBER}{}", hex(index)),
             Self::Other(digest) => format!("o:{}", hex(digest)),
             Self::Moved(id) => format!("m:{}", id.simple()),
@@ -75,8 +77,12 @@ pub(super) struct Sender {
     pub(super) text: String,
 }
 
-pub(super) fn seal_sender(keys: &PracticeKeys, id: Uuid, sender: &Sender) -> Result<Vec<u8>, StoreError> {
-    keys.seal(SENDER, id.as_bytes(), sender)
+pub(super) fn seal_sender(
+    keys: &PracticeKeys,
+    (owner, id): (&str, Uuid),
+    sender: &Sender,
+) -> Result<Vec<u8>, StoreError> {
+    keys.seal_of(owner, SENDER, id.as_bytes(), sender)
 }
 
 fn sender(keys: &PracticeKeys, row: &conversation::Model) -> Result<Option<Sender>, StoreError> {
@@ -84,7 +90,12 @@ fn sender(keys: &PracticeKeys, row: &conversation::Model) -> Result<Option<Sende
 }
 
 /// The number that a conversation was begun from; unset where it was no phone number, and where a patient began it.
-pub(super) fn number(keys: &PracticeKeys, row: &conversation::Model) -> Result<Option<PhoneNumber>, StoreError> {
+pub(super) async fn number_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    row: &conversation::Model,
+) -> Result<Option<PhoneNumber>, StoreError> {
+    let keys = &subjects::opening(db, keys, row.sender_ct.as_deref()).await?;
     let number = sender(keys, row)?.map(|sender| sender.number).filter(|number| !number.is_empty());
     Ok(number.map(PhoneNumber::from_trusted))
 }
@@ -96,8 +107,8 @@ pub(super) struct Body {
     pub(super) text: String,
 }
 
-pub(super) fn seal_body(keys: &PracticeKeys, id: Uuid, body: &Body) -> Result<Vec<u8>, StoreError> {
-    keys.seal(BODY, id.as_bytes(), body)
+pub(super) fn seal_body(keys: &PracticeKeys, (owner, id): (&str, Uuid), body: &Body) -> Result<Vec<u8>, StoreError> {
+    keys.seal_of(owner, BODY, id.as_bytes(), body)
 }
 
 /// Whose a conversation is; unset: nobody's.

@@ -25,7 +25,7 @@ use crate::{
         grounds,
         idem::{self, Prior},
         image::{self, CONVERSATION_MESSAGE},
-        notifications,
+        notifications, subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -164,22 +164,12 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
         Side::Staff => (Direction::Outbound, Said::ByStaff(route)),
         Side::Patient => (Direction::Inbound, Said::ByPatient { quiet: false, asks_to_stop: false }),
     };
-    let id = thread.say(
-        tx,
-        keys,
-        Saying {
-            direction,
-            route,
-            said,
-            author: scope.author(),
-            body: Body { text: new.body.expose().clone() },
-            delivery,
-            consent_source: None,
-        },
-    )?;
+    let body = Body { text: new.body.expose().clone() };
+    let saying = Saying { direction, route, said, author: scope.author(), body, delivery, consent_source: None };
+    let id = thread.say_on(tx, keys, saying).await?;
     attachments::attach_on(tx, scope, id, &new.attachments).await?;
     if let (Some(text), Some(delivery)) = (&new.text, delivery) {
-        changes.push(text_on(tx, keys, scope.author(), (id, delivery), text).await?);
+        changes.push(text_on(tx, keys, (&thread.row.owner, scope.author()), (id, delivery), text).await?);
         if text.number.is_none() {
             thread.row.phone_hint = text.reader.address_hint(Channel::Sms);
         }
@@ -202,7 +192,7 @@ pub(super) async fn gates_on(tx: &Tx, keys: &PracticeKeys, text: &NewText) -> Re
 pub(super) async fn text_on(
     tx: &Tx,
     keys: &PracticeKeys,
-    author: &Author,
+    (owner, author): (&str, &Author),
     (message, id): (MessageId, DeliveryId),
     text: &NewText,
 ) -> Result<Change, StoreError> {
@@ -223,7 +213,8 @@ pub(super) async fn text_on(
     };
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;
     let from = (text.number.as_ref(), text.reached_at.as_str());
-    let sealed = notifications::reply_row(keys, id, &text.content, from)?.into_active_model();
+    let keys = subjects::take_on(tx, keys, [owner.to_owned()]).await?;
+    let sealed = notifications::reply_row(&keys, (owner, id), &text.content, from)?.into_active_model();
     content::Entity::insert(sealed).exec_without_returning(&tx.db).await?;
     let event = draft::first_event(&row, author, "Accepted for sending.").into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;

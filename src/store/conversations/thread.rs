@@ -16,6 +16,7 @@ use crate::{
         StoreError,
         entity::{conversation, conversation_message},
         feed::{Change, News},
+        subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -69,7 +70,8 @@ impl Thread {
             if let Some(thread) = Self::owned_on(tx, keys.practice(), owner).await? {
                 return Ok(thread);
             }
-            let row = new_row(tx, keys, owner, sender)?.into_active_model();
+            let keys = subjects::take_on(tx, keys, [owner.key()]).await?;
+            let row = new_row(tx, &keys, owner, sender)?.into_active_model();
             // Whoever begins the same one at this moment is waited for, and theirs is found next.
             let key = [conversation::Column::PracticeId, conversation::Column::Owner];
             conversation::Entity::insert(row).on_conflict_do_nothing_on(key).exec_without_returning(&tx.db).await?;
@@ -127,7 +129,13 @@ impl Thread {
     }
 
     /// Adds a message, which comes after all that are there.
-    pub(super) fn say(&mut self, tx: &Tx, keys: &PracticeKeys, saying: Saying<'_>) -> Result<MessageId, StoreError> {
+    pub(super) async fn say_on(
+        &mut self,
+        tx: &Tx,
+        keys: &PracticeKeys,
+        saying: Saying<'_>,
+    ) -> Result<MessageId, StoreError> {
+        let keys = subjects::take_on(tx, keys, [self.row.owner.clone()]).await?;
         let id = match self.row.last_message_id {
             Some(last) => crypto::new_id_after(tx.now, last),
             None => crypto::new_id(tx.now),
@@ -150,7 +158,7 @@ impl Thread {
             author_type: saying.author.kind as i16,
             author_id: saying.author.id.clone(),
             author_name: saying.author.display_name.clone(),
-            body_ct: rows::seal_body(keys, id, &saying.body)?,
+            body_ct: rows::seal_body(&keys, (&self.row.owner, id), &saying.body)?,
             create_time: time,
             delivery_id: saying.delivery.map(|id| id.0),
             consent_source: saying.consent_source.map(ConsentSource::number),
@@ -219,7 +227,7 @@ fn new_row(
         practice_id: keys.practice().to_owned(),
         owner: owner.key(),
         patient_id,
-        sender_ct: sender.map(|sender| rows::seal_sender(keys, id, sender)).transpose()?,
+        sender_ct: sender.map(|sender| rows::seal_sender(keys, (&owner.key(), id), sender)).transpose()?,
         phone_hint: String::new(),
         reached_at: String::new(),
         state: Tally::NEW.state.number(),

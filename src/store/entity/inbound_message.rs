@@ -12,8 +12,6 @@ pub struct Model {
     pub sid: String,
     #[sea_orm(column_type = "Blob")]
     pub from_bi: Option<Vec<u8>>,
-    #[sea_orm(column_type = "Blob")]
-    pub body_ct: Vec<u8>,
     pub received_at: DateTimeUtc,
 }
 

@@ -25,7 +25,7 @@ use crate::{
         idem::{self, Prior},
         image,
         lane::Job,
-        links, stop,
+        links, stop, subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -135,11 +135,13 @@ async fn write_all_on(tx: &Tx, jobs: &[&Accept]) -> Result<(Vec<NotificationReco
     let inactive = inactive_on(tx, jobs).await?;
     grounds::gates_insert_on(tx, jobs.iter().flat_map(|job| gates_of(job)).collect()).await?;
     let opted_out = opted_out_on(tx, jobs).await?;
+    let keys = subjects_on(tx, jobs).await?;
     let mut rows = Rows::default();
     for job in jobs {
-        links::insert_on(tx, &job.keys, job.new.id, &job.new.links).await?;
+        let keys = keys.get(job.keys.practice()).ok_or(StoreError::Corrupt("subject_key"))?;
+        links::insert_on(tx, keys, &job.new).await?;
         let patient = (job.keys.practice().to_owned(), job.new.patient.id.as_str().to_owned());
-        rows.add(tx, job, inactive.contains(&patient) || opted_out.contains(&patient))?;
+        rows.add(tx, keys, job, inactive.contains(&patient) || opted_out.contains(&patient))?;
     }
     rows.insert_on(tx, void).await
 }
@@ -148,6 +150,20 @@ fn gates_of(job: &Accept) -> impl Iterator<Item = (String, GateKey)> {
     let used = job.new.decisions.iter().filter(|decision| decision.uses());
     used.flat_map(|decision| grounds::gate_keys(&job.keys, decision.channel, &job.new.patient))
         .map(|gate| (job.keys.practice().to_owned(), gate))
+}
+
+/// The keys of each practice, with those of the patients.
+async fn subjects_on<'a>(tx: &Tx, jobs: &[&'a Accept]) -> Result<BTreeMap<&'a str, PracticeKeys>, StoreError> {
+    let mut practices = BTreeMap::<_, (&PracticeKeys, Vec<String>)>::new();
+    for job in jobs {
+        let (_, owners) = practices.entry(job.keys.practice()).or_insert_with(|| (&job.keys, Vec::new()));
+        owners.push(subjects::of_patient(job.new.patient.id.as_str()));
+    }
+    let mut keys = BTreeMap::new();
+    for (practice, (own, owners)) in practices {
+        keys.insert(practice, subjects::take_on(tx, own, owners).await?);
+    }
+    Ok(keys)
 }
 
 /// The patients of those whose inbox gets something in this very transaction, by practice.
@@ -204,8 +220,9 @@ struct Rows {
 
 impl Rows {
     /// Adds the rows of one notification. What may not be filed after all is left to the check at claim, which says why.
-    fn add(&mut self, tx: &Tx, job: &Accept, shut: bool) -> Result<(), StoreError> {
-        let (keys, new) = (&job.keys, &job.new);
+    fn add(&mut self, tx: &Tx, keys: &PracticeKeys, job: &Accept, shut: bool) -> Result<(), StoreError> {
+        let new = &job.new;
+        let owner = subjects::of_patient(new.patient.id.as_str());
         self.notifications.push(notification_row(tx, keys, &job.scope, new)?);
         for delivery in &new.deliveries {
             let decision = new.decisions.iter().find(|decision| decision.channel == delivery.channel);
@@ -213,7 +230,7 @@ impl Rows {
             let stored = is_filed(decision, tx.now) && !shut && delivery.over.is_none();
             let row = delivery_row(tx, keys, new, (delivery, decision), stored);
             if let Some(content) = &delivery.content {
-                self.contents.push(content_row(keys, delivery.id, content)?);
+                self.contents.push(content_row(keys, (&owner, delivery.id), content)?);
             }
             if stored {
                 self.items.push(inbox_row(&row, new.security));

@@ -11,7 +11,7 @@ use crate::{
     store::{
         StoreError, draft,
         entity::{delivery, inbox_item, notification},
-        grounds, image,
+        grounds, image, subjects,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -43,7 +43,11 @@ pub(super) fn notification_row(
         creator_id: scope.author().id.clone(),
         creator_name: scope.author().display_name.clone(),
         broadcast_id: new.broadcast.map(|id| id.0),
-        decisions_ct: sealed::seal_decisions(keys, new.id.0, &new.decisions)?,
+        decisions_ct: sealed::seal_decisions(
+            keys,
+            (&subjects::of_patient(new.patient.id.as_str()), new.id.0),
+            &new.decisions,
+        )?,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::{
     store::{
         StoreError,
         entity::content,
+        subjects,
         vault::{PracticeKeys, Sealed},
     },
 };
@@ -37,13 +38,13 @@ struct ContentBody {
     reached_at: String,
 }
 
-/// Seals a text.
+/// Seals a text to a patient.
 pub(in crate::store) fn content_row(
     keys: &PracticeKeys,
-    id: DeliveryId,
+    (owner, id): (&str, DeliveryId),
     content: &Content,
 ) -> Result<content::Model, StoreError> {
-    seal(keys, id, &to_body(content))
+    Ok(row(keys, id, keys.seal_of(owner, BODY, id.0.as_bytes(), &to_body(content))?))
 }
 
 /// Seals a text with the contact to whom it goes: no directory has them.
@@ -53,18 +54,20 @@ pub(in crate::store) fn addressed_row(
     content: &Content,
     contact: &TestContact,
 ) -> Result<content::Model, StoreError> {
-    seal(keys, id, &ContentBody { contact: contact.as_str().to_owned(), ..to_body(content) })
+    let body = ContentBody { contact: contact.as_str().to_owned(), ..to_body(content) };
+    Ok(row(keys, id, keys.seal(BODY, id.0.as_bytes(), &body)?))
 }
 
 /// Seals what staff answer to somebody who wrote to `reached_at`; `number` is theirs, where they are not in the directory.
 pub(in crate::store) fn reply_row(
     keys: &PracticeKeys,
-    id: DeliveryId,
+    (owner, id): (&str, DeliveryId),
     content: &Content,
     (number, reached_at): (Option<&PhoneNumber>, &str),
 ) -> Result<content::Model, StoreError> {
     let contact = number.map(|number| number.e164().to_owned()).unwrap_or_default();
-    seal(keys, id, &ContentBody { contact, reached_at: reached_at.to_owned(), ..to_body(content) })
+    let body = ContentBody { contact, reached_at: reached_at.to_owned(), ..to_body(content) };
+    Ok(row(keys, id, keys.seal_of(owner, BODY, id.0.as_bytes(), &body)?))
 }
 
 /// Seals the text of one delivery for another that repeats it.
@@ -73,7 +76,8 @@ pub(in crate::store) fn copied_row(
     text: &content::Model,
     id: DeliveryId,
 ) -> Result<content::Model, StoreError> {
-    seal(keys, id, &keys.open(BODY, text.delivery_id.as_bytes(), &text.body_ct)?)
+    let body: ContentBody = keys.open(BODY, text.delivery_id.as_bytes(), &text.body_ct)?;
+    Ok(row(keys, id, keys.seal_like(&text.body_ct, BODY, id.0.as_bytes(), &body)?))
 }
 
 /// The contact to whom it goes.
@@ -97,9 +101,8 @@ fn to_body(content: &Content) -> ContentBody {
     }
 }
 
-fn seal(keys: &PracticeKeys, id: DeliveryId, body: &ContentBody) -> Result<content::Model, StoreError> {
-    let body_ct = keys.seal(BODY, id.0.as_bytes(), body)?;
-    Ok(content::Model { delivery_id: id.0, practice_id: keys.practice().to_owned(), body_ct })
+fn row(keys: &PracticeKeys, id: DeliveryId, body_ct: Vec<u8>) -> content::Model {
+    content::Model { delivery_id: id.0, practice_id: keys.practice().to_owned(), body_ct }
 }
 
 /// Opens a text.
@@ -123,13 +126,15 @@ pub(in crate::store) fn to_reply(keys: &PracticeKeys, row: &content::Model) -> R
     Ok((content, body.reached_at))
 }
 
-pub(super) async fn content_on(
+pub(in crate::store) async fn content_on(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
     id: DeliveryId,
 ) -> Result<Option<Content>, StoreError> {
     let row = content::Entity::find_by_id(id.0).one(db).await?;
-    row.map(|row| to_content(keys, &row)).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let keys = subjects::opening(db, keys, [row.body_ct.as_slice()]).await?;
+    to_content(&keys, &row).map(Some)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,12 +179,25 @@ impl DecisionBody {
 }
 
 /// Seals what was decided about a notification.
-pub(super) fn seal_decisions(keys: &PracticeKeys, id: Uuid, decisions: &[Decision]) -> Result<Vec<u8>, StoreError> {
-    keys.seal(DECISIONS, id.as_bytes(), &decisions.iter().map(DecisionBody::write).collect::<Vec<_>>())
+pub(super) fn seal_decisions(
+    keys: &PracticeKeys,
+    (owner, id): (&str, Uuid),
+    decisions: &[Decision],
+) -> Result<Vec<u8>, StoreError> {
+    keys.seal_of(owner, DECISIONS, id.as_bytes(), &decisions.iter().map(DecisionBody::write).collect::<Vec<_>>())
 }
 
-/// Opens what was decided about a notification.
-pub(super) fn open_decisions(keys: &PracticeKeys, id: Uuid, blob: &[u8]) -> Result<Vec<Decision>, StoreError> {
+/// Opens what was decided about a notification: nothing, once its patient is erased.
+pub(super) async fn decisions_on(
+    db: &impl ConnectionTrait,
+    keys: &PracticeKeys,
+    id: Uuid,
+    blob: &[u8],
+) -> Result<Vec<Decision>, StoreError> {
+    if blob.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = subjects::opening(db, keys, [blob]).await?;
     let stored: Vec<DecisionBody> = keys.open(DECISIONS, id.as_bytes(), blob)?;
     stored.into_iter().map(DecisionBody::read).collect::<Option<_>>().ok_or(StoreError::Corrupt("decision"))
 }

@@ -189,7 +189,9 @@ async fn rows_fit_together(t: &TestStore) {
         (
             "a stored in-app delivery without its item",
             "SELECT count(*) FROM delivery d WHERE d.channel = 1 AND d.state = 4 \
-             AND NOT EXISTS (SELECT 1 FROM inbox_item i WHERE i.delivery_id = d.id)",
+             AND NOT EXISTS (SELECT 1 FROM inbox_item i WHERE i.delivery_id = d.id) \
+             AND NOT EXISTS (SELECT 1 FROM erasure e WHERE e.practice_id = d.practice_id AND e.patient_id = d.patient_id \
+             AND e.erase_time >= d.create_time)",
         ),
         (
             "a notification without deliveries",
@@ -259,7 +261,9 @@ async fn rows_fit_together(t: &TestStore) {
         (
             "a text of staff without its delivery, or a delivery without its message",
             "SELECT count(*) FROM delivery d WHERE d.source_kind = 2 AND NOT EXISTS \
-             (SELECT 1 FROM conversation_message m WHERE m.id = d.source_id AND m.practice_id = d.practice_id)",
+             (SELECT 1 FROM conversation_message m WHERE m.id = d.source_id AND m.practice_id = d.practice_id) \
+             AND NOT EXISTS (SELECT 1 FROM erasure e WHERE e.practice_id = d.practice_id AND e.patient_id = d.patient_id \
+             AND e.erase_time >= d.create_time)",
         ),
         (
             "a broadcast whose counts are not those of its deliveries and of those that it has still to make",

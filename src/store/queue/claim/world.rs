@@ -25,7 +25,7 @@ use crate::{
         queue::{Claimed, Destination},
         rows::padded,
         stand_ins::{self, reader_id},
-        stop, test_messages,
+        stop, subjects, test_messages,
         tx::Tx,
         vault::PracticeKeys,
     },
@@ -33,7 +33,7 @@ use crate::{
 
 /// What every claim of one practice rests on.
 pub(super) struct World<'a> {
-    keys: &'a PracticeKeys,
+    keys: PracticeKeys,
     turn: &'a Turn,
     store: &'a Store,
     practice: Practice,
@@ -57,12 +57,13 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     pub(super) async fn load_on(
         tx: &Tx,
-        keys: &'a PracticeKeys,
+        keys: &PracticeKeys,
         store: &'a Store,
         turn: &'a Turn,
         due: &[delivery::Model],
     ) -> Result<Self, StoreError> {
         let contents = contents_on(tx, due).await?;
+        let keys = &subjects::opening(&tx.db, keys, contents.values().map(|row| row.body_ct.as_slice())).await?;
         let mut readers = patients_on(tx, keys, due.iter().map(|row| row.patient_id.clone()).collect()).await?;
         for row in due.iter().filter(|row| stand_ins::has(row)) {
             let contact = contents.get(&row.id).and_then(|text| stand_ins::recipient(keys, text).ok());
@@ -105,7 +106,7 @@ impl<'a> World<'a> {
         let devices = devices::of_on(&tx.db, keys, pushed.collect()).await?;
         let head = consent_head::Entity::find_by_id(keys.practice()).one(&tx.db).await?;
         Ok(Self {
-            keys,
+            keys: keys.clone(),
             turn,
             store,
             practice,
@@ -157,7 +158,7 @@ impl<'a> World<'a> {
             hold(tx, draft, decision.attempt_time);
             return Ok(());
         }
-        draft.row.address_bi = grounds::address_index(self.keys, channel, patient);
+        draft.row.address_bi = grounds::address_index(&self.keys, channel, patient);
         if channel == Channel::InApp {
             made.items.push(file(tx, draft, asked.is_some_and(|row| row.security))?);
             return Ok(());
@@ -175,7 +176,7 @@ impl<'a> World<'a> {
                 }
             };
         let content = self.contents.get(&draft.row.id).ok_or(StoreError::Corrupt("content"))?;
-        let (content, reached_at) = notifications::to_reply(self.keys, content)?;
+        let (content, reached_at) = notifications::to_reply(&self.keys, content)?;
         let account = account.answering(&reached_at);
         // Asked last: whom it lets go is counted as gone.
         if let Leave::Later { at, failing } = leave(&self.handover(tx, draft, &account)) {
@@ -211,7 +212,7 @@ impl<'a> World<'a> {
         (recipient, asked): (&Recipient, Option<&notification::Model>),
     ) -> Result<Decision, StoreError> {
         let Recipient { patient, choices, has_device } = recipient;
-        let mut gates = grounds::gates_of(&self.gates, self.keys, channel, patient);
+        let mut gates = grounds::gates_of(&self.gates, &self.keys, channel, patient);
         // Whoever opted out as a patient is not written to as a contact either.
         let holders = self.holders.get(&row.id).into_iter().flatten();
         if grounds::any_opted_out(&self.gates, holders) {
