@@ -3,6 +3,7 @@
 mod audit;
 mod demo;
 mod export;
+mod keys;
 mod migrate;
 mod sandbox;
 mod serve;
@@ -40,6 +41,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(("broadcast", matches)) => export::broadcast(&env(matches), matches),
             _ => Ok(ExitCode::from(2)),
         },
+        Some(("keys", matches)) => match matches.subcommand() {
+            Some((_, settings)) => keys::run(&env(settings), matches),
+            None => Ok(ExitCode::from(2)),
+        },
         Some(("token", matches)) => token::run(&env(matches), matches),
         Some(("sandbox", matches)) => sandbox::run(matches),
         Some(("demo", matches)) => demo::run(matches.get_flag("once")),
@@ -71,6 +76,7 @@ fn command() -> Command {
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
         .subcommand(audit::command(settings()))
         .subcommand(export::command(settings()))
+        .subcommand(keys::command(settings().collect::<Vec<_>>()))
         .subcommand(token::command().args(settings()))
         .subcommand(sandbox::command())
         .subcommand(

@@ -16,6 +16,7 @@ use url::Url;
 use crate::{
     auth,
     auth::JwksSource,
+    crypto::DATA_KEY_USES,
     dispatch,
     dispatch::SmsRate,
     duties, http, ports,
@@ -303,7 +304,16 @@ fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults
     // A call may begin 15 s after its claim and take 30 s; a lease that ends before would be taken over in mid-call.
     let lease = Duration::from_secs(60);
     let reserve = disk_reserve(env, faults);
-    store::Settings { database_url, migrate, sms_regions, lease, connections: 16, hints: true, reserve }
+    store::Settings {
+        database_url,
+        migrate,
+        sms_regions,
+        lease,
+        connections: 16,
+        hints: true,
+        reserve,
+        key_uses: DATA_KEY_USES,
+    }
 }
 
 fn disk_reserve(env: &Env, faults: &mut Faults) -> Reserve {

@@ -13,7 +13,7 @@ mod token;
 
 pub use blind::{BlindIndexKey, FingerprintKey};
 pub use chain::{ChainKey, GENESIS};
-pub use data_key::{DataKey, UnwrapError, wrapped_by};
+pub use data_key::{DATA_KEY_USES, DataKey, UnwrapError, wrapped_by};
 pub use id::{new_id, new_id_after};
 pub use keys::{KeyFile, KeyFileError};
 pub use seal::{Place, SealError, key_id, open, seal};

@@ -5,6 +5,7 @@ mod count;
 mod erase;
 mod expand;
 mod forget;
+mod keys;
 mod parked;
 mod rescue;
 
@@ -29,6 +30,8 @@ const EXPAND_EVERY: Duration = Duration::from_millis(500);
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked for what is left of patients who were erased.
 const ERASE_EVERY: Duration = Duration::from_secs(60);
+/// How often the uses of keys are written down: a process that dies loses as many.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -49,6 +52,7 @@ pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: S
             every("parked", dialled!("parked", RETRY_EVERY), &stop, || parked::run_once(&store, &engine)),
             every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
             every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
+            every("keys", KEYS_EVERY, &stop, || keys::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, settings)),
         );
     };

@@ -29,6 +29,7 @@ mod hints;
 mod idem;
 mod image;
 mod inbox;
+mod keys;
 mod lane;
 mod ledger;
 mod links;
@@ -84,6 +85,7 @@ pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
 pub use inbox::{InboxPage, InboxPlace};
+pub use keys::KeyRecord;
 pub use ledger::{ConsentPage, ConsentQuery};
 pub use links::{LinkState, NewLink};
 pub use notifications::{Accepted, Basis, NewDelivery, NewNotification, NotificationDetail, NotificationRecord, Over};
@@ -126,6 +128,8 @@ pub struct Settings {
     pub hints: bool,
     /// How much of the disk of a SQLite file is kept for what was accepted (`HEEDWELL_DISK_RESERVE_MIB`).
     pub reserve: Reserve,
+    /// How often a data key seals before another takes its place.
+    pub key_uses: i64,
 }
 
 impl fmt::Debug for Settings {
@@ -161,6 +165,7 @@ struct Inner {
     sms_regions: Arc<[String]>,
     wording: templates::Shelf,
     lease: Duration,
+    key_uses: i64,
     asked: Mutex<Option<Instant>>,
 }
 
@@ -179,9 +184,8 @@ impl Store {
         let lanes = if connections.dialect == Dialect::Sqlite { 1 } else { LANES };
         let inner = Inner {
             connections,
-            time,
             tokens: keys.tokens(),
-            vault: vault::Vault::new(keys),
+            vault: vault::Vault::new(keys, time.clone()),
             wake,
             tasks: TaskTracker::new(),
             asks: Lanes::new(LANES),
@@ -192,6 +196,8 @@ impl Store {
             wording: templates::Shelf::default(),
             lease: settings.lease,
             asked: Mutex::default(),
+            key_uses: settings.key_uses,
+            time,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -9,8 +9,11 @@ use super::{
 
 const VERSION: u8 = 1;
 
-/// A key that seals columns. Replace it after 2^28 seals: beyond, two of its random nonces might meet (NIST SP 800-38D
-/// sets the limit at 2^32).
+/// How often a data key seals before another takes its place: half of 2^28, beyond which two of its random nonces might meet (NIST SP
+/// 800-38D sets the limit at 2^32), so that there is time for what was not counted yet.
+pub const DATA_KEY_USES: i64 = 1 << 27;
+
+/// A key that seals columns, at most [`DATA_KEY_USES`] times and some.
 #[derive(Clone, Debug)]
 pub struct DataKey {
     id: [u8; 16],

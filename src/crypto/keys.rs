@@ -129,6 +129,39 @@ impl KeyFile {
         self.newest.number
     }
 
+    /// Adds a master to the file at `path`, which wraps what is wrapped from then on. The file is replaced as a whole, and is on disk
+    /// when this returns. Yields the number of the new one.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; nothing is changed then.
+    pub fn add_master(path: &Path) -> Result<u32, KeyFileError> {
+        let number = Self::load(path)?.newest.number + 1;
+        let failed = |error| KeyFileError::Io(path.to_owned(), error);
+        let key = Secret::generate();
+        let line = Zeroizing::new(format!(
+            "master.{number} {}\n",
+            Zeroizing::new(BASE64_STANDARD.encode(key.bytes())).as_str()
+        ));
+        let mut text = Zeroizing::new(fs::read(path).map_err(failed)?);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(line.as_bytes());
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        let _ = fs::remove_file(&beside);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&beside).map_err(failed)?;
+        write_durably(file, &beside, &text).map_err(failed)?;
+        fs::rename(&beside, path).map_err(failed)?;
+        sync_folder(path).map_err(failed)?;
+        Ok(number)
+    }
+
     /// A value that only the right index key gives. Kept in the database, it shows a wrong file at start.
     #[must_use]
     pub fn key_check(&self) -> [u8; 32] {
@@ -246,12 +279,18 @@ fn decode(key: &str) -> Option<Secret> {
 fn write_durably(mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
-    // A file is there after a crash only if its folder was written as well.
-    #[cfg(unix)]
-    {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
+    sync_folder(path)
+}
+
+/// A file is there after a crash only if its folder was written as well.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

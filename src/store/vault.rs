@@ -2,25 +2,35 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{StoreError, entity::data_key};
+use super::{StoreError, dialect::Time, entity::data_key};
 use crate::{
     crypto::{BlindIndexKey, ChainKey, DataKey, KeyFile, Place, key_id, open, seal},
     domain::{EmailAddress, PhoneNumber, PracticeId},
 };
 
+/// When the keys of a practice are read again: what others rotated, or destroyed, is known by then.
+const FRESH: TimeDelta = TimeDelta::seconds(60);
+/// When a new key begins to seal. All know it by then, and can open what it sealed.
+pub(super) const TAKES_OVER_AFTER: TimeDelta = TimeDelta::minutes(3);
+
 /// Unwraps data keys.
 #[derive(Debug)]
 pub(super) struct Vault {
     keys: KeyFile,
-    practices: RwLock<HashMap<PracticeId, Arc<PracticeKeys>>>,
+    time: Time,
+    practices: RwLock<HashMap<PracticeId, (DateTime<Utc>, Arc<PracticeKeys>)>>,
 }
 
 /// The keys of one practice, and of those of its subjects that were looked up: see `subjects`.
@@ -34,7 +44,9 @@ pub(super) struct PracticeKeys {
 struct OwnKeys {
     practice: PracticeId,
     current: DataKey,
-    retired: Vec<DataKey>,
+    others: Vec<DataKey>,
+    /// How often `current` has sealed since that was last counted.
+    sealed: AtomicI64,
     blind: BlindIndexKey,
     consent: ChainKey,
     audit: ChainKey,
@@ -49,8 +61,24 @@ pub(super) struct Subject {
 }
 
 impl Vault {
-    pub(super) fn new(keys: KeyFile) -> Self {
-        Self { keys, practices: RwLock::default() }
+    pub(super) fn new(keys: KeyFile, time: Time) -> Self {
+        Self { keys, time, practices: RwLock::default() }
+    }
+
+    /// The key file.
+    pub(super) const fn file(&self) -> &KeyFile {
+        &self.keys
+    }
+
+    /// What is held of practices.
+    pub(super) fn held(&self) -> Vec<Arc<PracticeKeys>> {
+        let held = self.practices.read().unwrap_or_else(PoisonError::into_inner);
+        held.values().map(|(_, keys)| Arc::clone(keys)).collect()
+    }
+
+    /// Has the keys of a practice read again by whoever wants them next.
+    pub(super) fn forget(&self, practice: &PracticeId) {
+        self.practices.write().unwrap_or_else(PoisonError::into_inner).remove(practice);
     }
 
     /// The keys of `practice`; NotFound when there is no such practice.
@@ -59,26 +87,54 @@ impl Vault {
         db: &impl ConnectionTrait,
         practice: &PracticeId,
     ) -> Result<Arc<PracticeKeys>, StoreError> {
+        let now = self.time.clock().now();
         let cached = self.practices.read().unwrap_or_else(PoisonError::into_inner).get(practice).cloned();
-        if let Some(keys) = cached {
-            return Ok(keys);
+        match cached {
+            Some((read, keys)) if now - read < FRESH && read <= now => return Ok(keys),
+            Some((_, keys)) => {
+                let anew = self.read(db, practice, now).await;
+                if let Err(StoreError::Corrupt(_)) = anew {
+                    // A master that this process was not started with, most likely; what it has goes on.
+                    tracing::error!(practice.id = %practice, "a data key does not open: is the key file the newest?");
+                    return Ok(keys);
+                }
+                // Counted with the others, not lost.
+                anew.inspect(|anew| anew.count_on(&keys))
+            }
+            None => self.read(db, practice, now).await,
         }
+    }
+
+    async fn read(
+        &self,
+        db: &impl ConnectionTrait,
+        practice: &PracticeId,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<PracticeKeys>, StoreError> {
         let rows = data_key::Entity::find()
             .filter(data_key::Column::PracticeId.eq(practice.as_str()))
-            .order_by_desc(data_key::Column::CreateTime)
+            .order_by_asc(data_key::Column::CreateTime)
+            .order_by_asc(data_key::Column::Id)
             .all(db)
             .await?;
-        let mut keys = rows.iter().map(|row| {
-            DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &self.keys, practice.as_str().as_bytes())
-                .map_err(|_| StoreError::Corrupt("data key"))
-        });
-        let current = keys.next().ok_or(StoreError::NotFound("practice"))??;
-        let retired = keys.collect::<Result<_, _>>()?;
+        let seals = rows.iter().position(|row| row.retire_time.is_none_or(|retired| now < retired));
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &self.keys, practice.as_str().as_bytes());
+            keys.push(key.map_err(|_| StoreError::Corrupt("data key"))?);
+        }
+        if keys.is_empty() {
+            self.forget(practice);
+            return Err(StoreError::NotFound("practice"));
+        }
+        let current = keys.swap_remove(seals.unwrap_or(keys.len() - 1));
         let blind = self.keys.blind_index(practice.as_str());
         let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
-        let own = OwnKeys { practice: practice.clone(), current, retired, blind, consent, audit };
+        let sealed = AtomicI64::new(0);
+        let own = OwnKeys { practice: practice.clone(), current, others: keys, sealed, blind, consent, audit };
         let keys = Arc::new(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) });
-        self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
+        let mut practices = self.practices.write().unwrap_or_else(PoisonError::into_inner);
+        practices.insert(practice.clone(), (now, Arc::clone(&keys)));
         Ok(keys)
     }
 
@@ -123,6 +179,22 @@ impl PracticeKeys {
         Place { table: column.table, column: column.column, practice: self.own.practice.as_str(), row }
     }
 
+    /// The id of the key that seals, and how often it has since this was last asked.
+    pub(super) fn take_count(&self) -> ([u8; 16], i64) {
+        (self.own.current.id(), self.own.sealed.swap(0, Ordering::Relaxed))
+    }
+
+    /// Gives a count back that could not be written down.
+    pub(super) fn give_back(&self, count: i64) {
+        self.own.sealed.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn count_on(&self, before: &Self) {
+        if before.own.current.id() == self.own.current.id() {
+            self.give_back(before.take_count().1);
+        }
+    }
+
     /// These keys, with those of subjects.
     pub(super) fn with(&self, subjects: impl IntoIterator<Item = Subject>) -> Self {
         Self { own: Arc::clone(&self.own), subjects: self.subjects.iter().cloned().chain(subjects).collect() }
@@ -135,11 +207,12 @@ impl PracticeKeys {
 
     /// Whether that is the id of a key of the practice itself.
     pub(super) fn is_own(&self, id: [u8; 16]) -> bool {
-        std::iter::once(&self.own.current).chain(&self.own.retired).any(|key| key.id() == id)
+        std::iter::once(&self.own.current).chain(&self.own.others).any(|key| key.id() == id)
     }
 
     /// Seals the key of a subject for its row.
     pub(super) fn wrap(&self, column: Sealed, key: &DataKey) -> Vec<u8> {
+        self.own.sealed.fetch_add(1, Ordering::Relaxed);
         key.seal_under(&self.own.current, &self.place(column, &key.id()))
     }
 
@@ -151,7 +224,7 @@ impl PracticeKeys {
     }
 
     fn key(&self, id: [u8; 16]) -> Option<&DataKey> {
-        let own = std::iter::once(&self.own.current).chain(&self.own.retired);
+        let own = std::iter::once(&self.own.current).chain(&self.own.others);
         own.chain(self.subjects.iter().map(|subject| &subject.key)).find(|key| key.id() == id)
     }
 
@@ -187,6 +260,7 @@ impl PracticeKeys {
 
     /// As [`Self::seal`], for bytes as they are.
     pub(super) fn seal_bytes(&self, column: Sealed, row: &[u8], plain: &[u8]) -> Vec<u8> {
+        self.own.sealed.fetch_add(1, Ordering::Relaxed);
         seal(&self.own.current, &self.place(column, row), plain)
     }
 

@@ -18,6 +18,7 @@ mod feeds;
 pub(crate) mod given;
 mod groups;
 mod inboxes;
+mod keys;
 mod ledger;
 mod links;
 mod lists;

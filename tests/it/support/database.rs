@@ -73,6 +73,7 @@ impl Home {
             hints: true,
             // However full the disk is that the tests happen to run on.
             reserve: Reserve { percent: 0, ..Reserve::default() },
+            key_uses: heedwell::crypto::DATA_KEY_USES,
         }
     }
 
