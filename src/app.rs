@@ -2,6 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout_at},
@@ -19,7 +20,7 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::Admission,
+        admission::{self, Admission},
         audit::Audit,
         broadcasts::Broadcasts,
         callbacks::Callbacks,
@@ -34,7 +35,7 @@ use crate::{
         preferences::Preferences,
         templates::Templates,
         unsubscribe::Unsubscribe,
-        watch::Watch,
+        watch::{self, Watch},
     },
     store::{OpenError, Proof, Store, StoreError, Time},
     wake::Wake,
@@ -104,34 +105,87 @@ pub struct App {
     tasks: TaskTracker,
 }
 
-/// What all that is served has in common.
-struct All<'a> {
-    store: &'a Store,
-    clock: &'a SharedClock,
-    keys: (&'a FingerprintKey, &'a TokenKey),
-    public_url: &'a str,
+/// What everything that is served stands on.
+struct Base {
+    store: Store,
+    engine: Engine,
+    clock: SharedClock,
+    verifier: Arc<Verifier>,
+    fingerprints: FingerprintKey,
+    tokens: TokenKey,
 }
 
-impl All<'_> {
+/// The limits of what is served.
+struct Limits {
+    http: http::Settings,
+    watch: watch::Settings,
+    admission: admission::Settings,
+    consent: consent::Settings,
+}
+
+/// What answers, before it listens anywhere.
+struct Served {
+    grpc: Router,
+    http: Router,
+    watch: Watch,
+    health: grpc::Health,
+    readiness: http::Readiness,
+}
+
+impl Base {
+    async fn open(config: &Config, time: Time) -> Result<Self, StartError> {
+        make_folder(&config.data_dir).map_err(StartError::DataDir)?;
+        let keys = load_keys(config).map_err(StartError::MasterKey)?;
+        // The first number parsed loads the numbering plans; no caller shall wait for that.
+        let warm = tokio::task::spawn_blocking(address::warm_up);
+        let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
+        let clock = time.clock().clone();
+        let store = Store::open(config.store.clone(), keys, time, Wake::default()).await;
+        let store = store.map_err(StartError::Database)?;
+        let _ = warm.await;
+        let verifier = Verifier::new(config.auth.clone(), clock.clone()).await.map_err(StartError::Auth)?;
+        Ok(Self { store, engine: Engine::new(), clock, verifier: Arc::new(verifier), fingerprints, tokens })
+    }
+
+    /// `stop`: watches end.
+    fn served(&self, public_url: &str, limits: Limits, stop: CancellationToken) -> Result<Served, StartError> {
+        let Self { store, engine, verifier, .. } = self;
+        let watch = Watch::new(store.clone(), self.tokens.clone(), self.clock.clone(), limits.watch, stop);
+        let admission = Admission::new(store.clone(), limits.admission);
+        let (health, server) = grpc::Server::new(self.services(public_url, limits.consent, &watch, admission));
+        let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
+        let sidecar = http::Services {
+            callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.to_owned()),
+            links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone()),
+            media: Media::new(store.clone(), engine.clone()),
+            unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
+            readiness: readiness.clone(),
+            sign_in: sign_in(&home, Arc::clone(verifier)),
+        };
+        let http = http::router(sidecar, limits.http).merge(http::with_cookie(server.web(), home));
+        let grpc = server.native().map_err(StartError::Grpc)?;
+        Ok(Served { grpc, http, watch, health, readiness })
+    }
+
     fn services(
         &self,
-        verifier: Arc<Verifier>,
+        public_url: &str,
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
     ) -> grpc::Services {
-        let (store, (fingerprints, tokens)) = (self.store, self.keys);
+        let Self { store, clock, fingerprints, tokens, .. } = self;
         let pages = Pages::new(fingerprints.clone(), tokens.clone());
         let notify = Notify::new(
             store.clone(),
             admission.clone(),
-            self.clock.clone(),
+            clock.clone(),
             fingerprints.clone(),
             tokens.clone(),
-            self.public_url,
+            public_url,
         );
         grpc::Services {
-            verifier,
+            verifier: Arc::clone(&self.verifier),
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),
@@ -142,14 +196,14 @@ impl All<'_> {
             broadcasts: Broadcasts::new(
                 store.clone(),
                 admission.clone(),
-                (self.clock.clone(), fingerprints.clone()),
+                (clock.clone(), fingerprints.clone()),
                 pages.clone(),
-                self.public_url.to_owned(),
+                public_url.to_owned(),
             ),
             notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
-            preferences: Preferences::new(store.clone(), self.public_url.to_owned()),
+            preferences: Preferences::new(store.clone(), public_url.to_owned()),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
@@ -158,9 +212,39 @@ impl All<'_> {
                 admission,
                 fingerprints.clone(),
                 pages,
-                self.public_url.to_owned(),
+                public_url.to_owned(),
             ),
         }
+    }
+}
+
+/// What answers calls and requests, in this process: it listens nowhere, and nothing is sent or done by itself. For whoever puts in
+/// one at a time and looks at what it changes.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The calls of gRPC.
+    pub grpc: Router,
+    /// The sidecar.
+    pub http: Router,
+}
+
+impl Answers {
+    /// Makes them ready. They answer under `config`'s public address, and never end by themselves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn of(config: Config, time: Time) -> Result<Self, StartError> {
+        let base = Base::open(&config, time).await?;
+        let limits = Limits {
+            http: config.http,
+            watch: config.watch,
+            admission: config.admission,
+            consent: config.consent,
+        };
+        let public_url = config.public_url.unwrap_or_default();
+        let Served { grpc, http, health, .. } = base.served(&public_url, limits, CancellationToken::new())?;
+        health.serving().await;
+        Ok(Self { grpc, http })
     }
 }
 
@@ -172,18 +256,9 @@ impl App {
     pub async fn start(config: Config, time: Time) -> Result<Self, StartError> {
         let (lease, longest_call) = (config.store.lease, config.providers.call_timeout);
         config.dispatch.check(lease, longest_call).map_err(StartError::Limits)?;
-        make_folder(&config.data_dir).map_err(StartError::DataDir)?;
-        let keys = load_keys(&config).map_err(StartError::MasterKey)?;
-        // The first number parsed loads the numbering plans; no caller shall wait for that.
-        let warm = tokio::task::spawn_blocking(address::warm_up);
-        let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
-        let clock = time.clock().clone();
-        let store = Store::open(config.store, keys, time, Wake::default()).await.map_err(StartError::Database)?;
-        let engine = Engine::new();
-        recover(&store, &engine).await.map_err(StartError::Recovery)?;
-        let _ = warm.await;
-        let verifier = Arc::new(Verifier::new(config.auth, clock.clone()).await.map_err(StartError::Auth)?);
-        let providers = Providers::new(config.providers, clock.clone()).map_err(StartError::Providers)?;
+        let base = Base::open(&config, time).await?;
+        recover(&base.store, &base.engine).await.map_err(StartError::Recovery)?;
+        let providers = Providers::new(config.providers, base.clock.clone()).map_err(StartError::Providers)?;
         let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
         let http_listener = listen("HEEDWELL_HTTP_ADDR", config.http_addr).await?;
         let (grpc_addr, http_addr) = (local(&grpc_listener, config.grpc_addr), local(&http_listener, config.http_addr));
@@ -191,24 +266,17 @@ impl App {
 
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
-        let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
-        let admission = Admission::new(store.clone(), config.admission);
-        let all = All { store: &store, clock: &clock, keys: (&fingerprints, &tokens), public_url: &public_url };
-        let services = all.services(Arc::clone(&verifier), config.consent, &watch, admission);
-        let (health, server) = grpc::Server::new(services);
-        let (readiness, home) = (readiness(store.clone()), http::Home::new(&public_url));
-        let sidecar = http::Services {
-            callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
-            links: Links::new(store.clone(), engine.clone(), fingerprints),
-            media: Media::new(store.clone(), engine.clone()),
-            unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
-            readiness: readiness.clone(),
-            sign_in: sign_in(&home, verifier),
+        let limits = Limits {
+            http: config.http,
+            watch: config.watch,
+            admission: config.admission,
+            consent: config.consent,
         };
-        let sidecar = http::router(sidecar, config.http).merge(http::with_cookie(server.web(), home));
+        let Served { grpc, http, watch, health, readiness } = base.served(&public_url, limits, calls.planned.clone())?;
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
-        let sidecar = port(sidecar, None, Protocol::Either);
-        let native = port(server.native().map_err(StartError::Grpc)?, config.tls, Protocol::Http2);
+        let sidecar = port(http, None, Protocol::Either);
+        let native = port(grpc, config.tls, Protocol::Http2);
+        let Base { store, engine, clock, .. } = base;
         let settings = dispatch::Settings { public_url: public_url.clone(), ..config.dispatch };
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());

@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use crate::{
     clock::SharedClock,
-    domain::{Account, Device, EmailAddress, Phi, PhoneNumber, Registration, TwilioAccount},
+    domain::{Account, Device, EmailAddress, Phi, PhoneNumber, Registration, SmtpAccount, TwilioAccount},
 };
 
 mod error;
@@ -345,6 +345,21 @@ impl Providers {
     pub async fn media(&self, account: &TwilioAccount, address: &str) -> Result<Vec<u8>, MediaError> {
         self.twilio.media(self.network, account, address).await
     }
+}
+
+/// Whether a server that keeps to public addresses would call there: an API in its settings, or where Twilio redirects to. A name
+/// passes, since its addresses are looked at when it is resolved.
+#[must_use]
+pub fn is_callable(url: &Url) -> bool {
+    may_call(url, Network { allow_private: false })
+}
+
+/// The mail as a relay gets it, without a signature: for whoever reads it back.
+///
+/// # Errors
+/// When it cannot be written, and would not be sent.
+pub fn written(account: &SmtpAccount, email: &OutgoingEmail, now: DateTime<Utc>) -> Result<Vec<u8>, SendError> {
+    Ok(mail::build(account, email, now)?.bytes)
 }
 
 /// Whether an API may be there. Unset: the URL may not be called.

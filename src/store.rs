@@ -113,6 +113,7 @@ use lane::Lanes;
 const LANES: usize = 4;
 
 /// How the store is opened.
+#[derive(Clone)]
 pub struct Settings {
     /// `sqlite:path` or `postgres://…` (`HEEDWELL_DATABASE_URL`).
     pub database_url: String,

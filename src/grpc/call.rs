@@ -56,7 +56,8 @@ fn in_our_words(response: Response) -> Response {
         response
     } else if is(Code::OutOfRange) {
         status::too_large().into_http()
-    } else if is(Code::Internal) && header("grpc-message").starts_with("failed%20to%20decode%20Protobuf") {
+    } else if is(Code::Internal) {
+        // Ours has details. tonic's is about what came: no message of the call, half of one, none, or two.
         status::malformed().into_http()
     } else {
         response
