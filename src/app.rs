@@ -207,13 +207,7 @@ impl Base {
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
-            templates: Templates::new(
-                store.clone(),
-                admission,
-                fingerprints.clone(),
-                pages,
-                public_url.to_owned(),
-            ),
+            templates: Templates::new(store.clone(), admission, fingerprints.clone(), pages, public_url.to_owned()),
         }
     }
 }
@@ -235,12 +229,8 @@ impl Answers {
     /// [`StartError`].
     pub async fn of(config: Config, time: Time) -> Result<Self, StartError> {
         let base = Base::open(&config, time).await?;
-        let limits = Limits {
-            http: config.http,
-            watch: config.watch,
-            admission: config.admission,
-            consent: config.consent,
-        };
+        let limits =
+            Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
         let public_url = config.public_url.unwrap_or_default();
         let Served { grpc, http, health, .. } = base.served(&public_url, limits, CancellationToken::new())?;
         health.serving().await;
@@ -266,13 +256,10 @@ impl App {
 
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
-        let limits = Limits {
-            http: config.http,
-            watch: config.watch,
-            admission: config.admission,
-            consent: config.consent,
-        };
-        let Served { grpc, http, watch, health, readiness } = base.served(&public_url, limits, calls.planned.clone())?;
+        let limits =
+            Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
+        let Served { grpc, http, watch, health, readiness } =
+            base.served(&public_url, limits, calls.planned.clone())?;
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(http, None, Protocol::Either);
         let native = port(grpc, config.tls, Protocol::Http2);

@@ -209,7 +209,11 @@ impl Server {
             let notification = NotificationInput {
                 patient_id: "pat".into(),
                 channels: vec![Channel::InApp.into()],
-                payload: Some(Payload::System(SystemDetails { title: "News".into(), body: "We moved.".into(), security: false })),
+                payload: Some(Payload::System(SystemDetails {
+                    title: "News".into(),
+                    body: "We moved.".into(),
+                    security: false,
+                })),
                 ..Default::default()
             };
             self.put(
