@@ -57,12 +57,13 @@ mod vault;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use audit::{AuditPage, AuditQuery};

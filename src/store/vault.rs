@@ -30,8 +30,11 @@ pub(super) const TAKES_OVER_AFTER: TimeDelta = TimeDelta::minutes(3);
 pub(super) struct Vault {
     keys: KeyFile,
     time: Time,
-    practices: RwLock<HashMap<PracticeId, (DateTime<Utc>, Arc<PracticeKeys>)>>,
+    practices: RwLock<HashMap<PracticeId, Held>>,
 }
+
+/// The keys of a practice, and when they were read.
+type Held = (DateTime<Utc>, Arc<PracticeKeys>);
 
 /// The keys of one practice, and of those of its subjects that were looked up: see `subjects`.
 #[derive(Clone, Debug)]
@@ -90,7 +93,7 @@ impl Vault {
         let now = self.time.clock().now();
         let cached = self.practices.read().unwrap_or_else(PoisonError::into_inner).get(practice).cloned();
         match cached {
-            Some((read, keys)) if now - read < FRESH && read <= now => return Ok(keys),
+            Some((read, keys)) if now - read < FRESH && read <= now => Ok(keys),
             Some((_, keys)) => {
                 let anew = self.read(db, practice, now).await;
                 if let Err(StoreError::Corrupt(_)) = anew {

@@ -154,6 +154,7 @@ impl Server {
     }
 
     /// Two practices with somebody in them; something was sent in one, and the other hears from its providers.
+    #[expect(clippy::too_many_lines, reason = "a world reads best whole")]
     fn furnish(&mut self) {
         for practice_id in ["acme", CALLED_BACK] {
             let practice = Practice {
