@@ -109,7 +109,7 @@ fn with(config: Config, work: impl AsyncFnOnce(Store, Engine) -> anyhow::Result<
         let keys = app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?;
         let time = Time::Database(Arc::new(SystemClock));
         let store = Store::open(config.store, keys, time, Wake::default()).await.context("HEEDWELL_DATABASE_URL")?;
-        let done = work(store.clone(), Engine::new()).await;
+        let done = work(store.clone(), app::operator()).await;
         store.close().await;
         done.map(|()| ExitCode::SUCCESS)
     })
