@@ -57,12 +57,13 @@ mod vault;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use audit::{AuditPage, AuditQuery};
@@ -162,6 +163,8 @@ struct Inner {
     asks: Lanes<notifications::Ask>,
     accepts: Lanes<notifications::Accept>,
     outcomes: Lanes<outcomes::Outcome>,
+    reads: Lanes<audit::Seen>,
+    trails: audit::Trails,
     counters: counts::Counters,
     sms_regions: Arc<[String]>,
     wording: templates::Shelf,
@@ -192,6 +195,8 @@ impl Store {
             asks: Lanes::new(LANES),
             accepts: Lanes::new(lanes),
             outcomes: Lanes::new(lanes),
+            reads: Lanes::new(lanes),
+            trails: audit::Trails::default(),
             counters: counts::Counters::default(),
             sms_regions: settings.sms_regions.into(),
             wording: templates::Shelf::default(),

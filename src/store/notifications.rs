@@ -5,10 +5,11 @@ mod basis;
 mod rows;
 mod sealed;
 
-use std::{sync::PoisonError, time::Instant};
+use std::sync::PoisonError;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
