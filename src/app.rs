@@ -32,6 +32,7 @@ use crate::{
         notify::Notify,
         pages::Pages,
         preferences::Preferences,
+        refusals::Refusals,
         templates::Templates,
         unsubscribe::Unsubscribe,
         watch::Watch,
@@ -96,6 +97,7 @@ pub struct App {
     store: Store,
     engine: Engine,
     watch: Watch,
+    refusals: Refusals,
     health: grpc::Health,
     readiness: http::Readiness,
     drain: Duration,
@@ -115,7 +117,7 @@ struct All<'a> {
 impl All<'_> {
     fn services(
         &self,
-        verifier: Arc<Verifier>,
+        (verifier, refusals): (Arc<Verifier>, &Refusals),
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
@@ -132,6 +134,7 @@ impl All<'_> {
         );
         grpc::Services {
             verifier,
+            refusals: refusals.clone(),
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),
@@ -194,11 +197,12 @@ impl App {
         let watch = Watch::new(store.clone(), tokens.clone(), clock.clone(), config.watch, calls.planned.clone());
         let admission = Admission::new(store.clone(), config.admission);
         let all = All { store: &store, clock: &clock, keys: (&fingerprints, &tokens), public_url: &public_url };
-        let services = all.services(Arc::clone(&verifier), config.consent, &watch, admission);
+        let refusals = Refusals::new(store.clone(), engine.clone());
+        let services = all.services((Arc::clone(&verifier), &refusals), config.consent, &watch, admission);
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(&public_url));
         let sidecar = http::Services {
-            callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.clone()),
+            callbacks: Callbacks::new(store.clone(), engine.clone(), refusals.clone(), public_url.clone()),
             links: Links::new(store.clone(), engine.clone(), fingerprints),
             media: Media::new(store.clone(), engine.clone()),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
@@ -216,6 +220,7 @@ impl App {
         tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
+        tasks.spawn(refusals.clone().run(calls.planned.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));
         tasks.spawn(sidecar.serve(http_listener, calls.clone()));
         tasks.close();
@@ -226,6 +231,7 @@ impl App {
             store,
             engine,
             watch,
+            refusals,
             health,
             readiness,
             drain: config.drain,
@@ -261,6 +267,8 @@ impl App {
         }
         // A transaction that a call began is finished by the store all the same.
         self.calls.at_once.cancel();
+        // Nobody is refused any more.
+        let _ = timeout_at(end, self.refusals.flush()).await;
         let _ = timeout_at(end, self.store.close()).await;
     }
 }

@@ -49,6 +49,17 @@ impl Vault {
         if let Some(keys) = cached {
             return Ok(keys);
         }
+        let keys = Arc::new(self.load(db, practice).await?);
+        self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    /// The same, of a practice that `db` may have made and not committed: should it not, nobody may remember its keys.
+    pub(super) async fn load(
+        &self,
+        db: &impl ConnectionTrait,
+        practice: &PracticeId,
+    ) -> Result<PracticeKeys, StoreError> {
         let rows = data_key::Entity::find()
             .filter(data_key::Column::PracticeId.eq(practice.as_str()))
             .order_by_desc(data_key::Column::CreateTime)
@@ -62,9 +73,7 @@ impl Vault {
         let retired = keys.collect::<Result<_, _>>()?;
         let blind = self.keys.blind_index(practice.as_str());
         let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
-        let keys = Arc::new(PracticeKeys { practice: practice.clone(), current, retired, blind, consent, audit });
-        self.practices.write().unwrap_or_else(PoisonError::into_inner).insert(practice.clone(), Arc::clone(&keys));
-        Ok(keys)
+        Ok(PracticeKeys { practice: practice.clone(), current, retired, blind, consent, audit })
     }
 
     /// What chains the consent ledger of `practice`.
