@@ -1,7 +1,8 @@
 //! The only place where the concrete parts meet: in which order they start, and in which they stop.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout_at},
@@ -14,8 +15,9 @@ use crate::{
     config::Config,
     crypto::{FingerprintKey, KeyFile, KeyFileError, TokenKey},
     dispatch::{self, Dispatch},
-    domain::{Engine, PracticeId, address},
-    duties, grpc, http,
+    domain::{AuditEvent, AuditRecord, Author, Engine, PracticeId, address},
+    duties::{self, Anchors},
+    grpc, http,
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
@@ -37,7 +39,7 @@ use crate::{
         unsubscribe::Unsubscribe,
         watch::Watch,
     },
-    store::{OpenError, Proof, Store, StoreError, Time},
+    store::{Anchored, AuditQuery, OpenError, Proof, Store, StoreError, Time},
     wake::Wake,
 };
 
@@ -96,6 +98,7 @@ pub struct App {
     pub http_addr: SocketAddr,
     store: Store,
     engine: Engine,
+    anchors: Anchors,
     watch: Watch,
     refusals: Refusals,
     health: grpc::Health,
@@ -180,6 +183,8 @@ impl App {
         // The first number parsed loads the numbering plans; no caller shall wait for that.
         let warm = tokio::task::spawn_blocking(address::warm_up);
         let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
+        let duties::Settings { anchor_file, content_retention } = config.duties;
+        let anchors = Anchors::new(keys.anchor(), anchor_file);
         let clock = time.clock().clone();
         let store = Store::open(config.store, keys, time, Wake::default()).await.map_err(StartError::Database)?;
         let engine = Engine::new();
@@ -217,7 +222,8 @@ impl App {
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, public_url, work.clone()));
+        let own = (content_retention, anchors.clone());
+        tasks.spawn(duties::run(store.clone(), engine.clone(), own, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
         tasks.spawn(refusals.clone().run(calls.planned.clone()));
@@ -230,6 +236,7 @@ impl App {
             http_addr,
             store,
             engine,
+            anchors,
             watch,
             refusals,
             health,
@@ -267,13 +274,18 @@ impl App {
         }
         // A transaction that a call began is finished by the store all the same.
         self.calls.at_once.cancel();
-        // Nobody is refused any more.
-        let _ = timeout_at(end, self.refusals.flush()).await;
+        // Nobody is refused any more, and nothing is written any more: what there is can be anchored.
+        let last = async {
+            self.refusals.flush().await;
+            self.anchors.say(&self.store, &self.engine).await
+        };
+        let _ = timeout_at(end, last).await;
         let _ = timeout_at(end, self.store.close()).await;
     }
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Makes a folder for its owner's eyes only, unless it is there.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -292,16 +304,22 @@ pub(crate) fn load_keys(config: &Config) -> Result<KeyFile, KeyFileError> {
     }
 }
 
-/// Proves the ledgers, or that of one practice, and tells of each. True: something does not hold.
-pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn(String)) -> Result<bool, StoreError> {
+/// Proves the ledgers, or that of one practice, by themselves and by what was anchored, and tells of each. True: something does
+/// not hold.
+pub(crate) async fn prove(
+    store: &Store,
+    only: Option<PracticeId>,
+    anchored: &Anchored,
+    tell: impl Fn(String),
+) -> Result<bool, StoreError> {
     let engine = Engine::new();
     let practices = match only {
-        Some(practice) => vec![practice],
-        None => store.ledgers(&engine).await?,
+        Some(practice) => BTreeSet::from([practice]),
+        None => store.ledgers(&engine).await?.into_iter().chain(anchored.practices().cloned()).collect(),
     };
     let mut found = false;
     for practice in practices {
-        let proof = store.ledger_prove(&engine, &practice).await?;
+        let proof = store.ledger_prove(&engine, &practice, anchored).await?;
         for finding in &proof.findings {
             tell(format!("{practice}: {finding}"));
         }
@@ -311,6 +329,29 @@ pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn
         found |= !findings.is_empty();
     }
     Ok(found)
+}
+
+/// Hands `write` the entries of a trail after a position, the oldest first and one page in memory at a time. That it is taken out is
+/// the last of them.
+pub(crate) async fn export_trail(
+    store: &Store,
+    practice: PracticeId,
+    mut after: i64,
+    mut write: impl FnMut(AuditRecord) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let (engine, scope) = (Engine::new(), Engine::new().scope(practice.clone(), Author::system()));
+    let event = AuditEvent::of_system(AuditEvent::EXPORTED, None, "audit".to_owned());
+    store.audit_append(&engine, practice, vec![event]).await?;
+    let newest = store.audit_list(&scope, &AuditQuery { limit: 1, ..Default::default() }).await?.records;
+    let through = newest.first().map_or(0, |record| record.position);
+    while after < through {
+        let records = store.audit_after(&scope, after).await?;
+        after = records.last().map_or(through, |record| record.position);
+        for record in records.into_iter().filter(|record| record.position <= through) {
+            write(record).context("standard output")?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the server may be sent calls.

@@ -3,6 +3,7 @@
 //! the domain. The row is the truth: what must happen together commits together, and nothing is written first and enqueued
 //! later.
 
+mod anchors;
 mod attempts;
 mod audit;
 mod broadcasts;
@@ -58,6 +59,7 @@ use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use tokio_util::task::TaskTracker;
 
+pub use anchors::{Anchor, Anchored, LedgerHead, PracticeHeads};
 pub use audit::{AuditPage, AuditQuery};
 pub use broadcasts::{
     AddressKey, AudiencePage, BroadcastPage, Created, Member, NewBroadcast, PlanTurn, Position, SharePage,

@@ -35,6 +35,7 @@ mod retries;
 mod settlements;
 mod templates;
 mod test_messages;
+mod trail;
 mod turns;
 mod voids;
 

@@ -113,8 +113,13 @@ impl Logging {
 
     /// How many reads it was asked for so far.
     pub(crate) fn reads(&self) -> usize {
+        self.statements(": SELECT ")
+    }
+
+    /// How many statements it was asked for so far that have these words.
+    pub(crate) fn statements(&self, words: &str) -> usize {
         let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
-        log.lines().filter(|line| line.contains("LOG: ") && line.contains(": SELECT ")).count()
+        log.lines().filter(|line| line.contains("LOG: ") && line.contains(words)).count()
     }
 }
 
