@@ -28,6 +28,9 @@ mod m20261129_000028_fill_audit_trails;
 mod m20261130_000029_create_broadcasts;
 mod m20261130_000030_count_deliveries;
 mod m20261130_000032_index_what_is_looked_for;
+mod m20261130_000036_seal_practices;
+mod m20261130_000037_bind_superusers;
+mod seal;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000029_create_broadcasts::Migration),
             Box::new(m20261130_000030_count_deliveries::Migration),
             Box::new(m20261130_000032_index_what_is_looked_for::Migration),
+            Box::new(m20261130_000036_seal_practices::Migration),
+            Box::new(m20261130_000037_bind_superusers::Migration),
         ]
     }
 }

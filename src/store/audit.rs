@@ -160,7 +160,10 @@ impl Store {
     ) -> Result<AuditPage, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let held = keys.clone();
-        self.write(move |tx| Box::pin(async move { append_on(tx, &held, event).await })).await?;
+        self.write_within(scope.practice().clone(), move |tx| {
+            Box::pin(async move { append_on(tx, &held, event).await })
+        })
+        .await?;
         let mut rows = audit::Entity::find()
             .filter(audit::Column::PracticeId.eq(keys.practice()))
             .order_by_desc(audit::Column::Seq)
@@ -183,7 +186,7 @@ impl Store {
         if let Some(before) = query.before {
             rows = rows.filter(audit::Column::Seq.lt(before));
         }
-        let mut rows = rows.all(self.read()).await?;
+        let mut rows = rows.all(&self.within(scope)).await?;
         let more = rows.len() as u64 > query.limit;
         rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         let next = if more { rows.last().map(|row| row.seq) } else { None };

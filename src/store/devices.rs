@@ -68,7 +68,10 @@ impl Store {
         loop {
             let new = Arc::clone(&new);
             // Somebody else may register the same token at this moment: then it is looked at again.
-            if let Some(id) = self.write(move |tx| Box::pin(async move { register_on(tx, &new).await })).await? {
+            if let Some(id) = self
+                .write_within(scope.practice().clone(), move |tx| Box::pin(async move { register_on(tx, &new).await }))
+                .await?
+            {
                 return Ok(DeviceId(id));
             }
         }
@@ -81,7 +84,7 @@ impl Store {
     pub async fn device_delete(&self, scope: &Scope, patient: &PatientId, id: DeviceId) -> Result<(), StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let patient = patient.as_str().to_owned();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 patients_lock_on(tx, keys.practice(), [patient.as_str()]).await?;
                 push_device::Entity::delete_many()

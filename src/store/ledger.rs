@@ -301,7 +301,7 @@ impl Store {
         if let Some(before) = query.before {
             rows = rows.filter(consent_ledger::Column::Seq.lt(before));
         }
-        let mut rows = rows.all(self.read()).await?;
+        let mut rows = rows.all(&self.within(scope)).await?;
         let more = rows.len() as u64 > query.limit;
         rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         let next = if more { rows.last().map(|row| row.seq) } else { None };

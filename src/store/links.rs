@@ -127,7 +127,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_peek(&self, _: &Engine, digest: &[u8; 32]) -> Result<bool, StoreError> {
-        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.across()).await?;
         let now = self.now().await?;
         Ok(row.is_some_and(|row| is_open(&row, now)))
     }
@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_open(&self, _: &Engine, digest: [u8; 32]) -> Result<LinkState, StoreError> {
-        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.across()).await?;
         let now = self.now().await?;
         // One that is closed stays so, and nobody shall hold locks by pressing on.
         let Some(row) = row.filter(|row| is_open(row, now)) else { return Ok(LinkState::Closed) };
@@ -146,9 +146,9 @@ impl Store {
         let keys = self.keys(&practice).await?;
         let target_url = keys.open(TARGET, &digest, &row.target_ct)?;
         let counted = if row.opens < MOST_LINES {
-            self.write(move |tx| Box::pin(async move { note_on(tx, &keys, row).await })).await?
+            self.write_within(practice, move |tx| Box::pin(async move { note_on(tx, &keys, row).await })).await?
         } else {
-            self.write(move |tx| Box::pin(async move { count_on(tx, &keys, row).await })).await?
+            self.write_within(practice, move |tx| Box::pin(async move { count_on(tx, &keys, row).await })).await?
         };
         Ok(if counted { LinkState::Open { target_url } } else { LinkState::Closed })
     }
