@@ -51,7 +51,7 @@ use crate::support::app::{ACME, Authorised, Bearer, Caller, Pass, TestApp, on_a_
 use Role::{Auditor, Directory, Operator, Patient, Portal, PracticeAdmin, Sender, Staff};
 
 /// Every call of the contract, the roles that may make it, and whether this release offers it.
-const CALLS: &[(&str, &[Role], bool)] = &[
+pub(super) const CALLS: &[(&str, &[Role], bool)] = &[
     ("NotifyService/SendNotification", &[Sender, Staff], true),
     ("NotifyService/BatchSendNotifications", &[Sender, Staff], true),
     ("NotifyService/PreviewNotification", &[Sender, Staff], true),
@@ -105,7 +105,7 @@ const CALLS: &[(&str, &[Role], bool)] = &[
 ];
 
 /// Messages as bytes, so that one function makes every call.
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Vec<u8>;
