@@ -32,6 +32,7 @@ mod quiet;
 mod races;
 mod receipts;
 mod retries;
+mod scratch;
 mod seals;
 mod settlements;
 mod templates;
