@@ -20,7 +20,7 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::{self, Admission},
+        admission::{self, Admission, Calls},
         audit::Audit,
         broadcasts::Broadcasts,
         callbacks::Callbacks,
@@ -152,7 +152,9 @@ impl Base {
         let Self { store, engine, verifier, .. } = self;
         let watch = Watch::new(store.clone(), self.tokens.clone(), self.clock.clone(), limits.watch, stop);
         let admission = Admission::new(store.clone(), limits.admission);
-        let (health, server) = grpc::Server::new(self.services(public_url, limits.consent, &watch, admission));
+        let calls = Arc::new(Calls::new(limits.admission.calls_per_second));
+        let services = self.services((public_url, calls), limits.consent, &watch, admission);
+        let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.to_owned()),
@@ -169,7 +171,7 @@ impl Base {
 
     fn services(
         &self,
-        public_url: &str,
+        (public_url, calls): (&str, Arc<Calls>),
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
@@ -186,6 +188,7 @@ impl Base {
         );
         grpc::Services {
             verifier: Arc::clone(&self.verifier),
+            calls,
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),

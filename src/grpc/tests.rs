@@ -43,7 +43,7 @@ impl Guard {
         let routes = Routes::new(AuditServiceServer::new(Later));
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
-        Self { routes: guarded(routes, verifier), key, _folder: folder }
+        Self { routes: guarded(routes, verifier, Arc::new(Calls::new(None))), key, _folder: folder }
     }
 
     fn token(&self, roles: &[Role]) -> String {

@@ -178,8 +178,12 @@ impl TestApp {
     }
 
     pub(crate) fn token_of(&self, pass: &Pass) -> String {
+        self.token_of_subject("tester", pass)
+    }
+
+    pub(crate) fn token_of_subject(&self, subject: &str, pass: &Pass) -> String {
         let token = NewToken {
-            subject: "tester".into(),
+            subject: subject.into(),
             name: "Robin".into(),
             practices: pass.practices.clone(),
             roles: pass.roles.clone(),
@@ -258,7 +262,9 @@ pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
     env.set("HEEDWELL_DRAIN_SECONDS", "0");
     // Many tests send faster than any real number may.
-    env.set("HEEDWELL_SMS_RATE", "unlimited");
+    for name in ["SMS_RATE", "SMS_PER_DAY", "SMS_PER_BLOCK", "CALLS_PER_SECOND"] {
+        env.set(&format!("HEEDWELL_{name}"), "unlimited");
+    }
     env
 }
 
