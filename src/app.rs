@@ -33,6 +33,7 @@ use crate::{
         notify::Notify,
         pages::Pages,
         preferences::Preferences,
+        refusals::Refusals,
         templates::Templates,
         unsubscribe::Unsubscribe,
         watch::{self, Watch},
@@ -97,6 +98,7 @@ pub struct App {
     store: Store,
     engine: Engine,
     watch: Watch,
+    refusals: Refusals,
     health: grpc::Health,
     readiness: http::Readiness,
     drain: Duration,
@@ -152,10 +154,12 @@ impl Base {
         let Self { store, engine, verifier, .. } = self;
         let watch = Watch::new(store.clone(), self.tokens.clone(), self.clock.clone(), limits.watch, stop);
         let admission = Admission::new(store.clone(), limits.admission);
-        let (health, server) = grpc::Server::new(self.services(public_url, limits.consent, &watch, admission));
+        let refusals = Refusals::new(store.clone(), engine.clone());
+        let (health, server) =
+            grpc::Server::new(self.services((public_url, &refusals), limits.consent, &watch, admission));
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         let sidecar = http::Services {
-            callbacks: Callbacks::new(store.clone(), engine.clone(), public_url.to_owned()),
+            callbacks: Callbacks::new(store.clone(), engine.clone(), refusals, public_url.to_owned()),
             links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone()),
             media: Media::new(store.clone(), engine.clone()),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
@@ -169,7 +173,7 @@ impl Base {
 
     fn services(
         &self,
-        public_url: &str,
+        (public_url, refusals): (&str, &Refusals),
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
@@ -186,6 +190,7 @@ impl Base {
         );
         grpc::Services {
             verifier: Arc::clone(&self.verifier),
+            refusals: refusals.clone(),
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),
@@ -271,6 +276,7 @@ impl App {
         tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
+        tasks.spawn(refusals.clone().run(calls.planned.clone()));
         tasks.spawn(native.serve(grpc_listener, calls.clone()));
         tasks.spawn(sidecar.serve(http_listener, calls.clone()));
         tasks.close();
@@ -281,6 +287,7 @@ impl App {
             store,
             engine,
             watch,
+            refusals,
             health,
             readiness,
             drain: config.drain,
@@ -316,6 +323,8 @@ impl App {
         }
         // A transaction that a call began is finished by the store all the same.
         self.calls.at_once.cancel();
+        // Nobody is refused any more.
+        let _ = timeout_at(end, self.refusals.flush()).await;
         let _ = timeout_at(end, self.store.close()).await;
     }
 }

@@ -42,7 +42,7 @@ pub use attachment::{
     hindrances_by_text,
 };
 pub use attempt::{Ending, Known, Next, Standing, Tries, Verdict, first_look};
-pub use audit::{AuditEvent, AuditRecord};
+pub use audit::{AuditEvent, AuditNote, AuditRecord};
 pub use broadcast::{Announcement, Audience, Broadcast, BroadcastState, Planner, Share, StateCounts};
 pub use consent::{
     Closure, ConsentEntry, ConsentRecord, ConsentSource, NumberState, by_links, effective_now, in_force, start_opts_in,

@@ -35,7 +35,7 @@ use crate::{
     auth::Verifier,
     service::{
         audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations, directory::Directory,
-        inbox::Inbox, notify::Notify, preferences::Preferences, templates::Templates, watch::Watch,
+        inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals, templates::Templates, watch::Watch,
     },
 };
 
@@ -60,6 +60,8 @@ const SERVICES: [&str; 9] = [
 pub struct Services {
     /// Says who calls.
     pub verifier: Arc<Verifier>,
+    /// Puts on record who was refused.
+    pub refusals: Refusals,
     /// Sends and reads notifications.
     pub notify: Notify,
     /// Streams changes.
@@ -93,6 +95,7 @@ macro_rules! bounded {
 fn routes(services: Services) -> Routes {
     let Services {
         verifier,
+        refusals,
         notify,
         watch,
         directory,
@@ -107,7 +110,8 @@ fn routes(services: Services) -> Routes {
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let conversations = conversations::Handlers { conversations, watch: watch.clone() };
     let broadcasts = broadcasts::Handlers { broadcasts, watch: watch.clone() };
-    let routes = Routes::new(bounded!(NotifyServiceServer(notify::Handlers { notify, watch })))
+    let notify = notify::Handlers { notify, watch, refusals: refusals.clone() };
+    let routes = Routes::new(bounded!(NotifyServiceServer(notify)))
         .add_service(bounded!(DirectoryServiceServer(directory::Handlers { directory })))
         .add_service(bounded!(PreferencesServiceServer(preferences::Handlers { preferences, consents })))
         .add_service(bounded!(BroadcastServiceServer(broadcasts)))
@@ -115,15 +119,16 @@ fn routes(services: Services) -> Routes {
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))
         .add_service(bounded!(AuditServiceServer(audit::Handlers { audit })));
-    guarded(routes, verifier)
+    guarded(routes, verifier, refusals)
 }
 
 /// The calls with everything around them that is not their own business; each of them needs a token.
-fn guarded(routes: Routes, verifier: Arc<Verifier>) -> Routes {
+fn guarded(routes: Routes, verifier: Arc<Verifier>, refusals: Refusals) -> Routes {
     // From the outside in.
     let layers = ServiceBuilder::new()
-        // The id and the span come first, so that everything below is told apart in the log, refusals included.
-        .layer(from_fn(call::observe))
+        // The id and the span come first, so that everything below is told apart in the log, refusals included, and these are seen
+        // wherever below they are made.
+        .layer(from_fn_with_state(refusals, call::observe))
         // Inside the span, so that a panic's incident is logged there; around the rest, so that no panic escapes.
         .layer(CatchPanicLayer::custom(|_| status::panicked().into_http::<axum::body::Body>()))
         // Before any work is done for the call, and around everything that it may have to wait for.

@@ -12,10 +12,10 @@ mod twilio;
 mod unsubscribe;
 mod web;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, StatusCode},
     routing::{get, post},
@@ -23,11 +23,14 @@ use axum::{
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 
-use crate::service::{
-    callbacks::{Answer, Callbacks},
-    links::Links,
-    media::Media,
-    unsubscribe::Unsubscribe,
+use crate::{
+    ports::Connection,
+    service::{
+        callbacks::{Answer, Callbacks},
+        links::Links,
+        media::Media,
+        unsubscribe::Unsubscribe,
+    },
 };
 
 /// What the routes need.
@@ -111,6 +114,14 @@ pub fn router(services: Services, settings: Settings) -> Router {
         // Its files are the same for everybody, and have headers of their own.
         .merge(web::page())
         .layer(CatchPanicLayer::new())
+}
+
+/// The connection that a request came over; in tests there may be none.
+type Over = Option<Extension<Connection>>;
+
+/// The address that it came from.
+fn source(over: &Over) -> Option<IpAddr> {
+    over.as_ref().and_then(|Extension(connection)| connection.peer())
 }
 
 /// How a provider is answered.

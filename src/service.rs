@@ -15,6 +15,7 @@ pub mod media;
 pub mod notify;
 pub mod pages;
 pub mod preferences;
+pub mod refusals;
 pub mod templates;
 pub mod unsubscribe;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{AuditEvent, PatientId, PracticeId};
+use super::{AuditEvent, AuditNote, PatientId, PracticeId};
 
 /// What a token allows its bearer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,13 +187,31 @@ impl Actor {
             _ => None,
         };
         let (author, expire_time) = (self.author(role), Some(self.expire_time));
-        Ok(Scope { practice, author, patient, expire_time, call: Call::default() })
+        Ok(Scope { practice, author, patient, expire_time, call: None })
     }
 
     /// Whether the token holds `role` itself.
     #[must_use]
     pub fn holds(&self, role: Role) -> bool {
         self.roles.contains(&role) || (role == Role::Staff && self.roles.contains(&Role::PracticeAdmin))
+    }
+
+    /// What goes on record when `call`, which named `practice`, is refused before there is a scope. It stands on the trail of that
+    /// practice if the token covers it. If not, on those of the practices that it does cover, of which it says no more than that
+    /// another one was asked for: whoever reads the trail of a practice learns nothing from those that the token is not for. A
+    /// token for very many practices tells the first of them, so that one call never causes a thousand entries.
+    #[must_use]
+    pub fn refused(&self, practice: &str, call: &Call, code: i32) -> Vec<AuditNote> {
+        const MOST_TRAILS: usize = 10;
+        let asked = practice.parse::<PracticeId>().ok();
+        let (trails, resource) = match (&self.practices, asked) {
+            (Practices::All, asked) => (Vec::from_iter(asked), ""),
+            (Practices::Named(named), Some(asked)) if named.contains(&asked) => (vec![asked], ""),
+            (Practices::Named(named), _) => (named.iter().take(MOST_TRAILS).cloned().collect(), "another practice"),
+        };
+        let author = self.author(self.roles.first().copied().unwrap_or(Role::Sender));
+        let event = call.event(author, None, resource.to_owned(), code);
+        trails.into_iter().map(|practice| AuditNote { practice, event: event.clone() }).collect()
     }
 
     fn author(&self, role: Role) -> Author {
@@ -207,7 +225,7 @@ impl Actor {
 }
 
 /// The call by which something is done, for the audit trail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Its name, such as `heedwell.v1.NotifyService/GetNotification`.
     pub action: String,
@@ -217,6 +235,14 @@ pub struct Call {
     pub source_address: String,
 }
 
+impl Call {
+    /// What the audit trail says of the call.
+    fn event(&self, actor: Author, patient: Option<PatientId>, resource: String, code: i32) -> AuditEvent {
+        let Self { action, trace_id, source_address } = self.clone();
+        AuditEvent { actor, action: Cow::Owned(action), patient, resource, code, trace_id, source_address }
+    }
+}
+
 /// The key to the rows of one practice. It cannot be made but from a token that covers the practice, or by [`Engine`].
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -224,22 +250,29 @@ pub struct Scope {
     author: Author,
     patient: Option<PatientId>,
     expire_time: Option<DateTime<Utc>>,
-    call: Call,
+    call: Option<Call>,
 }
 
 impl Scope {
     /// The same, for what this call does.
     #[must_use]
     pub fn during(self, call: Call) -> Self {
-        Self { call, ..self }
+        Self { call: Some(call), ..self }
     }
 
-    /// What the audit trail says of the call, which ends well: that it is about `patient` and `resource`.
+    /// What the audit trail says of the call, which ends well: that it is about `patient` and `resource`. Unset where no call is
+    /// behind it: what the server does by itself is told by timelines and the consent ledger.
     #[must_use]
-    pub fn audit(&self, patient: Option<PatientId>, resource: String) -> AuditEvent {
-        let Call { action, trace_id, source_address } = self.call.clone();
-        let (actor, action) = (self.author.clone(), Cow::Owned(action));
-        AuditEvent { actor, action, patient, resource, code: 0, trace_id, source_address }
+    pub fn audit(&self, patient: Option<&PatientId>, resource: String) -> Option<AuditEvent> {
+        let call = self.call.as_ref()?;
+        Some(call.event(self.author.clone(), patient.cloned(), resource, 0))
+    }
+
+    /// What goes on record when the call is refused with `code`, a number of google.rpc.Code.
+    #[must_use]
+    pub fn refused(&self, resource: String, code: i32) -> Option<AuditNote> {
+        let event = AuditEvent { code, ..self.audit(None, resource)? };
+        Some(AuditNote { practice: self.practice.clone(), event })
     }
 
     /// The practice.
@@ -293,7 +326,7 @@ impl Engine {
     /// The key to one practice's rows, for something that `author` (this server or a provider) does.
     #[must_use]
     pub fn scope(&self, practice: PracticeId, author: Author) -> Scope {
-        Scope { practice, author, patient: None, expire_time: None, call: Call::default() }
+        Scope { practice, author, patient: None, expire_time: None, call: None }
     }
 }
 
@@ -333,6 +366,33 @@ mod tests {
         for role in Role::ALL.into_iter().filter(|role| !matches!(role, Role::Staff | Role::PracticeAdmin)) {
             assert!(actor.scope("a", &[role]).is_err(), "{role:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_on_the_trails_that_the_token_covers_and_on_no_other() {
+        let call = Call { action: "x.Y/Z".into(), trace_id: "t".into(), source_address: "::1".into() };
+        let told = |practices: Practices, asked: &str| {
+            let actor = Actor { practices, ..actor(&[], &[Role::Staff]) };
+            let refused = actor.refused(asked, &call, 7).into_iter();
+            refused.map(|it| (it.practice.as_str().to_owned(), it.event.resource)).collect::<Vec<_>>()
+        };
+        let named = |ids: &[&str]| Practices::Named(ids.iter().filter_map(|id| id.parse().ok()).collect());
+        let on = |ids: &[&str], resource: &str| {
+            ids.iter().map(|id| ((*id).to_owned(), resource.to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(told(named(&["a", "b"]), "a"), on(&["a"], ""));
+        assert_eq!(told(named(&["a", "b"]), "c"), on(&["a", "b"], "another practice"));
+        assert_eq!(told(named(&["a"]), "not an id"), on(&["a"], "another practice"));
+        assert_eq!(told(Practices::All, "c"), on(&["c"], ""));
+        assert_eq!(told(Practices::All, "not an id"), on(&[], ""));
+        let many: Vec<String> = (0..1_000).map(|n| format!("p{n}")).collect();
+        assert_eq!(told(named(&many.iter().map(String::as_str).collect::<Vec<_>>()), "c").len(), 10);
+    }
+
+    #[test]
+    fn what_no_call_is_behind_is_not_told() {
+        let scope = actor(&["a"], &[Role::Staff]).scope("a", &[Role::Staff]);
+        assert!(scope.is_ok_and(|scope| scope.audit(None, String::new()).is_none()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use super::{Author, PatientId};
+use super::{Author, PatientId, PracticeId};
 
 /// What is put on the trail. Nothing in it is a patient's data, but for whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct AuditEvent {
 impl AuditEvent {
     /// That somebody opened a secure link. Who it was is not known, and nothing is kept that could tell.
     pub const LINK_OPENED: &'static str = "link.open";
+    /// That somebody was refused more often than is told one by one; the resource says how often.
+    pub const REFUSALS: &'static str = "calls.refused";
+    /// That somebody with the keys took the trail out of the database.
+    pub const EXPORTED: &'static str = "audit.export";
 
     /// Something that the server did by itself, or let somebody do whom it does not know.
     #[must_use]
@@ -42,6 +46,15 @@ impl AuditEvent {
             source_address: String::new(),
         }
     }
+}
+
+/// What goes on the trail of a practice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditNote {
+    /// Whose trail.
+    pub practice: PracticeId,
+    /// What it says.
+    pub event: AuditEvent,
 }
 
 /// An entry of the trail.

@@ -10,6 +10,7 @@ use axum::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::Status;
 
+use super::call::Caller;
 use crate::{
     auth::{TokenError, Verifier},
     domain::{Actor, Call, Role, Scope},
@@ -48,15 +49,25 @@ pub(super) fn actor<T>(request: &tonic::Request<T>) -> Result<Arc<Actor>, Error>
     request.extensions().get::<Arc<Actor>>().cloned().ok_or(Error::TokenInvalid)
 }
 
-/// The key to the rows of `practice`, for a call that any one of `roles` may make.
+/// The key to the rows of `practice`, for a call that any one of `roles` may make. From here on it is known where it goes on record
+/// that the call was refused.
 pub(super) fn scope<T>(request: &tonic::Request<T>, practice: &str, roles: &[Role]) -> Result<Scope, Error> {
-    let scope = actor(request)?.scope(practice, roles)?;
+    let (actor, caller) = (actor(request)?, request.extensions().get::<Caller>());
+    let scope = match actor.scope(practice, roles) {
+        Ok(scope) => scope,
+        Err(denied) => {
+            caller.iter().for_each(|caller| caller.is_denied(Arc::clone(&actor), practice));
+            return Err(denied.into());
+        }
+    };
     // Only an id that a token covers is written down: anything else may be any text.
     tracing::Span::current().record("practice.id", practice);
-    Ok(match request.extensions().get::<Call>() {
+    let scope = match request.extensions().get::<Call>() {
         Some(call) => scope.during(call.clone()),
         None => scope,
-    })
+    };
+    caller.iter().for_each(|caller| caller.is(&scope));
+    Ok(scope)
 }
 
 #[cfg(test)]

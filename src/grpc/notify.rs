@@ -13,6 +13,7 @@ use super::{
         SendNotificationRequest, SendNotificationResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
         notify_service_server::NotifyService,
     },
+    status,
 };
 use crate::{
     domain::Role,
@@ -20,6 +21,7 @@ use crate::{
     service::{
         Error,
         notify::Notify,
+        refusals::Refusals,
         watch::{Request as Wanted, Step, Steps, Watch},
     },
 };
@@ -31,6 +33,7 @@ const READERS: &[Role] = &[Role::Sender, Role::Staff, Role::Auditor];
 pub(super) struct Handlers {
     pub(super) notify: Notify,
     pub(super) watch: Watch,
+    pub(super) refusals: Refusals,
 }
 
 #[tonic::async_trait]
@@ -50,7 +53,11 @@ impl NotifyService for Handlers {
     ) -> Result<Response<BatchSendNotificationsResponse>, Status> {
         let scope = auth::scope(&request, &request.get_ref().practice_id, SENDERS)?;
         let orders = convert::notification::orders(request.into_inner())?;
-        Ok(Response::new(convert::notification::all_sent(self.notify.send_all(&scope, orders).await)))
+        let results = self.notify.send_all(&scope, orders).await;
+        let refused = results.iter().filter_map(|result| status::refusal_of_item(result.as_ref().err()?));
+        let refused = refused.filter_map(|(code, resource)| scope.refused(resource, code));
+        refused.for_each(|refusal| self.refusals.take(refusal));
+        Ok(Response::new(convert::notification::all_sent(results)))
     }
 
     async fn preview_notification(

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
@@ -60,6 +61,54 @@ pub(crate) fn item(error: &Error) -> proto::ItemError {
         reason: reason as i32,
         message: message(error) + &incident,
         field_violations: field_violations.collect(),
+    }
+}
+
+/// Whether an answer is a refusal, which goes on the audit trail: its code, and what it was about. What merely failed, such as for
+/// want of the database, was not refused.
+pub(super) fn refusal(headers: &HeaderMap) -> Option<(i32, String)> {
+    let status = Status::from_header_map(headers)?;
+    let about = status.get_details_resource_info();
+    is_refusal(status.code())
+        .then(|| (status.code() as i32, resource(about.map(|it| (it.resource_type, it.resource_name)))))
+}
+
+/// The same of an item of a batch.
+pub(super) fn refusal_of_item(error: &Error) -> Option<(i32, String)> {
+    let about = match error {
+        Error::NotFound { resource, name } | Error::RequestIdReused { resource, name } => {
+            Some(((*resource).to_owned(), name.clone()))
+        }
+        _ => None,
+    };
+    let (code, _) = kind(error);
+    is_refusal(code).then(|| (code as i32, resource(about)))
+}
+
+fn resource(about: Option<(String, String)>) -> String {
+    about.map(|(kind, name)| format!("{kind}/{name}")).unwrap_or_default()
+}
+
+const fn is_refusal(code: Code) -> bool {
+    match code {
+        Code::PermissionDenied
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::ResourceExhausted => true,
+        // Whose call that was is not known.
+        Code::Unauthenticated => false,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
     }
 }
 

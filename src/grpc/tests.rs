@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use axum::{body::Body, routing::any};
 use prost::Message;
@@ -13,11 +13,14 @@ use super::*;
 use crate::{
     auth::{LocalKey, NewToken, Settings},
     clock::{Clock, SystemClock},
-    domain::{Practices, Role},
+    crypto::KeyFile,
+    domain::{Engine, Practices, Role},
     grpc::proto::{
         ListAuditEventsRequest, ListAuditEventsResponse, audit_service_client::AuditServiceClient,
         audit_service_server::AuditService,
     },
+    store::{self, Reserve, Store, Time},
+    wake::Wake,
 };
 
 struct Guard {
@@ -43,7 +46,8 @@ impl Guard {
         let routes = Routes::new(AuditServiceServer::new(Later));
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
-        Self { routes: guarded(routes, verifier), key, _folder: folder }
+        let refusals = Refusals::new(store(folder.path()).await, Engine::new());
+        Self { routes: guarded(routes, verifier, refusals), key, _folder: folder }
     }
 
     fn token(&self, roles: &[Role]) -> String {
@@ -68,6 +72,21 @@ impl Guard {
     async fn audit(&self, request: Request<ListAuditEventsRequest>) -> Status {
         AuditServiceClient::new(self.routes.clone()).list_audit_events(request).await.err().unwrap()
     }
+}
+
+/// A database without practices.
+async fn store(folder: &Path) -> Store {
+    let settings = store::Settings {
+        database_url: format!("sqlite:{}", folder.join("db").display()),
+        migrate: true,
+        sms_regions: Vec::new(),
+        lease: Duration::from_secs(60),
+        connections: 1,
+        hints: false,
+        reserve: Reserve::default(),
+    };
+    let keys = KeyFile::create(&folder.join("keys")).unwrap();
+    Store::open(settings, keys, Time::Database(Arc::new(SystemClock)), Wake::default()).await.unwrap()
 }
 
 /// Only checks who calls.

@@ -7,16 +7,18 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::{Services, status_of};
+use super::{Over, Services, source, status_of};
 
 /// `POST /webhooks/bounce/{practice}`: the mail is the body, whatever its type is said to be.
 pub(super) async fn bounce(
     State(services): State<Services>,
     Path(practice): Path<String>,
+    over: Over,
     request: Request,
 ) -> StatusCode {
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let door = match services.callbacks.bounce_door(&practice, authorization.and_then(bearer)).await {
+    let secret = authorization.and_then(bearer);
+    let door = match services.callbacks.bounce_door(&practice, secret, source(&over)).await {
         Ok(door) => door,
         Err(answer) => return status_of(answer),
     };

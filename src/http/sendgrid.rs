@@ -6,19 +6,21 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 
-use super::{Services, status_of};
+use super::{Over, Services, source, status_of};
 use crate::service::callbacks::EventBatch;
 
 /// `POST /webhooks/sendgrid/{practice}`.
 pub(super) async fn events(
     State(services): State<Services>,
     Path(practice): Path<String>,
+    over: Over,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let batch = EventBatch {
         practice: &practice,
+        source: source(&over),
         timestamp: header("x-twilio-email-event-webhook-timestamp"),
         signature: header("x-twilio-email-event-webhook-signature"),
         body: &body,

@@ -7,18 +7,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Services, status_of};
+use super::{Over, Services, source, status_of};
 use crate::service::callbacks::{Answer, Incoming};
 
 /// `POST /webhooks/twilio/{practice}/status/{token}`.
 pub(super) async fn status(
     State(services): State<Services>,
     Path((practice, token)): Path<(String, String)>,
+    over: Over,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let incoming = incoming(&practice, &token, &uri, &headers, &body);
+    let incoming = incoming((&practice, &token), &over, &uri, &headers, &body);
     status_of(services.callbacks.twilio_status(incoming).await)
 }
 
@@ -26,11 +27,12 @@ pub(super) async fn status(
 pub(super) async fn inbound(
     State(services): State<Services>,
     Path(practice): Path<String>,
+    over: Over,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let incoming = incoming(&practice, "", &uri, &headers, &body);
+    let incoming = incoming((&practice, ""), &over, &uri, &headers, &body);
     match services.callbacks.twilio_inbound(incoming).await {
         // Whatever else is answered as text, Twilio would send to the patient.
         Answer::Stored => ([(header::CONTENT_TYPE, "text/xml")], NOTHING_TO_SAY).into_response(),
@@ -41,8 +43,8 @@ pub(super) async fn inbound(
 const NOTHING_TO_SAY: &str = r#"<?xml version="1.0" encoding="UTF-8"?><Response/>"#;
 
 fn incoming<'a>(
-    practice: &'a str,
-    token: &'a str,
+    (practice, token): (&'a str, &'a str),
+    over: &Over,
     uri: &'a Uri,
     headers: &'a HeaderMap,
     body: &'a Bytes,
@@ -50,6 +52,7 @@ fn incoming<'a>(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     Incoming {
         practice,
+        source: source(over),
         token,
         path_and_query: uri.path_and_query().map_or("", |path| path.as_str()),
         content_type: header(header::CONTENT_TYPE.as_str()),

@@ -55,9 +55,9 @@ impl Audit {
                 Some(i64::from_be_bytes(position.as_slice().try_into().map_err(|_| Error::PageTokenInvalid)?))
             }
         };
-        // Whose entries were read is as telling as whose record was.
-        let event = scope.audit(query.patient.clone(), "audit".to_owned());
-        let AuditPage { records, next } = self.store.audit_list(scope, &query, event).await?;
+        // Whose entries were read is as telling as whose record was. It is told before, so that whoever reads finds it.
+        self.store.audit_read(scope, query.patient.as_ref(), "audit").await?;
+        let AuditPage { records, next } = self.store.audit_list(scope, &query).await?;
         let mint = |last: i64| self.pages.mint(scope, LIST, &canonical, &last.to_be_bytes());
         Ok(AuditListPage { records, next_page_token: next.map(mint).unwrap_or_default() })
     }

@@ -8,9 +8,12 @@ mod inbound;
 pub use bounces::Door;
 pub use events::EventBatch;
 
+use std::net::IpAddr;
+
 use crate::{
     domain::{Author, Engine, PracticeId, PracticeSettings, Provider, Scope},
     providers::twilio::callback::{self, Callback},
+    service::refusals::Refusals,
     store::{Applied, Parked, Receipt, Store, StoreError},
 };
 
@@ -19,6 +22,8 @@ use crate::{
 pub struct Incoming<'a> {
     /// The practice in its path.
     pub practice: &'a str,
+    /// The address that it came from, where that is known.
+    pub source: Option<IpAddr>,
     /// The token in its path; empty: none belongs there.
     pub token: &'a str,
     /// Path and query, byte for byte.
@@ -51,30 +56,33 @@ pub enum Answer {
 pub struct Callbacks {
     store: Store,
     engine: Engine,
+    refusals: Refusals,
     public_url: String,
 }
+
+/// What the audit trail calls a status callback of Twilio that was refused.
+const STATUS: &str = "webhook.twilio.status";
 
 impl Callbacks {
     /// Over `store`; `public_url` is where providers reach this server, without a slash at the end.
     #[must_use]
-    pub const fn new(store: Store, engine: Engine, public_url: String) -> Self {
-        Self { store, engine, public_url }
+    pub const fn new(store: Store, engine: Engine, refusals: Refusals, public_url: String) -> Self {
+        Self { store, engine, refusals, public_url }
     }
 
     /// A status callback of Twilio.
     pub async fn twilio_status(&self, incoming: Incoming<'_>) -> Answer {
-        let (scope, settings) = match self.verify(&incoming).await {
-            Ok(Some(verified)) => verified,
-            Ok(None) => {
-                tracing::warn!("twilio status callback refused: bad signature");
-                return Answer::Forbidden;
-            }
+        let (scope, settings) = match self.home(incoming.practice, Provider::Twilio).await {
+            Ok(Some(home)) => home,
+            Ok(None) => return nobodys(),
             Err(error) => return unavailable(&error),
         };
+        if !self.is_signed(&incoming, &settings) {
+            return self.refuse(&scope, (STATUS, incoming.source), "bad signature");
+        }
         let Ok(report) = callback::parse_status(incoming.body) else { return Answer::Malformed };
         if report.account_sid != settings.sms.account_sid {
-            tracing::warn!(practice.id = %scope.practice(), "twilio status callback refused: not of the practice's account");
-            return Answer::Forbidden;
+            return self.refuse(&scope, (STATUS, incoming.source), "not of the practice's account");
         }
         let (Some(token), Some(status)) = (token_of(incoming.token), report.status) else {
             tracing::info!(practice.id = %scope.practice(), "twilio status callback without meaning here");
@@ -120,9 +128,8 @@ impl Callbacks {
         }
     }
 
-    /// The scope and the settings of the practice if the callback is signed with one of its secrets.
-    async fn verify(&self, incoming: &Incoming<'_>) -> Result<Option<(Scope, PracticeSettings)>, StoreError> {
-        let Some((scope, settings)) = self.home(incoming.practice, Provider::Twilio).await? else { return Ok(None) };
+    /// Whether the callback is signed with one of the practice's secrets.
+    fn is_signed(&self, incoming: &Incoming<'_>, settings: &PracticeSettings) -> bool {
         let url = format!("{}{}", self.public_url, incoming.path_and_query);
         let callback = Callback {
             url: &url,
@@ -131,7 +138,14 @@ impl Callbacks {
             signature: incoming.signature,
             shared_key: incoming.shared_key,
         };
-        Ok(callback.verify(&settings.sms.callback_secrets()).then_some((scope, settings)))
+        callback.verify(&settings.sms.callback_secrets())
+    }
+
+    /// Refuses what is not from the provider: `action` of the audit trail, from `source`. Nothing else of it is kept.
+    fn refuse(&self, scope: &Scope, (action, source): (&'static str, Option<IpAddr>), why: &'static str) -> Answer {
+        tracing::warn!(practice.id = %scope.practice(), action, why, "callback refused");
+        self.refusals.take_stranger(scope, action, source);
+        Answer::Forbidden
     }
 
     /// The practice in a path, for `provider` to speak to, and its settings; unset when there is none.
@@ -144,6 +158,12 @@ impl Callbacks {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Refuses what is for a practice that is not there. Its id may be any text.
+fn nobodys() -> Answer {
+    tracing::warn!("callback refused: there is no such practice");
+    Answer::Forbidden
 }
 
 /// The token of an attempt as it was given to the provider.

@@ -87,7 +87,7 @@ impl Conversations {
         Self { store, admission, fingerprints, pages, notify, watch }
     }
 
-    /// Lists conversations, latest activity first.
+    /// Lists conversations, latest activity first. The audit trail tells: numbers that are nobody's are shown whole.
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice, or another patient's are asked for.
@@ -102,6 +102,7 @@ impl Conversations {
         let head = self.store.feed_head(scope).await?;
         let page = self.store.conversations_list(scope, &filter, after, query.page_size).await?;
         let ConversationPage { conversations, next } = page;
+        self.store.audit_read(scope, filter.patient.as_ref(), CONVERSATIONS).await?;
         let token = |next: Keyset| self.pages.mint(scope, CONVERSATIONS, canonical, &next.to_bytes());
         let watch_cursor = match after {
             None => self.watch.cursor(scope, &Subject::Conversations(None), head),
@@ -110,11 +111,24 @@ impl Conversations {
         Ok(ListPage { conversations, next_page_token: next.map(token).unwrap_or_default(), watch_cursor })
     }
 
-    /// Reads a conversation; one that was given to a patient leads to theirs.
+    /// Reads a conversation, which the audit trail tells; one that was given to a patient leads to theirs.
     ///
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn get(&self, scope: &Scope, id: ConversationId) -> Result<Conversation, Error> {
+        let found = self.find(scope, id).await?;
+        self.tell(scope, &found).await?;
+        Ok(found)
+    }
+
+    /// Puts on the trail that somebody sees of a conversation what they are about to.
+    async fn tell(&self, scope: &Scope, seen: &Conversation) -> Result<(), Error> {
+        let resource = format!("conversation/{}", seen.id);
+        Ok(self.store.audit_read(scope, seen.patient.as_ref(), resource).await?)
+    }
+
+    /// The conversation of that id, for a caller who may see it.
+    async fn find(&self, scope: &Scope, id: ConversationId) -> Result<Conversation, Error> {
         let found = self.store.conversation_get(scope, id).await.map_err(|error| Error::from(error).named(id))?;
         let seen = match Side::of(scope.author()) {
             Side::Staff => true,
@@ -123,7 +137,8 @@ impl Conversations {
         if seen { Ok(found) } else { Err(Error::not_found("conversation", id)) }
     }
 
-    /// Lists the messages of a conversation, newest first; and the token of the next page, empty on the last.
+    /// Lists the messages of a conversation, newest first, which the audit trail tells; and the token of the next page, empty on the
+    /// last.
     ///
     /// # Errors
     /// `NOT_FOUND`, `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
@@ -137,9 +152,10 @@ impl Conversations {
             None => None,
             Some(place) => Some(MessageId(uuid::Uuid::from_slice(&place).map_err(|_| Error::PageTokenInvalid)?)),
         };
-        let home = self.get(scope, query.conversation).await?;
+        let home = self.find(scope, query.conversation).await?;
         let page = self.store.messages_list(scope, home.id, after, query.page_size).await?;
         let MessagePage { messages, next } = page;
+        self.tell(scope, &home).await?;
         let token = |next: MessageId| self.pages.mint(scope, MESSAGES, canonical, next.0.as_bytes());
         Ok((messages, next.map(token).unwrap_or_default()))
     }
@@ -182,7 +198,7 @@ impl Conversations {
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn read(&self, scope: &Scope, id: ConversationId, message: MessageId) -> Result<Conversation, Error> {
-        let home = self.get(scope, id).await?;
+        let home = self.find(scope, id).await?;
         self.store.conversation_read(scope, home.id, message).await.map_err(|error| match error {
             StoreError::NotFound("message") => Error::not_found("message", message),
             error => Error::from(error).named(id),
@@ -195,7 +211,7 @@ impl Conversations {
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn watched(&self, scope: &Scope, id: Option<ConversationId>) -> Result<Subject, Error> {
         match id {
-            Some(id) => Ok(Subject::Conversations(Some(self.get(scope, id).await?.id))),
+            Some(id) => Ok(Subject::Conversations(Some(self.find(scope, id).await?.id))),
             None => Ok(Subject::Conversations(None)),
         }
     }

@@ -80,7 +80,7 @@ impl Directory {
         Ok(put?)
     }
 
-    /// Reads a patient.
+    /// Reads a patient, which the audit trail tells.
     ///
     /// # Errors
     /// `NOT_FOUND`; for a patient's own token also `SCOPE_FORBIDDEN` for any other patient.
@@ -88,7 +88,9 @@ impl Directory {
         if !scope.covers(id) {
             return Err(crate::domain::Denied::Scope.into());
         }
-        self.store.patient_get(scope, id).await.map_err(|error| Error::from(error).named(id))
+        let patient = self.store.patient_get(scope, id).await.map_err(|error| Error::from(error).named(id))?;
+        self.store.audit_read(scope, Some(id), format!("patient/{id}")).await?;
+        Ok(patient)
     }
 
     /// Erases a patient: what was said to and by them goes with their record. A repeat changes nothing.
@@ -102,7 +104,8 @@ impl Directory {
         erased.map_err(|error| Error::from(error).named(id))
     }
 
-    /// Finds patients, by id.
+    /// Finds patients, by id. The audit trail tells that somebody looked, and who was shown if that is one patient: an entry for
+    /// each of a page would drown what else it says.
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
@@ -117,6 +120,11 @@ impl Directory {
             }
         };
         let PatientPage { patients, next } = self.store.patients_list(scope, query).await?;
+        let one = match patients.as_slice() {
+            [one] => Some(&one.value.id),
+            _ => None,
+        };
+        self.store.audit_read(scope, one, "patients").await?;
         let mint = |last: PatientId| self.pages.mint(scope, LIST, canonical.expose(), last.as_str().as_bytes());
         Ok(PatientListPage { patients, next_page_token: next.map(mint).unwrap_or_default() })
     }

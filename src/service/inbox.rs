@@ -67,7 +67,7 @@ impl Inbox {
         Self { store, pages, watch }
     }
 
-    /// Lists an inbox.
+    /// Lists an inbox. The audit trail tells who else than the patient does.
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice, or the inbox is somebody else's.
@@ -83,6 +83,9 @@ impl Inbox {
         let page = self.store.inbox_list(scope, &query.patient, query.unread_only, after, query.page_size).await?;
         let InboxPage { items, next } = page;
         let unread = self.store.inbox_unread(scope, &query.patient).await?;
+        if scope.patient().is_none() {
+            self.store.audit_read(scope, Some(&query.patient), "inbox").await?;
+        }
         let token = |next: InboxPlace| self.pages.mint(scope, LIST, canonical, &next.to_bytes());
         let next_page_token = next.map(token).unwrap_or_default();
         let subject = Subject::Inbox(query.patient);

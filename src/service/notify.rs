@@ -206,15 +206,19 @@ impl Notify {
         stream::iter(sends).buffered(BATCH_WIDTH).collect().await
     }
 
-    /// Reads one notification; `full` adds text and decisions.
+    /// Reads one notification; `full` adds text and decisions, which the audit trail tells.
     ///
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn get(&self, scope: &Scope, id: NotificationId, full: bool) -> Result<NotificationDetail, Error> {
-        match self.store.notification_detail(scope, id, full).await {
-            Ok(detail) => Ok(detail),
-            Err(error) => Err(self.absent(scope, error, id).await),
+        let detail = match self.store.notification_detail(scope, id, full).await {
+            Ok(detail) => detail,
+            Err(error) => return Err(self.absent(scope, error, id).await),
+        };
+        if full {
+            self.store.audit_read(scope, Some(&detail.record.patient), format!("notification/{id}")).await?;
         }
+        Ok(detail)
     }
 
     /// Stops what can still be stopped of a notification and revokes its links. A repeat finds nothing left to stop.

@@ -255,11 +255,27 @@ impl Watch {
         let head = self.heads.of(scope.practice());
         let (position, newest) = self.position(&scope, &request).await?;
         head.is_at_least(newest);
+        self.tell(&scope, &request.subject).await?;
         let (sender, steps) = mpsc::channel(1);
         let cut = request.cut.clone();
         let reader = Reader::new(self, &scope, sender.clone());
         let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, reader };
         Ok(self.spawn((sender, steps), place, cut, run.run()))
+    }
+
+    /// Puts on the audit trail who begins to watch what shows text: once for all that the stream will show. Patients who look at
+    /// their own inbox are left to themselves.
+    async fn tell(&self, scope: &Scope, subject: &Subject) -> Result<(), Error> {
+        let (patient, resource) = match subject {
+            Subject::Deliveries(_) => return Ok(()),
+            Subject::Inbox(_) if scope.patient().is_some() => return Ok(()),
+            Subject::Inbox(patient) => (Some(patient.clone()), "inbox".to_owned()),
+            Subject::Conversations(None) => (scope.patient().cloned(), "conversations".to_owned()),
+            Subject::Conversations(Some(id)) => {
+                (self.store.conversation_get(scope, *id).await?.patient, format!("conversation/{id}"))
+            }
+        };
+        Ok(self.store.audit_read(scope, patient.as_ref(), resource).await?)
     }
 
     /// Lets a watch run that sends its steps by `open`.

@@ -1,13 +1,17 @@
 //! The audit trail of a practice: numbered without gaps and chained like its consent ledger. Entries commit with what they tell
-//! of. Who acted is sealed, and found again by a keyed digest.
+//! of; that somebody saw something commits before they see it. Who acted is sealed, and found again by a keyed digest.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::{NotSet, Set, Unchanged},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, Func, SimpleExpr},
 };
 use serde::{Deserialize, Serialize};
@@ -16,10 +20,14 @@ use super::{
     Store, StoreError,
     chain::{framed, mac_of, micros, seal},
     entity::{audit, audit_head},
+    lane::Job,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{ActorType, AuditEvent, AuditRecord, Author, PatientId, Scope};
+use crate::{
+    crypto::GENESIS,
+    domain::{ActorType, AuditEvent, AuditNote, AuditRecord, Author, Engine, PatientId, PracticeId, Scope},
+};
 
 const TABLE: &str = "audit";
 const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
@@ -38,40 +46,138 @@ struct Body {
     source_address: String,
 }
 
-/// Adds an entry. Comes after the consent ledger, and before the feed.
-pub(super) async fn append_on(tx: &Tx, keys: &PracticeKeys, event: AuditEvent) -> Result<(), StoreError> {
-    let head = audit_head::Entity::find_by_id(keys.practice()).lock_exclusive().one(&tx.db).await?;
-    let head = head.ok_or(StoreError::NotFound("practice"))?;
-    let mut row = row(keys, event, head.seq + 1, tx.now)?;
-    let mac = keys.audit_chain().link(&mac_of(TABLE, &head.mac)?, &chained(&row));
-    row.mac = mac.to_vec();
-    let mut head = head.into_active_model();
-    head.seq = Set(row.seq);
-    head.mac = Set(mac.to_vec());
-    head.seal = Set(Some(seal(keys.audit_chain(), row.seq, &mac)));
-    audit::Entity::insert(row.into_active_model()).exec_without_returning(&tx.db).await?;
-    head.update(&tx.db).await?;
-    Ok(())
+/// The newest entry of a trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Head {
+    seq: i64,
+    /// Empty before the first.
+    mac: Vec<u8>,
 }
 
-fn row(keys: &PracticeKeys, event: AuditEvent, seq: i64, at: DateTime<Utc>) -> Result<audit::Model, StoreError> {
-    let actor_bi = keys.digest(ACTOR, &event.actor.id);
+/// The heads of the trails that this process appended to, as it left them. They save reading the row: it is written only if it
+/// still is what is known here, so that one which is out of date does no harm.
+#[derive(Debug, Default)]
+pub(super) struct Trails(Mutex<HashMap<PracticeId, Head>>);
+
+impl Trails {
+    fn known(&self) -> MutexGuard<'_, HashMap<PracticeId, Head>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Appends what the transaction has noted, in the order of the practices' ids: an update of each head and one insert. Comes after
+/// the consent ledger, and before the feed; `last` when that is next.
+pub(super) async fn append_noted_on(tx: &Tx, last: bool) -> Result<(), StoreError> {
+    let notes = tx.take_notes(last);
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let mut trails = BTreeMap::<PracticeId, Vec<AuditEvent>>::new();
+    for AuditNote { practice, event } in notes {
+        trails.entry(practice).or_default().push(event);
+    }
+    let mut rows = Vec::new();
+    for (practice, events) in trails {
+        let keys = tx.keys(&practice).await?;
+        rows.extend(advance_on(tx, &keys, &practice, &events).await?);
+    }
+    tx.insert_all(rows).await
+}
+
+/// Appends the first entry of a practice that this transaction makes, and whose keys nobody may remember yet.
+pub(super) async fn begin_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    practice: &PracticeId,
+    event: Option<AuditEvent>,
+) -> Result<(), StoreError> {
+    let events: Vec<_> = event.into_iter().collect();
+    let rows = if events.is_empty() { Vec::new() } else { advance_on(tx, keys, practice, &events).await? };
+    tx.insert_all(rows).await
+}
+
+/// Moves the head of a trail on, which locks it, and yields the rows that it has moved over.
+async fn advance_on(
+    tx: &Tx,
+    keys: &PracticeKeys,
+    practice: &PracticeId,
+    events: &[AuditEvent],
+) -> Result<Vec<audit::Model>, StoreError> {
+    // What is remembered may be the head of a transaction that came to nothing: then this does not find it.
+    let known = tx.trails().known().get(practice).cloned();
+    if let Some(head) = known {
+        let (rows, next) = linked(keys, &head, events, tx.now)?;
+        let moved = audit_head::Entity::update_many()
+            .set(next.row(keys))
+            .filter(audit_head::Column::PracticeId.eq(practice.as_str()))
+            .filter(audit_head::Column::Seq.eq(head.seq))
+            .filter(audit_head::Column::Mac.eq(head.mac))
+            .exec(&tx.db)
+            .await?;
+        if moved.rows_affected == 1 {
+            tx.trails().known().insert(practice.clone(), next);
+            return Ok(rows);
+        }
+    }
+    let row = audit_head::Entity::find_by_id(practice.as_str()).lock_exclusive().one(&tx.db).await?;
+    let row = row.ok_or(StoreError::NotFound("practice"))?;
+    let (rows, next) = linked(keys, &Head { seq: row.seq, mac: row.mac }, events, tx.now)?;
+    let head = audit_head::ActiveModel { practice_id: Unchanged(row.practice_id), ..next.row(keys) };
+    head.update(&tx.db).await?;
+    tx.trails().known().insert(practice.clone(), next);
+    Ok(rows)
+}
+
+impl Head {
+    /// What the row has after this entry.
+    fn row(&self, keys: &PracticeKeys) -> audit_head::ActiveModel {
+        let mac = mac_of(TABLE, &self.mac).unwrap_or(GENESIS);
+        audit_head::ActiveModel {
+            practice_id: NotSet,
+            seq: Set(self.seq),
+            mac: Set(self.mac.clone()),
+            seal: Set(Some(seal(keys.audit_chain(), self.seq, &mac))),
+        }
+    }
+}
+
+/// The rows that tell of `events`, chained to one another and to `head`, and the head after them.
+fn linked(
+    keys: &PracticeKeys,
+    head: &Head,
+    events: &[AuditEvent],
+    at: DateTime<Utc>,
+) -> Result<(Vec<audit::Model>, Head), StoreError> {
+    let (mut seq, mut mac) = (head.seq, mac_of(TABLE, &head.mac)?);
+    let mut rows = Vec::with_capacity(events.len());
+    for event in events {
+        seq += 1;
+        let mut row = row(keys, event, seq, at)?;
+        mac = keys.audit_chain().link(&mac, &chained(&row));
+        row.mac = mac.to_vec();
+        rows.push(row);
+    }
+    Ok((rows, Head { seq, mac: mac.to_vec() }))
+}
+
+fn row(keys: &PracticeKeys, event: &AuditEvent, seq: i64, at: DateTime<Utc>) -> Result<audit::Model, StoreError> {
+    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address } = event;
     let body = Body {
-        actor_type: event.actor.kind as i16,
-        actor_id: event.actor.id,
-        actor_name: event.actor.display_name,
-        resource: event.resource,
-        code: event.code,
-        trace_id: event.trace_id,
-        source_address: event.source_address,
+        actor_type: actor.kind as i16,
+        actor_id: actor.id.clone(),
+        actor_name: actor.display_name.clone(),
+        resource: resource.clone(),
+        code: *code,
+        trace_id: trace_id.clone(),
+        source_address: source_address.clone(),
     };
     Ok(audit::Model {
         practice_id: keys.practice().to_owned(),
         seq,
         at,
-        action: event.action.into_owned(),
-        patient_id: event.patient.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        actor_bi: Some(actor_bi),
+        action: action.clone().into_owned(),
+        patient_id: patient.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        actor_bi: Some(keys.digest(ACTOR, &actor.id)),
         body_ct: keys.seal(BODY, &seq.to_be_bytes(), &body)?,
         mac: Vec::new(),
     })
@@ -147,20 +253,68 @@ pub struct AuditPage {
     pub next: Option<i64>,
 }
 
+/// That somebody is shown something, to be put on the trail.
+#[derive(Debug)]
+pub(super) struct Seen(AuditNote);
+
+impl Job for Seen {
+    type Done = ();
+    const GROUP: usize = 64;
+
+    fn practice(&self) -> &PracticeId {
+        &self.0.practice
+    }
+
+    async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<()>, StoreError> {
+        let note = |tx: &Tx, Self(AuditNote { practice, event }): &Self| tx.note_event(practice, event.clone());
+        store.write(move |tx| Box::pin(async move { Ok(jobs.iter().map(|seen| note(tx, seen)).collect()) })).await
+    }
+}
+
 impl Store {
-    /// Lists entries of the trail, newest first, once it is on the trail that somebody does: `event`.
+    /// Puts on the trail that the call behind `scope` shows something of `patient`, or of everybody's: `resource`. Whoever shows it
+    /// waits for this: what nobody could write down nobody sees.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice; Overloaded when too many wait already.
+    pub async fn audit_read(
+        &self,
+        scope: &Scope,
+        patient: Option<&PatientId>,
+        resource: impl Into<String>,
+    ) -> Result<(), StoreError> {
+        let event = scope.audit(patient, resource.into());
+        self.keys(scope.practice()).await?;
+        let Some(event) = event else { return Ok(()) };
+        self.inner.reads.enter(self, Seen(AuditNote { practice: scope.practice().clone(), event })).await
+    }
+
+    /// Puts what `practice` was not told by a call that ended well on its trail.
     ///
     /// # Errors
     /// NotFound when there is no such practice.
-    pub async fn audit_list(
+    pub async fn audit_append(
         &self,
-        scope: &Scope,
-        query: &AuditQuery,
-        event: AuditEvent,
-    ) -> Result<AuditPage, StoreError> {
+        _: &Engine,
+        practice: PracticeId,
+        events: Vec<AuditEvent>,
+    ) -> Result<(), StoreError> {
+        self.keys(&practice).await?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                events.into_iter().for_each(|event| tx.note_event(&practice, event));
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Lists entries of the trail, newest first.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice.
+    pub async fn audit_list(&self, scope: &Scope, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let held = keys.clone();
-        self.write(move |tx| Box::pin(async move { append_on(tx, &held, event).await })).await?;
         let mut rows = audit::Entity::find()
             .filter(audit::Column::PracticeId.eq(keys.practice()))
             .order_by_desc(audit::Column::Seq)

@@ -99,6 +99,7 @@ impl Store {
                 tx.insert_all(vec![row]).await?;
                 tx.insert_all(vec![text]).await?;
                 tx.touch(scope.practice());
+                tx.note(&scope, None, format_args!("broadcast/{}", new.id));
                 failpoint!("F2");
                 Ok(Created::New(made))
             })

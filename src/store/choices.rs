@@ -24,6 +24,7 @@ impl Store {
     ) -> Result<Stored<Choices>, StoreError> {
         let key = (scope.practice().as_str().to_owned(), patient.as_str().to_owned());
         let choices = to_text(&value)?;
+        let (scope, patient) = (scope.clone(), patient.clone());
         self.write(move |tx| {
             Box::pin(async move {
                 // A claim that is decided now is waited for, and the next one finds the new choice.
@@ -41,6 +42,7 @@ impl Store {
                     ..Default::default()
                 };
                 patient::Entity::update(row).exec(&tx.db).await?;
+                tx.note(&scope, Some(&patient), "preferences");
                 Ok(Stored { value, update_time: tx.now, revision: current + 1 })
             })
         })

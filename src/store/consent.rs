@@ -178,6 +178,7 @@ async fn record_on(
     };
     let record = standing.append_on(tx, scope.author(), vec![entry]).await?.into_iter().next();
     let record = record.ok_or(StoreError::Corrupt("consent_ledger"))?;
+    tx.note(scope, Some(&patient.id), format_args!("consent/{}", record.entry.position));
     let (state, rests_on) = shown_on(&tx.db, &standing, &patient).await?;
     let out = state == ConsentState::OptedOut && new.state == ConsentState::OptedOut;
     let patients = if out { standing.patients().clone() } else { BTreeSet::new() };

@@ -39,6 +39,7 @@ struct Body {
 
 /// A device as it is registered.
 struct New {
+    scope: Scope,
     keys: Arc<PracticeKeys>,
     patient: String,
     token_bi: Vec<u8>,
@@ -60,6 +61,7 @@ impl Store {
     ) -> Result<DeviceId, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let new = Arc::new(New {
+            scope: scope.clone(),
             token_bi: keys.digest("push token", token.as_str()),
             patient: patient.as_str().to_owned(),
             body: Body { token: token.as_str().to_owned(), name: name.to_owned() },
@@ -80,17 +82,20 @@ impl Store {
     /// NotFound when there is no such practice.
     pub async fn device_delete(&self, scope: &Scope, patient: &PatientId, id: DeviceId) -> Result<(), StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let patient = patient.as_str().to_owned();
+        let (scope, patient) = (scope.clone(), patient.clone());
         self.write(move |tx| {
             Box::pin(async move {
                 patients_lock_on(tx, keys.practice(), [patient.as_str()]).await?;
-                push_device::Entity::delete_many()
+                let gone = push_device::Entity::delete_many()
                     .filter(push_device::Column::PracticeId.eq(keys.practice()))
-                    .filter(push_device::Column::PatientId.eq(&patient))
+                    .filter(push_device::Column::PatientId.eq(patient.as_str()))
                     .filter(push_device::Column::Id.eq(id.0))
                     .exec(&tx.db)
                     .await?;
-                count_on(tx, keys.practice(), &patient).await
+                if gone.rows_affected > 0 {
+                    tx.note(&scope, Some(&patient), format_args!("device/{id}"));
+                }
+                count_on(tx, keys.practice(), patient.as_str()).await
             })
         })
         .await
@@ -99,7 +104,7 @@ impl Store {
 
 /// Registers the device unless somebody else came in between, for whom nothing is locked.
 async fn register_on(tx: &Tx, new: &New) -> Result<Option<Uuid>, StoreError> {
-    let New { keys, patient, token_bi, body } = new;
+    let New { scope, keys, patient, token_bi, body } = new;
     let practice = keys.practice();
     let with_token = || {
         push_device::Entity::find()
@@ -137,8 +142,14 @@ async fn register_on(tx: &Tx, new: &New) -> Result<Option<Uuid>, StoreError> {
         }
     }
     trim_on(tx, practice, patient).await?;
-    for owner in owners {
+    for owner in &owners {
         count_on(tx, practice, owner).await?;
+    }
+    // An app registers whenever it starts: what tells nothing new is not told. Who loses a device to somebody else is told too.
+    if owner.as_ref() != Some(patient) {
+        for owner in owners {
+            tx.note(scope, owner.parse().ok().as_ref(), format_args!("device/{}", DeviceId(id)));
+        }
     }
     Ok(Some(id))
 }

@@ -10,7 +10,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store, StoreError, chain, consent,
+    Store, StoreError, audit, chain, consent,
     draft::{Draft, save_all_on},
     entity::{audit_head, consent_head, feed_head, patient, patient_tag, practice, recipient_gate},
     tx::Tx,
@@ -73,7 +73,7 @@ impl Store {
         value: Practice,
         expected: Option<i64>,
     ) -> Result<Stored<Practice>, StoreError> {
-        let id = scope.practice().clone();
+        let (scope, id) = (scope.clone(), scope.practice().clone());
         let store = self.clone();
         self.write(move |tx| {
             Box::pin(async move {
@@ -98,7 +98,10 @@ impl Store {
                 match known {
                     // A repeat changes nothing, its etag included.
                     Some(known) if same_practice(&known, &row) => return stored_practice(known),
-                    Some(_) => drop(row.clone().into_active_model().reset_all().update(&tx.db).await?),
+                    Some(_) => {
+                        row.clone().into_active_model().reset_all().update(&tx.db).await?;
+                        tx.note(&scope, None, "practice");
+                    }
                     None => {
                         let taken = practice::Entity::insert(row.clone().into_active_model())
                             .on_conflict_do_nothing_on([practice::Column::PracticeId])
@@ -111,6 +114,8 @@ impl Store {
                         let key = store.inner.vault.mint(&id, tx.now);
                         super::entity::data_key::Entity::insert(key).exec_without_returning(&tx.db).await?;
                         insert_heads_on(tx, &store.inner.vault, &id).await?;
+                        let keys = store.inner.vault.load(&tx.db, &id).await?;
+                        audit::begin_on(tx, &keys, &id, scope.audit(None, "practice".to_owned())).await?;
                     }
                 }
                 Ok(Stored { value, update_time: row.update_time, revision: row.revision })
@@ -135,7 +140,7 @@ impl Store {
     pub async fn patients_put(&self, scope: &Scope, mut patients: Vec<Patient>) -> Result<(i32, i32), StoreError> {
         // New rows are inserted in one order too, so that two imports of the same patients cannot wait for each other.
         patients.sort_by(|one, other| one.id.cmp(&other.id));
-        let (id, author) = (scope.practice().clone(), scope.author().clone());
+        let (scope, id) = (scope.clone(), scope.practice().clone());
         let keys = self.keys(&id).await?;
         self.write(move |tx| {
             Box::pin(async move {
@@ -168,6 +173,7 @@ impl Store {
                         Some(row) if to_patient(&keys, row, tags.clone())? == *patient => continue,
                         Some(_) => updated += 1,
                     }
+                    tx.note(&scope, Some(&patient.id), format_args!("patient/{}", patient.id));
                     let addresses = patient_put_on(tx, &keys, patient, before).await?;
                     if let Some(number) = &patient.mobile_phone
                         && addresses.iter().any(|(channel, _)| *channel == Channel::Sms.number())
@@ -182,7 +188,7 @@ impl Store {
                 // Gates are locked in the order of their keys, as a claim does that covers the same patients.
                 let texted = entered.split_off(&(Channel::Sms.number(), Vec::new()));
                 unblock_on(tx, id.as_str(), entered).await?;
-                let skipped = consent::inherit_on(tx, &keys, &author, &given).await?;
+                let skipped = consent::inherit_on(tx, &keys, scope.author(), &given).await?;
                 unblock_on(tx, id.as_str(), texted).await?;
                 save_all_on(tx, skipped).await?;
                 Ok((created, updated))

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, broadcasts,
+    Store, StoreError, audit, broadcasts,
     entity::{feed, feed_head},
     image,
     queue::{CLASSES, place},
@@ -113,10 +113,11 @@ pub struct FeedBounds {
     pub newest: i64,
 }
 
-/// Counts changes for their broadcasts and adds them to the feeds of their practices, in the order of the practices' ids. Always
-/// the last thing in a transaction.
+/// Counts changes for their broadcasts and adds them to the feeds of their practices, in the order of the practices' ids, once the
+/// audit trails tell what was noted. Always the last thing in a transaction.
 pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), StoreError> {
     broadcasts::count_on(tx, &changes).await?;
+    audit::append_noted_on(tx, !changes.is_empty()).await?;
     let mut practices = BTreeMap::<PracticeId, Vec<Change>>::new();
     for change in changes {
         practices.entry(change.practice.clone()).or_default().push(change);

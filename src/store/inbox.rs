@@ -290,6 +290,9 @@ async fn mark_on(tx: &Tx, marking: &Marking, selection: &Selection) -> Result<Op
         let row = inbox_item::Model { read_time: marking.read_time(tx.now), ..before.clone() };
         rows.push((before, row));
     }
+    if !rows.is_empty() {
+        tx.note(&marking.scope, Some(&marking.patient), "inbox");
+    }
     tx.update_all(&rows).await?;
     let mut changes = draft::write_all_on(tx, drafts.into_values()).await?;
     changes.extend(quiet);

@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, audit,
+    Store, StoreError,
     draft::{Draft, Note, save_all_on},
     entity::{delivery, link, notification},
     image::IN_FLIGHT,
@@ -19,7 +19,7 @@ use super::{
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{AuditEvent, Author, DeliveryState, Engine, NotificationId};
+use crate::domain::{AuditEvent, Author, DeliveryState, Engine, NotificationId, PracticeId};
 
 const TARGET: Sealed = Sealed { table: "link", column: "target_ct" };
 
@@ -140,23 +140,23 @@ impl Store {
         let now = self.now().await?;
         // One that is closed stays so, and nobody shall hold locks by pressing on.
         let Some(row) = row.filter(|row| is_open(row, now)) else { return Ok(LinkState::Closed) };
-        let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
+        let practice: PracticeId = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
         let opening = subjects::opening(self.read(), &keys, [row.target_ct.as_slice()]).await?;
         let Some(target_url) = opening.open_if_kept(TARGET, &digest, &row.target_ct)? else {
             return Ok(LinkState::Closed);
         };
         let counted = if row.opens < MOST_LINES {
-            self.write(move |tx| Box::pin(async move { note_on(tx, &keys, row).await })).await?
+            self.write(move |tx| Box::pin(async move { note_on(tx, &practice, row).await })).await?
         } else {
-            self.write(move |tx| Box::pin(async move { count_on(tx, &keys, row).await })).await?
+            self.write(move |tx| Box::pin(async move { count_on(tx, &practice, row).await })).await?
         };
         Ok(if counted { LinkState::Open { target_url } } else { LinkState::Closed })
     }
 }
 
 /// Counts an opening and notes it on what carried the link. False: it does not open any more.
-async fn note_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool, StoreError> {
+async fn note_on(tx: &Tx, practice: &PracticeId, row: link::Model) -> Result<bool, StoreError> {
     let drafts = sent_on(tx, &row).await?;
     let notification = row.notification_id;
     let row = link::Entity::find_by_id(row.token_digest).lock_exclusive().one(&tx.db).await?;
@@ -168,7 +168,7 @@ async fn note_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool,
         update.first_open_time = Set(Some(tx.now));
     }
     update.update(&tx.db).await?;
-    audit_on(tx, keys, notification).await?;
+    audit_on(tx, practice, notification).await?;
     let opened = drafts.into_iter().map(|mut draft| {
         draft.row.open_time.get_or_insert(tx.now);
         if let Some(detail) = detail(opens) {
@@ -181,7 +181,7 @@ async fn note_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool,
 }
 
 /// Counts an opening, and touches nothing but the link and the audit trail. False: it does not open any more.
-async fn count_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool, StoreError> {
+async fn count_on(tx: &Tx, practice: &PracticeId, row: link::Model) -> Result<bool, StoreError> {
     let counted = link::Entity::update_many()
         .col_expr(link::Column::Opens, Expr::col(link::Column::Opens).add(1))
         .filter(link::Column::TokenDigest.eq(row.token_digest))
@@ -193,12 +193,12 @@ async fn count_on(tx: &Tx, keys: &PracticeKeys, row: link::Model) -> Result<bool
     if counted.rows_affected == 0 {
         return Ok(false);
     }
-    audit_on(tx, keys, row.notification_id).await?;
+    audit_on(tx, practice, row.notification_id).await?;
     Ok(true)
 }
 
 /// Puts an opening on the audit trail.
-async fn audit_on(tx: &Tx, keys: &PracticeKeys, notification: Uuid) -> Result<(), StoreError> {
+async fn audit_on(tx: &Tx, practice: &PracticeId, notification: Uuid) -> Result<(), StoreError> {
     let patient: Option<String> = notification::Entity::find_by_id(notification)
         .select_only()
         .column(notification::Column::PatientId)
@@ -207,7 +207,8 @@ async fn audit_on(tx: &Tx, keys: &PracticeKeys, notification: Uuid) -> Result<()
         .await?;
     let patient = patient.map(|id| id.parse().map_err(|_| StoreError::Corrupt("notification"))).transpose()?;
     let resource = format!("notification/{notification}");
-    audit::append_on(tx, keys, AuditEvent::of_system(AuditEvent::LINK_OPENED, patient, resource)).await
+    tx.note_event(practice, AuditEvent::of_system(AuditEvent::LINK_OPENED, patient, resource));
+    Ok(())
 }
 
 /// What the timeline says of the opening with that number. A link without a limit shall not fill it.

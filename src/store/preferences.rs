@@ -141,6 +141,7 @@ impl Store {
         expected: i64,
     ) -> Result<Stored<PracticeSettings>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
+        let scope = scope.clone();
         self.write(move |tx| {
             Box::pin(async move {
                 // The practice's row is there before its settings are, so that two first writers meet on it.
@@ -160,6 +161,7 @@ impl Store {
                     Some(_) => drop(row.update(&tx.db).await?),
                     None => drop(practice_settings::Entity::insert(row).exec_without_returning(&tx.db).await?),
                 }
+                tx.note(&scope, None, "settings");
                 Ok(Stored { value, update_time: tx.now, revision: current + 1 })
             })
         })

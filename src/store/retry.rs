@@ -142,6 +142,7 @@ async fn retry_on(
     draft.row.retried_by = Some(new);
     draft.note(Note::new(scope.author().clone(), "Sent again as a new delivery."), tx.now);
     let made = image::to_delivery(&row)?;
+    tx.note(scope, made.patient.as_ref(), format_args!("delivery/{}", made.id));
     let mut changes = draft::write_all_on(tx, [draft]).await?;
     changes.push(Change::created(&row, made.clone())?);
     feed::append_on(tx, changes).await?;

@@ -49,6 +49,9 @@ impl Store {
                 let (drafts, stopped) = cancel_open_on(tx, of_it, scope.author()).await?;
                 let links = links::revoke_on(tx, id).await?;
                 let nothing_left = drafts.values().all(Draft::is_unchanged) && links == 0;
+                if !nothing_left {
+                    tx.note(&scope, row.patient_id.parse().ok().as_ref(), format_args!("notification/{id}"));
+                }
                 if row.cancel_time.is_none() && !nothing_left {
                     let mut row = row.into_active_model();
                     row.cancel_time = Set(Some(tx.now));

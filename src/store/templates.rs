@@ -166,8 +166,8 @@ impl Store {
         new: NewVersion,
     ) -> Result<(StoredTemplate, StoredVersion), StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let author = scope.author().clone();
-        self.write(move |tx| Box::pin(async move { add_on(tx, &keys, author, new).await })).await
+        let scope = scope.clone();
+        self.write(move |tx| Box::pin(async move { add_on(tx, &keys, &scope, new).await })).await
     }
 
     /// Takes a version into use; 0: none. `expected` refuses when the stored revision differs. Nothing changes if it is in use
@@ -183,6 +183,7 @@ impl Store {
         expected: Option<i64>,
     ) -> Result<StoredTemplate, StoreError> {
         let keys = self.keys(scope.practice()).await?;
+        let scope = scope.clone();
         self.write(move |tx| {
             Box::pin(async move {
                 lock_practice_on(tx, &keys).await?;
@@ -202,6 +203,7 @@ impl Store {
                     };
                     change.update(&tx.db).await?;
                     wording_changed_on(tx, &keys).await?;
+                    tx.note(&scope, None, resource(&at, version));
                 }
                 template_on(tx, &keys, &at).await
             })
@@ -213,7 +215,7 @@ impl Store {
 async fn add_on(
     tx: &Tx,
     keys: &PracticeKeys,
-    author: Author,
+    scope: &Scope,
     new: NewVersion,
 ) -> Result<(StoredTemplate, StoredVersion), StoreError> {
     lock_practice_on(tx, keys).await?;
@@ -230,7 +232,7 @@ async fn add_on(
     };
     let version = match same {
         Some(version) => version,
-        None => insert_on(tx, keys, author, (&row, &new)).await?,
+        None => insert_on(tx, keys, scope.author().clone(), (&row, &new)).await?,
     };
     let active = if new.active { version.version } else { row.active };
     if (version.version, active) != (row.newest, row.active) {
@@ -246,8 +248,14 @@ async fn add_on(
         if changed {
             wording_changed_on(tx, keys).await?;
         }
+        tx.note(scope, None, resource(&new.at, version.version));
     }
     Ok((template_on(tx, keys, &new.at).await?, version))
+}
+
+/// What the audit trail calls a version.
+fn resource(at: &TemplateRef, version: i32) -> String {
+    format!("template/{}/{}/{}/{version}", at.purpose.name(), at.channel.label(), at.locale.as_str())
 }
 
 /// Two who write wording of one practice wait for each other here, before there is any row of it.

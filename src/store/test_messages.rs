@@ -184,6 +184,7 @@ async fn insert_on(
     let event = draft::first_event(&row, scope.author(), "Accepted for sending, as a test.").into_active_model();
     delivery_event::Entity::insert(event).exec_without_returning(&tx.db).await?;
     let made = image::to_delivery(&row)?;
+    tx.note(scope, None, format_args!("test message/{id}"));
     feed::append_on(tx, vec![Change::created(&row, made)?]).await
 }
 

@@ -3,15 +3,16 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 
-use super::{Store, StoreError, dialect::Dialect, vault::PracticeKeys};
-use crate::domain::PracticeId;
+use super::{Store, StoreError, audit, dialect::Dialect, vault::PracticeKeys};
+use crate::domain::{AuditEvent, AuditNote, PatientId, PracticeId, Scope};
 
 /// An open transaction, and what must happen after it.
 #[derive(Debug)]
@@ -22,9 +23,19 @@ pub(super) struct Tx {
     pub(super) dialect: Dialect,
     store: Store,
     touched: Mutex<BTreeSet<PracticeId>>,
+    /// What goes on audit trails before this ends, and whether the feed was appended to already.
+    noted: Mutex<Noted>,
     /// Outside of the transaction, for a planted bug.
     #[cfg(feature = "mutants")]
     pub(super) aside: sea_orm::DatabaseConnection,
+}
+
+/// What a transaction has to put on audit trails.
+#[derive(Debug, Default)]
+struct Noted {
+    notes: Vec<AuditNote>,
+    /// Their heads are locked before that of the feed, so that nothing may be noted any more.
+    too_late: bool,
 }
 
 impl Tx {
@@ -36,6 +47,38 @@ impl Tx {
     /// Notes that something of `practice` changed: whoever waits for it is woken after COMMIT.
     pub(super) fn touch(&self, practice: &PracticeId) {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(practice.clone());
+    }
+
+    /// Puts on the trail that the call behind `scope` changes something, or lets somebody see it: about `patient` and `resource`,
+    /// such as `notification/0198...`. It is written with all that this transaction notes, before the feed. Noted after the feed, it
+    /// would be a lock out of order.
+    pub(super) fn note(&self, scope: &Scope, patient: Option<&PatientId>, resource: impl fmt::Display) {
+        if let Some(event) = scope.audit(patient, resource.to_string()) {
+            self.note_event(scope.practice(), event);
+        }
+    }
+
+    /// As [`Self::note`], of something else than a call.
+    pub(super) fn note_event(&self, practice: &PracticeId, event: AuditEvent) {
+        let mut noted = self.noted();
+        debug_assert!(!noted.too_late, "{}: noted after the feed", event.action);
+        noted.notes.push(AuditNote { practice: practice.clone(), event });
+    }
+
+    /// Takes what was noted; from now on it is too late where that is `last`.
+    pub(super) fn take_notes(&self, last: bool) -> Vec<AuditNote> {
+        let mut noted = self.noted();
+        noted.too_late |= last;
+        mem::take(&mut noted.notes)
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest entries of audit trails that this process knows of.
+    pub(super) fn trails(&self) -> &audit::Trails {
+        &self.store.inner.trails
     }
 }
 
@@ -91,10 +134,17 @@ impl Store {
             dialect,
             store: self.clone(),
             touched: Mutex::default(),
+            noted: Mutex::default(),
             #[cfg(feature = "mutants")]
             aside: inner.connections.write.clone(),
         };
-        let value = match work(&tx).await {
+        let done = async {
+            let value = work(&tx).await?;
+            // Of what has no change in the feed.
+            audit::append_noted_on(&tx, false).await?;
+            Ok(value)
+        };
+        let value = match done.await {
             Ok(value) => value,
             Err(error) => {
                 // Dropped, it would be rolled back some time later: whoever hears of the error finds nothing locked by it.

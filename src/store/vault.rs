@@ -114,6 +114,23 @@ impl Vault {
         practice: &PracticeId,
         now: DateTime<Utc>,
     ) -> Result<Arc<PracticeKeys>, StoreError> {
+        let keys = self.load(db, practice).await;
+        if matches!(keys, Err(StoreError::NotFound(_))) {
+            self.forget(practice);
+        }
+        let keys = Arc::new(keys?);
+        let mut practices = self.practices.write().unwrap_or_else(PoisonError::into_inner);
+        practices.insert(practice.clone(), (now, Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// The same, of a practice that `db` may have made and not committed: should it not, nobody may remember its keys.
+    pub(super) async fn load(
+        &self,
+        db: &impl ConnectionTrait,
+        practice: &PracticeId,
+    ) -> Result<PracticeKeys, StoreError> {
+        let now = self.time.clock().now();
         let rows = data_key::Entity::find()
             .filter(data_key::Column::PracticeId.eq(practice.as_str()))
             .order_by_asc(data_key::Column::CreateTime)
@@ -127,7 +144,6 @@ impl Vault {
             keys.push(key.map_err(|_| StoreError::Corrupt("data key"))?);
         }
         if keys.is_empty() {
-            self.forget(practice);
             return Err(StoreError::NotFound("practice"));
         }
         let current = keys.swap_remove(seals.unwrap_or(keys.len() - 1));
@@ -135,10 +151,7 @@ impl Vault {
         let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
         let sealed = AtomicI64::new(0);
         let own = OwnKeys { practice: practice.clone(), current, others: keys, sealed, blind, consent, audit };
-        let keys = Arc::new(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) });
-        let mut practices = self.practices.write().unwrap_or_else(PoisonError::into_inner);
-        practices.insert(practice.clone(), (now, Arc::clone(&keys)));
-        Ok(keys)
+        Ok(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) })
     }
 
     /// What chains the consent ledger of `practice`.

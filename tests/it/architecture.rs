@@ -47,7 +47,7 @@ const HOUSE: &[Room] = &[
     ),
     room("ports", &[], &["tonic", "prost", "sea_orm", "sqlx", "reqwest", "lettre"]),
     room("grpc", &["domain", "auth", "service", "ports"], &["sea_orm", "sqlx", "reqwest", "lettre"]),
-    room("http", &["domain", "service"], &["tonic", "prost", "sea_orm", "sqlx", "reqwest", "lettre"]),
+    room("http", &["domain", "service", "ports"], &["tonic", "prost", "sea_orm", "sqlx", "reqwest", "lettre"]),
     // Fills the `Settings` of each room, and only `cli` and `app` import it.
     room("config", ALL, &["sea_orm", "reqwest"]),
     room("app", ALL, &[]),

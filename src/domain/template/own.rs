@@ -40,7 +40,8 @@ impl Purpose {
     }
 
     /// Its name in what was sent. A practice may call a template of its own as we call a kind.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         match self {
             // It was written for this once.
             Self::Kind(Kind::Announcement) => "broadcast".to_owned(),

@@ -44,7 +44,8 @@ pub struct Reach {
 }
 
 impl Broadcasts {
-    /// Says what a broadcast would do, and renders it for `sample`, or for somebody invented. Nothing is stored.
+    /// Says what a broadcast would do, and renders it for `sample`, which the audit trail tells, or for somebody invented. Nothing
+    /// else is stored.
     ///
     /// # Errors
     /// `FIELD_INVALID`, `NOT_FOUND` (patient).
@@ -71,7 +72,11 @@ impl Broadcasts {
             }
             preview
         });
-        work.await.map_err(|error| Error::Internal(error.into()))
+        let preview = work.await.map_err(|error| Error::Internal(error.into()))?;
+        if let Some(patient) = &sample {
+            self.store.audit_read(scope, Some(patient), "preview").await?;
+        }
+        Ok(preview)
     }
 
     /// Decides on each recipient, page by page. Of those before, only the addresses that are taken are kept in mind: 9 bytes each,

@@ -1,9 +1,11 @@
 //! Mail that came back, as whoever takes it for the practice hands it over. Anybody can write to where it comes back to, so
 //! that only a report about an attempt's own token is believed, and the rest is passed over.
 
+use std::net::IpAddr;
+
 use secrecy::ExposeSecret;
 
-use super::{Answer, Callbacks, unavailable};
+use super::{Answer, Callbacks, nobodys, unavailable};
 use crate::{
     crypto,
     domain::{Provider, Scope},
@@ -20,14 +22,22 @@ impl Callbacks {
     ///
     /// # Errors
     /// How to answer the others.
-    pub async fn bounce_door(&self, practice: &str, secret: Option<&str>) -> Result<Door, Answer> {
-        match self.verify_bounce(practice, secret).await {
-            Ok(Some(door)) => Ok(door),
-            Ok(None) => {
-                tracing::warn!("a mail that came back was refused: bad secret");
-                Err(Answer::Forbidden)
-            }
-            Err(error) => Err(unavailable(&error)),
+    pub async fn bounce_door(
+        &self,
+        practice: &str,
+        secret: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<Door, Answer> {
+        let (scope, settings) = match self.home(practice, Provider::Smtp).await {
+            Ok(Some(home)) => home,
+            Ok(None) => return Err(nobodys()),
+            Err(error) => return Err(unavailable(&error)),
+        };
+        // The address may be another one by now, or none: what is under way comes back to the one that it left from.
+        let known = settings.email.bounces.secret.as_ref().map(ExposeSecret::expose_secret);
+        match (known, secret) {
+            (Some(known), Some(shown)) if crypto::is_same(known, shown) => Ok(Door(scope)),
+            _ => Err(self.refuse(&scope, ("webhook.bounce", source), "bad secret")),
         }
     }
 
@@ -68,13 +78,6 @@ impl Callbacks {
             }
         }
         Ok(None)
-    }
-
-    async fn verify_bounce(&self, practice: &str, secret: Option<&str>) -> Result<Option<Door>, StoreError> {
-        let Some((scope, settings)) = self.home(practice, Provider::Smtp).await? else { return Ok(None) };
-        // The address may be another one by now, or none: what is under way comes back to the one that it left from.
-        let (Some(known), Some(shown)) = (&settings.email.bounces.secret, secret) else { return Ok(None) };
-        Ok(crypto::is_same(known.expose_secret(), shown).then_some(Door(scope)))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Batches of SendGrid's events: what became of mail, and who does not want any. Nothing is assumed of their order, their
 //! number, or of whose mail they are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 
-use super::{Answer, Callbacks, token_of, unavailable};
+use super::{Answer, Callbacks, nobodys, token_of, unavailable};
 use crate::{
-    domain::{EmailAddress, Facts, Provider, Scope},
+    domain::{EmailAddress, Facts, PracticeSettings, Provider, Scope},
     providers::sendgrid::callback::{self, Callback, Event},
     store::{Receipt, StoreError},
 };
@@ -21,6 +21,8 @@ const AT_ONCE: usize = 64;
 pub struct EventBatch<'a> {
     /// The practice in its path.
     pub practice: &'a str,
+    /// The address that it came from, where that is known.
+    pub source: Option<IpAddr>,
     /// `X-Twilio-Email-Event-Webhook-Timestamp`.
     pub timestamp: Option<&'a str>,
     /// `X-Twilio-Email-Event-Webhook-Signature`.
@@ -33,14 +35,16 @@ impl Callbacks {
     /// A batch of SendGrid's event webhook. It is answered when all of it is stored; what was stored before something failed
     /// is known when the batch comes again.
     pub async fn sendgrid_events(&self, batch: EventBatch<'_>) -> Answer {
-        let scope = match self.verify_batch(&batch).await {
-            Ok(Some(scope)) => scope,
-            Ok(None) => {
-                tracing::warn!("sendgrid event webhook refused: bad signature");
-                return Answer::Forbidden;
-            }
+        let (scope, settings) = match self.home(batch.practice, Provider::SendGrid).await {
+            Ok(Some(home)) => home,
+            Ok(None) => return nobodys(),
             Err(error) => return unavailable(&error),
         };
+        match self.is_signed_batch(&batch, &settings).await {
+            Ok(true) => {}
+            Ok(false) => return self.refuse(&scope, ("webhook.sendgrid", batch.source), "bad signature"),
+            Err(error) => return unavailable(&error),
+        }
         let Ok(events) = callback::parse(batch.body) else { return Answer::Malformed };
         // Whoever wants no more mail is heard first, and whatever becomes of the rest: too many reports that nobody here knows
         // would otherwise keep opt-outs out, however often the batch came again.
@@ -49,13 +53,12 @@ impl Callbacks {
         if said == Answer::Stored { told } else { said }
     }
 
-    /// The scope of the practice if the batch is signed with its account's key, and lately.
-    async fn verify_batch(&self, batch: &EventBatch<'_>) -> Result<Option<Scope>, StoreError> {
-        let Some((scope, settings)) = self.home(batch.practice, Provider::SendGrid).await? else { return Ok(None) };
-        let Some(key) = settings.email.webhook_key() else { return Ok(None) };
+    /// Whether the batch is signed with the key of the practice's account, and lately.
+    async fn is_signed_batch(&self, batch: &EventBatch<'_>, settings: &PracticeSettings) -> Result<bool, StoreError> {
+        let Some(key) = settings.email.webhook_key() else { return Ok(false) };
         let now = self.store.now().await?;
         let callback = Callback { timestamp: batch.timestamp, signature: batch.signature, body: batch.body };
-        Ok(callback.verify(key, now).then_some(scope))
+        Ok(callback.verify(key, now))
     }
 
     /// Applies what is said of attempts, each whatever becomes of the others.

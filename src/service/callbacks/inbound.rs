@@ -1,8 +1,8 @@
 //! Texts of patients. One is acted on once, however often it is posted and to however many replicas.
 
-use super::{Answer, Callbacks, Incoming, unavailable};
+use super::{Answer, Callbacks, Incoming, nobodys, unavailable};
 use crate::{
-    domain::{Meaning, Phi, SmsSender, SmsSettings, in_pool, received},
+    domain::{Meaning, Phi, Provider, SmsSender, SmsSettings, in_pool, received},
     providers::twilio::callback::inbound::{self, Inbound},
     store::{Heard, InboundText, StoreError},
 };
@@ -10,34 +10,33 @@ use crate::{
 /// How often a text is stored at most, where others hold its number: each time they may for a second, and Twilio repeats a text
 /// only where it is told to.
 const TRIES: u32 = 3;
+/// What the audit trail calls one that was refused.
+const INBOUND: &str = "webhook.twilio.inbound";
 
 impl Callbacks {
     /// A text that a patient sent, as Twilio posts it. Nobody but Twilio answers STOP, START and HELP: a second answer would be
     /// a second text, or be refused with 21610.
     pub async fn twilio_inbound(&self, incoming: Incoming<'_>) -> Answer {
-        // A body of another type is signed by its hash only, and Twilio sends none.
-        if !inbound::is_form(incoming.content_type) {
-            tracing::warn!("incoming text refused: no form");
-            return Answer::Forbidden;
-        }
-        let (scope, settings) = match self.verify(&incoming).await {
-            Ok(Some(verified)) => verified,
-            Ok(None) => {
-                tracing::warn!("incoming text refused: bad signature");
-                return Answer::Forbidden;
-            }
+        let (scope, settings) = match self.home(incoming.practice, Provider::Twilio).await {
+            Ok(Some(home)) => home,
+            Ok(None) => return nobodys(),
             Err(error) => return unavailable(&error),
         };
+        let here = (INBOUND, incoming.source);
+        // A body of another type is signed by its hash only, and Twilio sends none.
+        if !inbound::is_form(incoming.content_type) {
+            return self.refuse(&scope, here, "no form");
+        }
+        if !self.is_signed(&incoming, &settings) {
+            return self.refuse(&scope, here, "bad signature");
+        }
         let Ok(read) = inbound::parse(incoming.body) else { return Answer::Malformed };
         if read.account_sid != settings.sms.account_sid {
-            tracing::warn!(practice.id = %scope.practice(), "incoming text refused: not of the practice's account");
-            return Answer::Forbidden;
+            return self.refuse(&scope, here, "not of the practice's account");
         }
-        let text = text(&settings.sms, read);
         // What is for a number of somebody else is none of this practice's business.
-        let Some(text) = text else {
-            tracing::warn!(practice.id = %scope.practice(), "incoming text refused: not to a sender of the practice");
-            return Answer::Forbidden;
+        let Some(text) = text(&settings.sms, read) else {
+            return self.refuse(&scope, here, "not to a sender of the practice");
         };
         let mut heard = self.store.text_take(&scope, text.clone()).await;
         for _ in 1..TRIES {

@@ -88,13 +88,14 @@ impl Conversations {
         }
     }
 
-    /// Opens a file.
+    /// Opens a file, which the audit trail tells.
     ///
     /// # Errors
     /// `NOT_FOUND`, `STATE_FORBIDS`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn download(&self, scope: &Scope, id: AttachmentId) -> Result<Download, Error> {
         let opened = self.store.attachment_open(scope, id).await;
-        let (attachment, parts) = opened.map_err(|error| Error::from(error).named(id))?;
+        let (attachment, parts, patient) = opened.map_err(|error| Error::from(error).named(id))?;
+        self.store.audit_read(scope, patient.as_ref(), format!("attachment/{id}")).await?;
         Ok(Download { attachment, parts, scope: scope.clone(), store: self.store.clone() })
     }
 

@@ -81,7 +81,7 @@ impl Conversations {
         match target {
             Target::Patient(patient) if scope.covers(patient) => Ok(()),
             Target::Patient(_) => Err(Denied::Scope.into()),
-            Target::Conversation(id) => self.get(scope, *id).await.map(drop),
+            Target::Conversation(id) => self.find(scope, *id).await.map(drop),
         }
     }
 

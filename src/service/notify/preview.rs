@@ -34,7 +34,8 @@ pub struct ChannelPreview {
 }
 
 impl Notify {
-    /// Says for each channel what [`Notify::send`] would do with `input` now.
+    /// Says for each channel what [`Notify::send`] would do with `input` now. It shows the patient's name, and who is addressed:
+    /// the audit trail tells.
     ///
     /// # Errors
     /// `FIELD_INVALID`, `NOT_FOUND` (patient).
@@ -46,11 +47,14 @@ impl Notify {
             link: input.payload.link().map(|_| self.short_address(&NO_TOKEN)),
             unsubscribe: self.way_out(NO_MAIL),
         };
+        let patient = input.patient.clone();
         let previews = tokio::task::spawn_blocking(move || {
             let preview = |decision| preview(&input, &row, decision, &addresses);
-            plan.decisions.into_iter().map(preview).collect()
+            plan.decisions.into_iter().map(preview).collect::<Result<Vec<_>, _>>()
         });
-        previews.await.map_err(|error| Error::Internal(error.into()))?
+        let previews = previews.await.map_err(|error| Error::Internal(error.into()))??;
+        self.store.audit_read(scope, Some(&patient), "preview").await?;
+        Ok(previews)
     }
 }
 

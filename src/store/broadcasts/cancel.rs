@@ -55,6 +55,7 @@ impl Store {
                 }
                 tx.update_all(&[(before, row)]).await?;
                 tx.touch(scope.practice());
+                tx.note(&scope, None, format_args!("broadcast/{id}"));
                 Ok(())
             })
         })

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::{
     crypto,
     domain::{
-        Attachment, AttachmentId, AttachmentState, MOST_ATTACHMENTS, MediaType, MessageId, Phi, Scope, Side, received,
+        Attachment, AttachmentId, AttachmentState, MOST_ATTACHMENTS, MediaType, MessageId, PatientId, Phi, Scope, Side,
+        received,
     },
     store::{
         Store, StoreError,
@@ -142,6 +143,7 @@ impl Store {
                 let row = uploaded_row(tx, &keys, &scope, id, &new)?;
                 tx.insert_all(vec![row.clone()]).await?;
                 tx.insert_all(parts).await?;
+                tx.note(&scope, scope.patient(), format_args!("attachment/{}", AttachmentId(id)));
                 failpoint!("F2");
                 Ok(Uploaded::New(to_attachment(&keys, &row)?))
             })
@@ -171,11 +173,15 @@ impl Store {
         unsent.map(|row| Ok((AttachmentId(row.id), to_attachment(&keys, row)?))).collect()
     }
 
-    /// A file that the caller may read, and in how many parts it is stored.
+    /// A file that the caller may read, in how many parts it is stored, and whose conversation it is from.
     ///
     /// # Errors
     /// NotFound when there is none, or it is none of the caller's business; StateForbids while its content is not here.
-    pub async fn attachment_open(&self, scope: &Scope, id: AttachmentId) -> Result<(Attachment, i16), StoreError> {
+    pub async fn attachment_open(
+        &self,
+        scope: &Scope,
+        id: AttachmentId,
+    ) -> Result<(Attachment, i16, Option<PatientId>), StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let found = attachment::Entity::find_by_id(id.0)
             .filter(attachment::Column::PracticeId.eq(keys.practice()))
@@ -183,12 +189,18 @@ impl Store {
             .await?;
         let missing = StoreError::NotFound("attachment");
         let Some(row) = found else { return Err(missing) };
-        if !self.may_read(scope, &row).await? {
+        let patient = self.whose(&row).await?;
+        let is_open = match row.message_id {
+            None => is_own(scope, &row),
+            Some(_) if Side::of(scope.author()) == Side::Staff => true,
+            Some(_) => patient.as_ref().is_some_and(|patient| scope.covers(patient)),
+        };
+        if !is_open {
             return Err(missing);
         }
         let file = to_attachment(&keys, &row)?;
         let (state, message) = match file.state {
-            AttachmentState::Ready => return Ok((file, row.parts)),
+            AttachmentState::Ready => return Ok((file, row.parts, patient)),
             AttachmentState::Pending => ("pending", "the file is still being fetched from the provider"),
             AttachmentState::Failed => ("failed", "the file could not be fetched, or was refused as unsafe"),
             AttachmentState::Removed => ("removed", "the file was removed by retention"),
@@ -211,15 +223,12 @@ impl Store {
         row.map(|row| open_part(&keys, &row).map(Phi::new)).transpose()
     }
 
-    async fn may_read(&self, scope: &Scope, row: &attachment::Model) -> Result<bool, StoreError> {
-        let Some(message) = row.message_id else { return Ok(is_own(scope, row)) };
-        if Side::of(scope.author()) == Side::Staff {
-            return Ok(true);
-        }
+    /// The patient whose conversation has the file, or who uploaded it for theirs; unset: nobody's.
+    async fn whose(&self, row: &attachment::Model) -> Result<Option<PatientId>, StoreError> {
+        let Some(message) = row.message_id else { return Ok(row.patient_id.parse().ok()) };
         let message = conversation_message::Entity::find_by_id(message).one(self.read()).await?.ok_or_else(corrupt)?;
         let home = conversation::Entity::find_by_id(message.conversation_id).one(self.read()).await?;
-        let patient = super::rows::patient(&home.ok_or_else(corrupt)?)?;
-        Ok(patient.is_some_and(|patient| scope.covers(&patient)))
+        super::rows::patient(&home.ok_or_else(corrupt)?)
     }
 }
 

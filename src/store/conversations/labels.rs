@@ -2,7 +2,7 @@
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use super::{lists, thread::Thread};
+use super::{lists, rows, thread::Thread};
 use crate::{
     domain::{Conversation, ConversationId, ConversationState, MessageId, Scope, Side},
     store::{Store, StoreError, entity::conversation_message, feed, tx::Tx},
@@ -45,6 +45,9 @@ impl Store {
                 if let Some(state) = labels.state {
                     thread.label(state);
                 }
+                if thread.row.labels != current {
+                    note(tx, &scope, &thread)?;
+                }
                 let changes = thread.save_on(tx).await?;
                 feed::append_on(tx, changes).await?;
                 lists::shown_on(&tx.db, &keys, thread.row).await
@@ -76,7 +79,10 @@ impl Store {
                 };
                 // At the mark itself: what was given to this conversation since, with earlier times, is read by it.
                 if mark.is_none_or(|mark| mark <= message.0) {
-                    *mark = Some(message.0);
+                    let moved = mark.replace(message.0) != Some(message.0);
+                    if moved {
+                        note(tx, &scope, &thread)?;
+                    }
                     thread.change(|tally| tally.read(side, rank))?;
                 }
                 let changes = thread.save_on(tx).await?;
@@ -86,6 +92,13 @@ impl Store {
         })
         .await
     }
+}
+
+/// Puts on the trail what the caller did to it.
+fn note(tx: &Tx, scope: &Scope, thread: &Thread) -> Result<(), StoreError> {
+    let id = ConversationId(thread.row.id);
+    tx.note(scope, rows::patient(&thread.row)?.as_ref(), format_args!("conversation/{id}"));
+    Ok(())
 }
 
 /// How many messages up to this one count for a side.

@@ -68,6 +68,7 @@ async fn link_on(
         Some(_) => return Err(ANOTHERS),
         None => {
             let (row, told) = give_on(tx, keys, scope, id, patient).await?;
+            tx.note(scope, Some(patient), format_args!("conversation/{id}"));
             changes.extend(told);
             row
         }

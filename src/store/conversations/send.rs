@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Target, attachments, found_on, lists,
-    rows::{Body, Owner},
+    rows::{self, Body, Owner},
     thread::{Saying, Thread},
 };
 use crate::{
@@ -168,6 +168,7 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
     let saying = Saying { direction, route, said, author: scope.author(), body, delivery, consent_source: None };
     let id = thread.say_on(tx, keys, saying).await?;
     attachments::attach_on(tx, scope, id, &new.attachments).await?;
+    tx.note(scope, rows::patient(&thread.row)?.as_ref(), format_args!("message/{id}"));
     if let (Some(text), Some(delivery)) = (&new.text, delivery) {
         changes.push(text_on(tx, keys, (&thread.row.owner, scope.author()), (id, delivery), text).await?);
         if text.number.is_none() {

@@ -76,6 +76,9 @@ async fn accept_all_on(tx: &Tx, jobs: &[Arc<Accept>]) -> Result<Vec<Accepted>, S
     firsts.retain(|job| named.insert((job.keys.practice(), job.new.request_id.as_str())));
     let taken = idem::take_on(tx, firsts.iter().map(|job| job.key()).collect()).await?;
     firsts.retain(|job| taken.contains(&job.new.id.0) || mutant!("read, then insert"));
+    for Accept { scope, new, .. } in &firsts {
+        tx.note(scope, Some(&new.patient.id), format_args!("notification/{}", new.id));
+    }
     let records = store_all_on(tx, &firsts).await?;
     let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.id.0, record)).collect();
     let mut done = Vec::with_capacity(jobs.len());

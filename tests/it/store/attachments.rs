@@ -56,7 +56,7 @@ pub(super) fn own(id: &str) -> Scope {
 }
 
 pub(super) async fn content(t: &TestStore, scope: &Scope, id: AttachmentId) -> Result<Vec<u8>, StoreError> {
-    let (_, parts) = t.store.attachment_open(scope, id).await?;
+    let (_, parts, _) = t.store.attachment_open(scope, id).await?;
     let mut content = Vec::new();
     for n in 0..parts {
         let part = t.store.attachment_part(scope, id, n).await?.unwrap().into_inner();

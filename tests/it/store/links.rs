@@ -48,8 +48,7 @@ async fn told(t: &TestStore, id: DeliveryId) -> usize {
 /// What the audit trail says of openings, the oldest first.
 async fn trail(t: &TestStore, scope: &Scope) -> Vec<AuditRecord> {
     let query = AuditQuery { action_prefix: AuditEvent::LINK_OPENED.into(), limit: 100, ..Default::default() };
-    let event = scope.audit(None, String::new());
-    let mut records = t.store.audit_list(scope, &query, event).await.unwrap().records;
+    let mut records = t.store.audit_list(scope, &query).await.unwrap().records;
     records.reverse();
     records
 }
