@@ -130,6 +130,7 @@ struct Served {
     grpc: Router,
     http: Router,
     watch: Watch,
+    refusals: Refusals,
     health: grpc::Health,
     readiness: http::Readiness,
 }
@@ -159,7 +160,7 @@ impl Base {
             grpc::Server::new(self.services((public_url, &refusals), limits.consent, &watch, admission));
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         let sidecar = http::Services {
-            callbacks: Callbacks::new(store.clone(), engine.clone(), refusals, public_url.to_owned()),
+            callbacks: Callbacks::new(store.clone(), engine.clone(), refusals.clone(), public_url.to_owned()),
             links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone()),
             media: Media::new(store.clone(), engine.clone()),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
@@ -168,7 +169,7 @@ impl Base {
         };
         let http = http::router(sidecar, limits.http).merge(http::with_cookie(server.web(), home));
         let grpc = server.native().map_err(StartError::Grpc)?;
-        Ok(Served { grpc, http, watch, health, readiness })
+        Ok(Served { grpc, http, watch, refusals, health, readiness })
     }
 
     fn services(
@@ -263,7 +264,7 @@ impl App {
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
         let limits =
             Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
-        let Served { grpc, http, watch, health, readiness } =
+        let Served { grpc, http, watch, refusals, health, readiness } =
             base.served(&public_url, limits, calls.planned.clone())?;
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(http, None, Protocol::Either);

@@ -53,6 +53,7 @@ mod templates;
 mod test_messages;
 mod tx;
 mod vault;
+mod within;
 
 use std::{
     fmt,
@@ -109,6 +110,7 @@ use crate::{
 };
 use dialect::{Connections, Dialect};
 use lane::Lanes;
+use within::{OfPractice, Within};
 
 /// Lanes of each sort: as many groups are under way at once.
 const LANES: usize = 4;
@@ -184,6 +186,7 @@ impl Store {
         let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
         bring_up_to_date(&connections, migrate).await?;
         check_key(&connections, &keys, &time).await?;
+        let connections = dialect::bind(connections, &settings).await?;
         // More than one writer would only wait for each other.
         let lanes = if connections.dialect == Dialect::Sqlite { 1 } else { LANES };
         let inner = Inner {
@@ -213,6 +216,9 @@ impl Store {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let connections = &self.inner.connections;
+        if let Some(bound) = &connections.bound {
+            bound.close().await;
+        }
         let _ = connections.write.clone().close().await;
         let _ = connections.read.clone().close().await;
     }
@@ -240,12 +246,18 @@ impl Store {
         Ok(self.inner.connections.dialect.now(&self.inner.connections.read, &self.inner.time).await?)
     }
 
-    fn read(&self) -> &sea_orm::DatabaseConnection {
+    /// For reads of one practice: rows of others are not there for them.
+    fn within<'s>(&'s self, whose: &'s impl OfPractice) -> Within<'s> {
+        Within::new(&self.inner.connections, whose.practice_id())
+    }
+
+    /// For the reads of the engine, which span practices.
+    fn across(&self) -> &sea_orm::DatabaseConnection {
         &self.inner.connections.read
     }
 
     async fn keys(&self, practice: &crate::domain::PracticeId) -> Result<Arc<vault::PracticeKeys>, StoreError> {
-        self.inner.vault.practice(self.read(), practice).await
+        self.inner.vault.practice(&self.within(practice), practice).await
     }
 
     /// Whether no other process can have this database open.
@@ -272,7 +284,7 @@ impl Store {
             feed_head::Column::Open1,
             feed_head::Column::Open2,
         ]);
-        let rows: Vec<(i64, i64, i64)> = heads.into_tuple().all(self.read()).await?;
+        let rows: Vec<(i64, i64, i64)> = heads.into_tuple().all(self.across()).await?;
         Ok(rows.into_iter().map(|(urgent, normal, bulk)| urgent + normal + bulk).sum())
     }
 }

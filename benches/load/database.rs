@@ -10,6 +10,8 @@ use crate::machine;
 #[expect(dead_code, reason = "tests want more of it")]
 mod postgres;
 
+pub(crate) use postgres::unbound;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,

@@ -28,8 +28,11 @@ mod m20261129_000028_fill_audit_trails;
 mod m20261130_000029_create_broadcasts;
 mod m20261130_000030_count_deliveries;
 mod m20261130_000032_index_what_is_looked_for;
+mod m20261130_000036_seal_practices;
+mod m20261130_000037_bind_superusers;
 mod m20261130_000042_create_subject_keys;
 mod m20261130_000043_erase_patients;
+mod seal;
 
 /// Applies the changes below.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000029_create_broadcasts::Migration),
             Box::new(m20261130_000030_count_deliveries::Migration),
             Box::new(m20261130_000032_index_what_is_looked_for::Migration),
+            Box::new(m20261130_000036_seal_practices::Migration),
+            Box::new(m20261130_000037_bind_superusers::Migration),
             Box::new(m20261130_000042_create_subject_keys::Migration),
             Box::new(m20261130_000043_erase_patients::Migration),
         ]

@@ -5,6 +5,8 @@ use sea_orm_migration::{
     schema::{text, text_null, timestamp_with_time_zone, uuid},
 };
 
+use crate::seal;
+
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -39,7 +41,8 @@ impl MigrationTrait for Migration {
             .col("practice_id")
             .col("patient_id")
             .to_owned();
-        m.create_index(patient).await
+        m.create_index(patient).await?;
+        seal::seal(m).await
     }
 
     async fn down(&self, m: &SchemaManager) -> Result<(), DbErr> {

@@ -5,6 +5,8 @@ use sea_orm_migration::{
     schema::{text, timestamp_with_time_zone, timestamp_with_time_zone_null},
 };
 
+use crate::seal;
+
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -25,7 +27,8 @@ impl MigrationTrait for Migration {
             .to_owned();
         m.create_table(table).await?;
         m.create_index(Index::create().name("erasure_sweep").table("erasure").col("sweep_at").to_owned()).await?;
-        m.alter_table(Table::alter().table("inbound_message").drop_column("body_ct").to_owned()).await
+        m.alter_table(Table::alter().table("inbound_message").drop_column("body_ct").to_owned()).await?;
+        seal::seal(m).await
     }
 
     async fn down(&self, m: &SchemaManager) -> Result<(), DbErr> {

@@ -84,6 +84,7 @@ async fn store(folder: &Path) -> Store {
         connections: 1,
         hints: false,
         reserve: Reserve::default(),
+        key_uses: crate::crypto::DATA_KEY_USES,
     };
     let keys = KeyFile::create(&folder.join("keys")).unwrap();
     Store::open(settings, keys, Time::Database(Arc::new(SystemClock)), Wake::default()).await.unwrap()

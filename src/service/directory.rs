@@ -98,8 +98,7 @@ impl Directory {
     /// # Errors
     /// `NOT_FOUND`.
     pub async fn patient_erase(&self, scope: &Scope, id: &PatientId) -> Result<(), Error> {
-        let event = scope.audit(Some(id.clone()), format!("patient/{id}"));
-        let erased = self.store.patient_erase(scope, id, event).await;
+        let erased = self.store.patient_erase(scope, id).await;
         failpoint!("F14");
         erased.map_err(|error| Error::from(error).named(id))
     }

@@ -267,7 +267,9 @@ impl Job for Seen {
 
     async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<()>, StoreError> {
         let note = |tx: &Tx, Self(AuditNote { practice, event }): &Self| tx.note_event(practice, event.clone());
-        store.write(move |tx| Box::pin(async move { Ok(jobs.iter().map(|seen| note(tx, seen)).collect()) })).await
+        store
+            .write_across(move |tx| Box::pin(async move { Ok(jobs.iter().map(|seen| note(tx, seen)).collect()) }))
+            .await
     }
 }
 
@@ -300,7 +302,7 @@ impl Store {
         events: Vec<AuditEvent>,
     ) -> Result<(), StoreError> {
         self.keys(&practice).await?;
-        self.write(move |tx| {
+        self.write_within(practice.clone(), move |tx| {
             Box::pin(async move {
                 events.into_iter().for_each(|event| tx.note_event(&practice, event));
                 Ok(())
@@ -337,7 +339,7 @@ impl Store {
         if let Some(before) = query.before {
             rows = rows.filter(audit::Column::Seq.lt(before));
         }
-        let mut rows = rows.all(self.read()).await?;
+        let mut rows = rows.all(&self.within(scope)).await?;
         let more = rows.len() as u64 > query.limit;
         rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         let next = if more { rows.last().map(|row| row.seq) } else { None };

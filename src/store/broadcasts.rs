@@ -77,7 +77,7 @@ impl Store {
     pub async fn broadcast_create(&self, scope: &Scope, new: NewBroadcast) -> Result<Created, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let key = key(&scope, &new.request_id, &new.fingerprint, new.id.0);
                 if idem::take_on(tx, vec![key]).await?.is_empty() {
@@ -118,7 +118,7 @@ impl Store {
         fingerprint: &[u8; 32],
     ) -> Result<Option<Created>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        before_on(self.read(), &keys, scope, key(scope, request_id, fingerprint, Uuid::nil())).await
+        before_on(&self.within(scope), &keys, scope, key(scope, request_id, fingerprint, Uuid::nil())).await
     }
 
     /// Reads a broadcast.
@@ -127,7 +127,7 @@ impl Store {
     /// NotFound when the practice has none of that id.
     pub async fn broadcast_get(&self, scope: &Scope, id: BroadcastId) -> Result<Broadcast, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        shown_on(self.read(), &keys, scope, id).await
+        shown_on(&self.within(scope), &keys, scope, id).await
     }
 
     /// A broadcast as it is now, of which only where it stands is read.
@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// NotFound when the practice has none of that id.
     pub async fn broadcast_again(&self, scope: &Scope, known: Broadcast) -> Result<Broadcast, StoreError> {
-        let row = row_on(self.read(), scope, known.id).await?;
+        let row = row_on(&self.within(scope), scope, known.id).await?;
         rows::moved_on(known, row)
     }
 
@@ -167,12 +167,12 @@ impl Store {
             .order_by_desc(broadcast::Column::CreateTime)
             .order_by_desc(broadcast::Column::Id)
             .limit(limit + 1)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let (most, count) = (usize::try_from(limit).unwrap_or(usize::MAX), found.len());
         let (mut broadcasts, mut next, mut length) = (Vec::new(), None, 0);
         for row in found.into_iter().take(most) {
-            let text = text_on(self.read(), row.id).await?;
+            let text = text_on(&self.within(scope), row.id).await?;
             length += text.body_ct.len();
             if length > LONGEST_PAGE && !broadcasts.is_empty() {
                 break;

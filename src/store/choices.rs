@@ -25,7 +25,7 @@ impl Store {
         let key = (scope.practice().as_str().to_owned(), patient.as_str().to_owned());
         let choices = to_text(&value)?;
         let (scope, patient) = (scope.clone(), patient.clone());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 // A claim that is decided now is waited for, and the next one finds the new choice.
                 let row = patient::Entity::find_by_id(key.clone()).lock_exclusive().one(&tx.db).await?;

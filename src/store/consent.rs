@@ -86,7 +86,7 @@ impl Store {
     pub async fn consent_record(&self, scope: &Scope, new: NewConsent) -> Result<Recorded, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let id = crypto::new_id(tx.now);
                 let key = idem::Key {
@@ -131,7 +131,7 @@ impl Store {
         row: &GroundsRow,
     ) -> Result<BTreeMap<Channel, ConsentRecord>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let rows = ledger::rows_of_on(self.read(), keys.practice(), &row.patient.id).await?;
+        let rows = ledger::rows_of_on(&self.within(scope), keys.practice(), &row.patient.id).await?;
         let mut entries = BTreeMap::<Channel, Vec<ConsentEntry>>::new();
         for entry in rows.iter().map(ledger::to_entry) {
             let entry = entry?;
@@ -144,7 +144,7 @@ impl Store {
             let closed = number.filter(|_| gates.address == ConsentState::OptedOut);
             let Some(entry) = rests_on(&entries, closed.as_deref()) else { continue };
             if let Some(row) = rows.iter().find(|row| row.seq == entry.position) {
-                records.insert(channel, ledger::record_on(self.read(), &keys, row).await?);
+                records.insert(channel, ledger::record_on(&self.within(scope), &keys, row).await?);
             }
         }
         Ok(records)

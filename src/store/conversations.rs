@@ -68,27 +68,27 @@ impl Store {
     /// NotFound when the practice has no such conversation or patient.
     pub async fn correspondent(&self, scope: &Scope, target: &Target) -> Result<Correspondent, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let open = feed::open_on(self.read(), keys.practice()).await?;
+        let open = feed::open_on(&self.within(scope), keys.practice()).await?;
         let (patient, row) = match target {
             Target::Patient(patient) => {
                 let grounds = self.grounds(scope, patient).await?;
-                let row = owned_on(self.read(), scope, &Owner::Patient(patient.clone())).await?;
+                let row = owned_on(&self.within(scope), scope, &Owner::Patient(patient.clone())).await?;
                 let reached_at = row.map(|row| row.reached_at).unwrap_or_default();
                 let patient = Some(patient.clone());
                 return Ok(Correspondent { patient, number: None, reached_at, grounds: Some(grounds), open });
             }
             Target::Conversation(id) => {
-                let row = found_on(self.read(), scope, *id).await?;
+                let row = found_on(&self.within(scope), scope, *id).await?;
                 (rows::patient(&row)?, row)
             }
         };
-        let number = if patient.is_none() { rows::number_on(self.read(), &keys, &row).await? } else { None };
+        let number = if patient.is_none() { rows::number_on(&self.within(scope), &keys, &row).await? } else { None };
         let grounds = match (&patient, &number) {
-            (Some(patient), _) => self.grounds_of(&keys, [patient.as_str().to_owned()]).await?,
+            (Some(patient), _) => self.grounds_of(&self.within(scope), &keys, [patient.as_str().to_owned()]).await?,
             (None, Some(number)) => {
                 let reader = stand_ins::of_contact(row.id, TestContact::Phone(number.clone()))?;
                 let readers = BTreeMap::from([(reader.patient.id.as_str().to_owned(), reader)]);
-                self.grounds_for(&keys, async { Ok(readers) }).await?
+                self.grounds_for(&self.within(scope), &keys, async { Ok(readers) }).await?
             }
             (None, None) => BTreeMap::new(),
         };
@@ -102,8 +102,8 @@ impl Store {
     /// NotFound when the practice has none of that id.
     pub async fn conversation_get(&self, scope: &Scope, id: ConversationId) -> Result<Conversation, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let row = found_on(self.read(), scope, id).await?;
-        lists::shown_on(self.read(), &keys, row).await
+        let row = found_on(&self.within(scope), scope, id).await?;
+        lists::shown_on(&self.within(scope), &keys, row).await
     }
 }
 

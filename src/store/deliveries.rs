@@ -51,7 +51,7 @@ impl Store {
             .order_by_desc(delivery::Column::CreateTime)
             .order_by_desc(delivery::Column::Id)
             .limit(limit + 1)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

@@ -70,7 +70,10 @@ impl Store {
         loop {
             let new = Arc::clone(&new);
             // Somebody else may register the same token at this moment: then it is looked at again.
-            if let Some(id) = self.write(move |tx| Box::pin(async move { register_on(tx, &new).await })).await? {
+            if let Some(id) = self
+                .write_within(scope.practice().clone(), move |tx| Box::pin(async move { register_on(tx, &new).await }))
+                .await?
+            {
                 return Ok(DeviceId(id));
             }
         }
@@ -83,7 +86,7 @@ impl Store {
     pub async fn device_delete(&self, scope: &Scope, patient: &PatientId, id: DeviceId) -> Result<(), StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, patient) = (scope.clone(), patient.clone());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 patients_lock_on(tx, keys.practice(), [patient.as_str()]).await?;
                 let gone = push_device::Entity::delete_many()

@@ -1,18 +1,18 @@
 //! The only file that asks which database this is: how to connect, which of its settings must hold, and what time it is.
 
+mod postgres;
 mod quick_check;
 
 use std::{
     fs::{File, TryLockError},
     future::ready,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, IsolationLevel, RuntimeErr,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, IsolationLevel,
     SqliteTransactionMode, Statement, TransactionOptions,
     sea_query::Expr,
     sqlx::{
@@ -28,6 +28,7 @@ use self::quick_check::State;
 use super::{
     Settings,
     disk::{Disk, Reserve},
+    within::BoundPool,
 };
 use crate::clock::SharedClock;
 
@@ -92,6 +93,8 @@ const WRITER_CACHE: &str = "-32768";
 /// The same for each connection that only reads.
 const READER_CACHE: &str = "-8192";
 
+/// How long a statement waits for a connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a start looks for damage to a SQLite file. Millions of deliveries would take it many minutes.
 const LONGEST_CHECK: Duration = Duration::from_secs(2);
 
@@ -99,7 +102,10 @@ const LONGEST_CHECK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) write: DatabaseConnection,
+    /// Sees the rows of all practices.
     pub(super) read: DatabaseConnection,
+    /// Each sees the rows of one practice; unset where [`Self::read`] has to do.
+    pub(super) bound: Option<BoundPool>,
     pub(super) dialect: Dialect,
     /// How replicas reach each other; unset where there can be no other.
     pub(super) hints: Option<HintOptions>,
@@ -158,6 +164,25 @@ impl Dialect {
         }
     }
 
+    /// Has the rest of a transaction see the rows of one practice. Yields its time, which is asked for in the same breath.
+    pub(super) async fn enter(
+        self,
+        db: &impl ConnectionTrait,
+        time: &Time,
+        practice: &str,
+    ) -> Result<DateTime<Utc>, DbErr> {
+        if self == Self::Sqlite {
+            return self.now(db, time).await;
+        }
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), postgres::ENTER, [practice.into()]);
+        let row = db.query_one_raw(statement).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("statement_timestamp".into()))?;
+        match time {
+            Time::Database(_) => Ok(row.try_get_by_index::<DateTime<Utc>>(0)?.trunc_subsecs(6)),
+            Time::Injected(clock) => Ok(clock.now()),
+        }
+    }
+
     /// The time by which leases and schedules go: PostgreSQL's, so that replicas agree; otherwise the injected clock's.
     pub(super) async fn now(self, db: &impl ConnectionTrait, time: &Time) -> Result<DateTime<Utc>, DbErr> {
         match (self, time) {
@@ -211,7 +236,15 @@ impl Time {
 pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenError> {
     match Dialect::of(&settings.database_url)? {
         Dialect::Sqlite => sqlite(&settings.database_url, settings.reserve).await,
-        Dialect::Postgres => postgres(settings).await,
+        Dialect::Postgres => postgres::connect(settings).await,
+    }
+}
+
+/// Sees to it that no statement finds rows of another practice than the one that it works for, once the schema is there.
+pub(super) async fn bind(connections: Connections, settings: &Settings) -> Result<Connections, OpenError> {
+    match connections.dialect {
+        Dialect::Sqlite => Ok(connections),
+        Dialect::Postgres => postgres::bind(connections, settings).await,
     }
 }
 
@@ -220,7 +253,7 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
     options
         .max_connections(connections)
         .min_connections(1)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(PATIENCE)
         // To ask each time would double the round trips. Whoever has one that broke meanwhile is told, and tries again.
         .test_before_acquire_if_idle_for(Duration::from_secs(1))
         // Either would have sqlx (0.9.0) look over the idle connections now and then, as often as it believes that there are. It
@@ -258,7 +291,8 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
     };
     let (write, read) = (open(1, WRITER_CACHE).await?, open(4, READER_CACHE).await?);
     let disk = Some(Disk::of(path, reserve));
-    let connections = Connections { write, read, dialect: Dialect::Sqlite, hints: None, disk, _lock: Some(lock) };
+    let connections =
+        Connections { write, read, bound: None, dialect: Dialect::Sqlite, hints: None, disk, _lock: Some(lock) };
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
     expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
     expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
@@ -280,34 +314,6 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(OpenError::Lock { path: name, source }),
     }
-}
-
-async fn postgres(settings: &Settings) -> Result<Connections, OpenError> {
-    let mut options = options(&settings.database_url, settings.connections);
-    options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("heedwell").statement_cache_capacity(STATEMENTS).options([
-            ("lock_timeout", "1000"),
-            ("statement_timeout", "5000"),
-            ("idle_in_transaction_session_timeout", "5000"),
-            ("default_transaction_isolation", "read committed"),
-            ("synchronous_commit", if mutant!("commit in memory") { "off" } else { "on" }),
-        ])
-    });
-    let write = Database::connect(options).await.map_err(OpenError::Unreachable)?;
-    for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-        let in_memory = name == "synchronous_commit" && mutant!("commit in memory");
-        expect(&write, &format!("SHOW {name}"), name, if in_memory { "off" } else { "on" }).await?;
-    }
-    let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
-    Ok(Connections { read: write.clone(), write, dialect: Dialect::Postgres, hints, disk: None, _lock: None })
-}
-
-/// A hint is worth nothing after a crash, so that nobody waits for the disk on its behalf.
-fn hint_options(url: &str) -> Result<HintOptions, OpenError> {
-    let options: PgConnectOptions =
-        url.parse().map_err(|error| OpenError::Unreachable(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))))?;
-    let options = options.application_name("heedwell hints");
-    Ok(HintOptions(options.options([("synchronous_commit", "off"), ("statement_timeout", "5000")])))
 }
 
 async fn expect(

@@ -75,7 +75,7 @@ impl Store {
     ) -> Result<Stored<Practice>, StoreError> {
         let (scope, id) = (scope.clone(), scope.practice().clone());
         let store = self.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let known = practice::Entity::find_by_id(id.as_str()).lock_exclusive().one(&tx.db).await?;
                 let current = known.as_ref().map_or(0, |row| row.revision);
@@ -129,7 +129,7 @@ impl Store {
     /// # Errors
     /// NotFound when there is none.
     pub async fn practice_get(&self, scope: &Scope) -> Result<Stored<Practice>, StoreError> {
-        let row = practice::Entity::find_by_id(scope.practice().as_str()).one(self.read()).await?;
+        let row = practice::Entity::find_by_id(scope.practice().as_str()).one(&self.within(scope)).await?;
         stored_practice(row.ok_or(StoreError::NotFound("practice"))?)
     }
 
@@ -142,7 +142,7 @@ impl Store {
         patients.sort_by(|one, other| one.id.cmp(&other.id));
         let (scope, id) = (scope.clone(), scope.practice().clone());
         let keys = self.keys(&id).await?;
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let ids = patients.iter().map(|patient| patient.id.as_str());
                 // Locked in one order, so that two writers of the same patients cannot wait for each other.
@@ -204,7 +204,8 @@ impl Store {
     pub async fn patient_get(&self, scope: &Scope, id: &PatientId) -> Result<Stored<Patient>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let key = (scope.practice().as_str().to_owned(), id.as_str().to_owned());
-        let row = patient::Entity::find_by_id(key).one(self.read()).await?.ok_or(StoreError::NotFound("patient"))?;
+        let row =
+            patient::Entity::find_by_id(key).one(&self.within(scope)).await?.ok_or(StoreError::NotFound("patient"))?;
         let tags = self.tags(scope, [row.patient_id.clone()]).await?.remove(id.as_str()).unwrap_or_default();
         stored_patient(&keys, &row, tags)
     }
@@ -236,7 +237,8 @@ impl Store {
         } else if let Some(phone) = &query.phone {
             rows = rows.filter(patient::Column::PhoneBi.eq(keys.phone_index(phone)));
         }
-        let rows = rows.limit(if by_name { NAME_SEARCH_LIMIT } else { query.limit + 1 }).all(self.read()).await?;
+        let rows =
+            rows.limit(if by_name { NAME_SEARCH_LIMIT } else { query.limit + 1 }).all(&self.within(scope)).await?;
         let start = text.to_lowercase();
         let mut found = Vec::new();
         for row in rows {
@@ -266,7 +268,7 @@ impl Store {
         let rows = patient_tag::Entity::find()
             .filter(patient_tag::Column::PracticeId.eq(scope.practice().as_str()))
             .filter(patient_tag::Column::PatientId.is_in(ids))
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let mut tags = BTreeMap::<String, BTreeSet<String>>::new();
         for row in rows {

@@ -14,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, audit, conversations,
+    Store, StoreError, conversations,
     draft::{self, Draft, Note},
     entity::{
         content, delivery, delivery_event, erasure, inbox_item, link, notification, patient, patient_tag, push_device,
@@ -26,7 +26,7 @@ use super::{
     rows::padded,
     tx::Tx,
 };
-use crate::domain::{ActorType, AuditEvent, Author, Ending, Engine, Facts, PatientId, PracticeId, Scope, SkipReason};
+use crate::domain::{ActorType, Author, Ending, Engine, Facts, PatientId, PracticeId, Scope, SkipReason};
 
 /// No transaction lives that long.
 const LAST_LOOK_AFTER: TimeDelta = TimeDelta::minutes(5);
@@ -42,24 +42,25 @@ pub struct Erasure {
 }
 
 impl Store {
-    /// Erases a patient; `event` goes on the audit trail with it. A repeat looks for what may be left.
+    /// Erases a patient. A repeat looks for what may be left.
     ///
     /// # Errors
     /// NotFound when the practice has no such patient, and never had.
-    pub async fn patient_erase(&self, scope: &Scope, id: &PatientId, event: AuditEvent) -> Result<(), StoreError> {
-        let keys = self.keys(scope.practice()).await?;
-        let (practice, patient) = (scope.practice().clone(), id.clone());
-        self.write(move |tx| {
+    pub async fn patient_erase(&self, scope: &Scope, id: &PatientId) -> Result<(), StoreError> {
+        self.keys(scope.practice()).await?;
+        let (whose, practice, patient) = (scope.clone(), scope.practice().clone(), id.clone());
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 erase_on(tx, &practice, &patient).await?;
-                audit::append_on(tx, &keys, event).await
+                tx.note(&whose, Some(&patient), format_args!("patient/{patient}"));
+                Ok(())
             })
         })
         .await?;
         let (practice, patient) = (scope.practice().clone(), id.clone());
         // From here on nobody finds the patient: whatever is theirs was written before.
         let erasure = self
-            .write(move |tx| {
+            .write_within(scope.practice().clone(), move |tx| {
                 Box::pin(async move {
                     let erasure = Erasure { practice, patient, before: tx.now };
                     put_on(tx, &erasure, Some(tx.now)).await?;
@@ -79,7 +80,7 @@ impl Store {
             .filter(erasure::Column::SweepAt.lte(self.now().await?))
             .order_by_asc(erasure::Column::SweepAt)
             .limit(PAGE)
-            .all(self.read())
+            .all(self.across())
             .await?;
         let corrupt = |_| StoreError::Corrupt("erasure");
         let erasure = |row: erasure::Model| {
@@ -101,17 +102,23 @@ impl Store {
         let mut after = Uuid::nil();
         loop {
             let (of, author) = (erasure.clone(), author.clone());
-            let page =
-                self.write(move |tx| Box::pin(async move { deliveries_on(tx, &of, &author, after).await })).await?;
+            let page = self
+                .write_within(erasure.practice.clone(), move |tx| {
+                    Box::pin(async move { deliveries_on(tx, &of, &author, after).await })
+                })
+                .await?;
             let Some((last, sources)) = page else { break };
             // By itself: a cancel locks the notification first, and its deliveries then.
-            self.write(move |tx| Box::pin(async move { notifications_on(tx, sources).await })).await?;
+            self.write_within(erasure.practice.clone(), move |tx| {
+                Box::pin(async move { notifications_on(tx, sources).await })
+            })
+            .await?;
             after = last;
         }
         loop {
             let of = erasure.clone();
             let more = self
-                .write(move |tx| {
+                .write_within(erasure.practice.clone(), move |tx| {
                     Box::pin(async move {
                         let (practice, patient) = (of.practice.as_str(), of.patient.as_str());
                         conversations::erase_on(tx, (practice, patient), of.before, PAGE).await
@@ -123,7 +130,7 @@ impl Store {
             }
         }
         let of = erasure.clone();
-        self.write(move |tx| {
+        self.write_within(erasure.practice.clone(), move |tx| {
             Box::pin(async move {
                 keys_on(tx, &of).await?;
                 let last_look = of.before + LAST_LOOK_AFTER;

@@ -244,7 +244,7 @@ impl Store {
     /// # Errors
     /// NotFound when there is no such practice.
     pub async fn feed_head(&self, scope: &Scope) -> Result<i64, StoreError> {
-        let head = feed_head::Entity::find_by_id(scope.practice().as_str()).one(self.read()).await?;
+        let head = feed_head::Entity::find_by_id(scope.practice().as_str()).one(&self.within(scope)).await?;
         Ok(head.ok_or(StoreError::NotFound("practice"))?.seq)
     }
 
@@ -253,7 +253,7 @@ impl Store {
     /// # Errors
     /// NotFound when there is no such practice.
     pub async fn open_deliveries_of(&self, scope: &Scope) -> Result<OpenDeliveries, StoreError> {
-        open_on(self.read(), scope.practice().as_str()).await
+        open_on(&self.within(scope), scope.practice().as_str()).await
     }
 
     /// The positions between which a cursor may lie.
@@ -269,7 +269,7 @@ impl Store {
             .order_by_asc(feed::Column::Seq)
             .limit(1)
             .into_tuple::<i64>()
-            .one(self.read())
+            .one(&self.within(scope))
             .await?;
         Ok(FeedBounds { earliest: first.map_or(newest, |first| first - 1), newest })
     }
@@ -288,7 +288,7 @@ impl Store {
             .order_by_asc(feed::Column::Seq)
             .limit(1)
             .into_tuple::<i64>()
-            .one(self.read())
+            .one(&self.within(scope))
             .await?;
         Ok(first.map_or(bounds.newest, |first| first - 1))
     }
@@ -303,7 +303,7 @@ impl Store {
             .filter(feed::Column::Seq.gt(position))
             .order_by_asc(feed::Column::Seq)
             .limit(limit)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let full = rows.len() as u64 == limit;
         // The numbers are dense, so that a first one further on means that rows went while the reader was slow.

@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn feed_forget(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 let (mut gone, mut practice) = (0, String::new());
                 while gone < limit {

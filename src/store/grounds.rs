@@ -97,7 +97,7 @@ impl Store {
     /// NotFound when there is no such practice or no such patient in it.
     pub async fn grounds(&self, scope: &Scope, patient: &PatientId) -> Result<GroundsRow, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let mut rows = self.grounds_of(&keys, [patient.as_str().to_owned()]).await?;
+        let mut rows = self.grounds_of(&self.within(scope), &keys, [patient.as_str().to_owned()]).await?;
         rows.remove(patient.as_str()).ok_or(StoreError::NotFound("patient"))
     }
 
@@ -112,25 +112,26 @@ impl Store {
         patients: &[PatientId],
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        self.grounds_of(&keys, patients.iter().map(|id| id.as_str().to_owned())).await
+        self.grounds_of(&self.within(scope), &keys, patients.iter().map(|id| id.as_str().to_owned())).await
     }
 
     /// The grounds of decisions about several patients of one practice; those that it does not have are left out.
     pub(super) async fn grounds_of(
         &self,
+        db: &impl ConnectionTrait,
         keys: &PracticeKeys,
         patients: impl IntoIterator<Item = String>,
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
-        self.grounds_for(keys, patients_on(self.read(), keys, patients, false)).await
+        self.grounds_for(db, keys, patients_on(db, keys, patients, false)).await
     }
 
     /// The grounds of decisions about whoever `readers` yields, each by the id that they have there.
     pub(super) async fn grounds_for(
         &self,
+        db: &impl ConnectionTrait,
         keys: &PracticeKeys,
         readers: impl Future<Output = Result<BTreeMap<String, Recipient>, StoreError>>,
     ) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
-        let db = self.read();
         let (home, patients, now) = tokio::try_join!(preferences::home_and_wording_on(db, keys), readers, self.now())?;
         let (practice, settings) = (Arc::new(home.0), Arc::new(home.1));
         let own_wording = self.own_wording(keys, home.2).await?;

@@ -68,7 +68,7 @@ impl Store {
     pub async fn channel_health(&self, scope: &Scope) -> Result<Vec<ChannelHealth>, StoreError> {
         let rows = channel_health::Entity::find()
             .filter(channel_health::Column::PracticeId.eq(scope.practice().as_str()))
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let health = rows.into_iter().filter_map(|row| {
             Some(ChannelHealth {

@@ -50,7 +50,7 @@ impl Store {
                 .columns([feed_head::Column::PracticeId, feed_head::Column::Seq])
                 .filter(feed_head::Column::PracticeId.is_in(padded(practices.iter().map(PracticeId::as_str))))
                 .into_tuple()
-                .all(self.read())
+                .all(self.across())
                 .await?;
             for (practice, newest) in rows {
                 heads.push((practice.parse().map_err(|_| StoreError::Corrupt("practice id"))?, newest));

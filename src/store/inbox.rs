@@ -98,7 +98,7 @@ impl Store {
             .order_by_desc(inbox_item::Column::CreateTime)
             .order_by_desc(inbox_item::Column::DeliveryId)
             .limit(limit + 1)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let mut more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -118,7 +118,7 @@ impl Store {
     /// [`StoreError`] when the database refuses.
     pub async fn inbox_unread(&self, scope: &Scope, patient: &PatientId) -> Result<i32, StoreError> {
         let unread = of(scope, patient).filter(inbox_item::Column::ReadTime.is_null());
-        Ok(i32::try_from(unread.count(self.read()).await?).unwrap_or(i32::MAX))
+        Ok(i32::try_from(unread.count(&self.within(scope)).await?).unwrap_or(i32::MAX))
     }
 
     /// These items of a patient's inbox, in the order of their ids; what is not there is passed over.
@@ -133,7 +133,7 @@ impl Store {
     ) -> Result<Vec<InboxItem>, StoreError> {
         let wanted = inbox_item::Column::DeliveryId.is_in(padded(ids.iter().map(|id| id.0)));
         let rows = of(scope, patient).filter(wanted).order_by_asc(inbox_item::Column::DeliveryId);
-        let rows = rows.all(self.read()).await?;
+        let rows = rows.all(&self.within(scope)).await?;
         self.items(scope, rows).await
     }
 
@@ -153,7 +153,10 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let marking = Marking { keys, scope: scope.clone(), patient: patient.clone(), state, after };
         let selection = selection.clone();
-        self.write(move |tx| Box::pin(async move { mark_on(tx, &marking, &selection).await })).await
+        self.write_within(scope.practice().clone(), move |tx| {
+            Box::pin(async move { mark_on(tx, &marking, &selection).await })
+        })
+        .await
     }
 
     /// Rows with their texts.
@@ -168,10 +171,12 @@ impl Store {
             .columns([delivery::Column::Id, delivery::Column::SourceId])
             .filter(delivery::Column::Id.is_in(ids.clone()))
             .into_tuple()
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
-        let texts = content::Entity::find().filter(content::Column::DeliveryId.is_in(ids)).all(self.read()).await?;
-        let keys = subjects::opening(self.read(), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
+        let texts =
+            content::Entity::find().filter(content::Column::DeliveryId.is_in(ids)).all(&self.within(scope)).await?;
+        let keys =
+            subjects::opening(&self.within(scope), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
         let sources: BTreeMap<_, _> = sources.into_iter().collect();
         let texts: BTreeMap<_, _> = texts.into_iter().map(|row| (row.delivery_id, row)).collect();
         let item = |row: inbox_item::Model| {

@@ -50,7 +50,7 @@ impl Store {
                 continue;
             }
             let counted =
-                self.write(move |tx| Box::pin(async move { count_on(tx, Uuid::from_bytes(id), count).await }));
+                self.write_across(move |tx| Box::pin(async move { count_on(tx, Uuid::from_bytes(id), count).await }));
             let uses = match counted.await {
                 Ok(uses) => uses,
                 Err(error) => {
@@ -74,7 +74,7 @@ impl Store {
     pub async fn keys_begin(&self, _: &Engine, practice: &PracticeId) -> Result<bool, StoreError> {
         let (store, id) = (self.clone(), practice.clone());
         let begun = self
-            .write(move |tx| {
+            .write_within(practice.clone(), move |tx| {
                 Box::pin(async move {
                     let present = data_key::Entity::find()
                         .filter(data_key::Column::PracticeId.eq(id.as_str()))
@@ -119,14 +119,15 @@ impl Store {
     /// Corrupt when one does not open: the key file lacks its master.
     pub async fn keys_rewrap(&self, _: &Engine) -> Result<usize, StoreError> {
         let newest = self.inner.vault.file().current_master();
-        let rows = data_key::Entity::find().order_by_asc(data_key::Column::Id).all(self.read()).await?;
+        let rows = data_key::Entity::find().order_by_asc(data_key::Column::Id).all(self.across()).await?;
         let mut count = 0;
         for row in rows.into_iter().filter(|row| wrapped_by(&row.wrapped) != Some(newest)) {
             let (keys, name) = (self.inner.vault.file(), row.practice_id.as_bytes());
             let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, keys, name);
             let anew = key.map_err(|_| StoreError::Corrupt("data key"))?.wrap(keys, name);
             let (id, before) = (row.id, row.wrapped);
-            count += self.write(move |tx| Box::pin(async move { rewrap_on(tx, id, before, anew).await })).await?;
+            count +=
+                self.write_across(move |tx| Box::pin(async move { rewrap_on(tx, id, before, anew).await })).await?;
         }
         Ok(count)
     }
@@ -139,7 +140,7 @@ impl Store {
         let rows = data_key::Entity::find()
             .order_by_asc(data_key::Column::PracticeId)
             .order_by_asc(data_key::Column::CreateTime)
-            .all(self.read())
+            .all(self.across())
             .await?;
         let record = |row: data_key::Model| {
             Ok(KeyRecord {
@@ -162,7 +163,7 @@ impl Store {
     pub async fn keys_shred(&self, _: &Engine, practice: &PracticeId) -> Result<u64, StoreError> {
         let id = practice.as_str().to_owned();
         let gone = self
-            .write(move |tx| {
+            .write_within(practice.clone(), move |tx| {
                 Box::pin(async move {
                     let own = data_key::Column::PracticeId.eq(id.as_str());
                     let own = data_key::Entity::delete_many().filter(own).exec(&tx.db).await?.rows_affected;
@@ -185,7 +186,7 @@ impl Store {
             .select_only()
             .column(data_key::Column::Wrapped)
             .into_tuple()
-            .all(self.read())
+            .all(self.across())
             .await?;
         Ok(wrapped.iter().filter_map(|wrapped| wrapped_by(wrapped)).collect())
     }

@@ -366,11 +366,11 @@ impl Store {
         if let Some(before) = query.before {
             rows = rows.filter(consent_ledger::Column::Seq.lt(before));
         }
-        let mut rows = rows.all(self.read()).await?;
+        let mut rows = rows.all(&self.within(scope)).await?;
         let more = rows.len() as u64 > query.limit;
         rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         let next = if more { rows.last().map(|row| row.seq) } else { None };
-        let records = records_on(self.read(), &keys, &rows).await?;
+        let records = records_on(&self.within(scope), &keys, &rows).await?;
         Ok(ConsentPage { records, next })
     }
 }

@@ -125,7 +125,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_peek(&self, _: &Engine, digest: &[u8; 32]) -> Result<bool, StoreError> {
-        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.across()).await?;
         let now = self.now().await?;
         Ok(row.is_some_and(|row| is_open(&row, now)))
     }
@@ -136,20 +136,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn link_open(&self, _: &Engine, digest: [u8; 32]) -> Result<LinkState, StoreError> {
-        let row = link::Entity::find_by_id(digest.to_vec()).one(self.read()).await?;
+        let row = link::Entity::find_by_id(digest.to_vec()).one(self.across()).await?;
         let now = self.now().await?;
         // One that is closed stays so, and nobody shall hold locks by pressing on.
         let Some(row) = row.filter(|row| is_open(row, now)) else { return Ok(LinkState::Closed) };
         let practice: PracticeId = row.practice_id.parse().map_err(|_| StoreError::Corrupt("link"))?;
         let keys = self.keys(&practice).await?;
-        let opening = subjects::opening(self.read(), &keys, [row.target_ct.as_slice()]).await?;
+        let opening = subjects::opening(&self.within(&practice), &keys, [row.target_ct.as_slice()]).await?;
         let Some(target_url) = opening.open_if_kept(TARGET, &digest, &row.target_ct)? else {
             return Ok(LinkState::Closed);
         };
         let counted = if row.opens < MOST_LINES {
-            self.write(move |tx| Box::pin(async move { note_on(tx, &practice, row).await })).await?
+            self.write_within(practice.clone(), move |tx| Box::pin(async move { note_on(tx, &practice, row).await }))
+                .await?
         } else {
-            self.write(move |tx| Box::pin(async move { count_on(tx, &practice, row).await })).await?
+            self.write_within(practice.clone(), move |tx| Box::pin(async move { count_on(tx, &practice, row).await }))
+                .await?
         };
         Ok(if counted { LinkState::Open { target_url } } else { LinkState::Closed })
     }

@@ -171,7 +171,7 @@ impl Store {
             fingerprint,
             makes: Uuid::nil(),
         };
-        accepted_before_on(self.read(), scope, key).await
+        accepted_before_on(&self.within(scope), scope, key).await
     }
 
     /// Reads a notification with its deliveries.
@@ -179,7 +179,7 @@ impl Store {
     /// # Errors
     /// NotFound when the practice has none of that id.
     pub async fn notification_get(&self, scope: &Scope, id: NotificationId) -> Result<NotificationRecord, StoreError> {
-        record_on(self.read(), scope, id).await
+        record_on(&self.within(scope), scope, id).await
     }
 
     /// Reads a notification with its timelines; `full` adds text and decisions.
@@ -192,23 +192,23 @@ impl Store {
         id: NotificationId,
         full: bool,
     ) -> Result<NotificationDetail, StoreError> {
-        let record = record_on(self.read(), scope, id).await?;
+        let record = record_on(&self.within(scope), scope, id).await?;
         let keys = self.keys(scope.practice()).await?;
         let mut details = Vec::with_capacity(record.deliveries.len());
         for delivery in &record.deliveries {
             let events = delivery_event::Entity::find()
                 .filter(delivery_event::Column::DeliveryId.eq(delivery.id.0))
                 .order_by_asc(delivery_event::Column::N)
-                .all(self.read())
+                .all(&self.within(scope))
                 .await?;
             let events = events.into_iter().map(image::to_event).collect::<Result<_, _>>()?;
-            let content = if full { content_on(self.read(), &keys, delivery.id).await? } else { None };
+            let content = if full { content_on(&self.within(scope), &keys, delivery.id).await? } else { None };
             details.push((events, content));
         }
         let decisions = if full {
-            let row = notification::Entity::find_by_id(id.0).one(self.read()).await?;
+            let row = notification::Entity::find_by_id(id.0).one(&self.within(scope)).await?;
             let row = row.ok_or(StoreError::NotFound("notification"))?;
-            decisions_on(self.read(), &keys, id.0, &row.decisions_ct).await?
+            decisions_on(&self.within(scope), &keys, id.0, &row.decisions_ct).await?
         } else {
             Vec::new()
         };

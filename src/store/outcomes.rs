@@ -37,7 +37,7 @@ impl Job for Outcome {
     }
 
     async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<Applied>, StoreError> {
-        let (done, findings) = store.write(move |tx| Box::pin(async move { hear_on(tx, &jobs).await })).await?;
+        let (done, findings) = store.write_across(move |tx| Box::pin(async move { hear_on(tx, &jobs).await })).await?;
         store.tell(&findings);
         Ok(done)
     }

@@ -96,7 +96,7 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let key = dedupe_key(&keys, receipt);
         let body_ct = keys.seal(BODY, &key, &Body::from(receipt))?;
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let known = callback_inbox::Entity::find_by_id((provider as i16, key.clone())).one(&tx.db).await?;
                 if known.is_some() {
@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn parked_retry(&self, engine: &Engine, limit: u64) -> Result<usize, StoreError> {
-        let (rows, dropped) = self.write(move |tx| Box::pin(take_on(tx, limit))).await?;
+        let (rows, dropped) = self.write_across(move |tx| Box::pin(take_on(tx, limit))).await?;
         self.tell_dropped(dropped);
         let due = rows.len() + usize::try_from(dropped).unwrap_or_default();
         for row in rows {
@@ -162,7 +162,7 @@ impl Store {
         }
         // One that is another practice's goes as well. Whoever dies before this applies it again, which changes nothing.
         let row = row.clone();
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 row.delete(&tx.db).await?;
                 Ok(())

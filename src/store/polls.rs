@@ -65,7 +65,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn polls_due(&self, _: &Engine, limit: u64) -> Result<Vec<Poll>, StoreError> {
-        let rows = self.write(move |tx| Box::pin(take_on(tx, limit))).await?;
+        let rows = self.write_across(move |tx| Box::pin(take_on(tx, limit))).await?;
         let mut polls = Vec::with_capacity(rows.len());
         for row in rows {
             let id = row.id;
@@ -87,7 +87,7 @@ impl Store {
         let attempt = attempt::Entity::find()
             .filter(attempt::Column::DeliveryId.eq(row.id))
             .filter(attempt::Column::ProviderRef.eq(&row.provider_ref))
-            .one(self.read())
+            .one(self.across())
             .await?;
         let Some(attempt) = attempt.filter(|attempt| !attempt.provider_ref.is_empty()) else { return Ok(None) };
         let account = legible(row.id, self.account(&keys, channel).await)?.flatten();
@@ -109,7 +109,7 @@ impl Store {
         let (id, attempt) = (poll.id, poll.attempt);
         let provider_ref = poll.provider_ref.clone();
         let findings = self
-            .write(move |tx| {
+            .write_across(move |tx| {
                 Box::pin(async move {
                     let mut hearing = Hearing::open_on(tx, std::iter::once(id), std::iter::empty()).await?;
                     // The id may have passed to another attempt while the provider was asked.

@@ -127,7 +127,7 @@ impl Store {
     /// NotFound when there is no such practice.
     pub async fn settings_get(&self, scope: &Scope) -> Result<Stored<PracticeSettings>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        load(self.read(), &keys).await
+        load(&self.within(scope), &keys).await
     }
 
     /// Replaces the settings of a practice if their revision still is `expected`.
@@ -142,7 +142,7 @@ impl Store {
     ) -> Result<Stored<PracticeSettings>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 // The practice's row is there before its settings are, so that two first writers meet on it.
                 practice::Entity::find_by_id(keys.practice()).lock_exclusive().one(&tx.db).await?;

@@ -160,7 +160,7 @@ impl Store {
             audit_head::Entity::find().select_only().column(audit_head::Column::PracticeId).into_query(),
             audit::Entity::find().select_only().column(audit::Column::PracticeId).distinct().into_query(),
         ] {
-            for row in self.read().query_all(&query).await? {
+            for row in self.across().query_all(&query).await? {
                 ids.push(row.try_get_by_index(0)?);
             }
         }
@@ -175,7 +175,7 @@ impl Store {
     /// [`StoreError`] when the database refuses.
     pub async fn ledger_prove(&self, _: &Engine, practice: &PracticeId) -> Result<Proof, StoreError> {
         let keys = self.keys(practice).await?;
-        self.snapshot(move |db| {
+        self.snapshot_within(practice.clone(), move |db| {
             Box::pin(async move {
                 let mut proof = Proof::default();
                 let mut entries = Vec::new();

@@ -73,7 +73,7 @@ impl Store {
             .filter(attempt::Column::Token.eq(token.to_vec()))
             .filter(attempt::Column::PracticeId.eq(scope.practice().as_str()))
             .filter(attempt::Column::Provider.eq(Provider::Smtp as i16))
-            .one(self.read())
+            .one(&self.within(scope))
             .await?;
         let keys = self.keys(scope.practice()).await?;
         Ok(row.map(|row| MailAttempt { keys, address: row.address_bi }))

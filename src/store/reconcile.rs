@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn doubts_due(&self, _: &Engine, limit: u64) -> Result<Vec<Doubt>, StoreError> {
-        let (rows, now) = self.write(move |tx| Box::pin(take_on(tx, limit))).await?;
+        let (rows, now) = self.write_across(move |tx| Box::pin(take_on(tx, limit))).await?;
         let mut doubts = Vec::with_capacity(rows.len());
         for row in rows {
             let id = row.id;
@@ -105,7 +105,7 @@ impl Store {
         let practice: PracticeId = row.practice_id.parse().map_err(|_| corrupt())?;
         let channel = Channel::from_number(row.channel).ok_or_else(corrupt)?;
         let keys = self.keys(&practice).await?;
-        let db = self.read();
+        let db = self.across();
         let attempts = attempt::Entity::find().filter(attempt::Column::DeliveryId.eq(row.id)).all(db).await?;
         let Some(last) = attempts.iter().find(|attempt| attempt.n == row.attempts) else { return Ok(None) };
         let unknown =
@@ -138,7 +138,7 @@ impl Store {
 
     /// The account over which `channel` goes now.
     pub(super) async fn account(&self, keys: &PracticeKeys, channel: Channel) -> Result<Option<Account>, StoreError> {
-        let (home, settings) = preferences::home_on(self.read(), keys).await?;
+        let (home, settings) = preferences::home_on(&self.within(keys), keys).await?;
         Ok(settings.account(channel, &home))
     }
 
@@ -150,16 +150,16 @@ impl Store {
         row: &delivery::Model,
     ) -> Result<Option<Destination>, StoreError> {
         let reader = if stand_ins::has(row) {
-            match content::Entity::find_by_id(row.id).one(self.read()).await? {
+            match content::Entity::find_by_id(row.id).one(&self.within(keys)).await? {
                 Some(text) => {
-                    let keys = subjects::opening(self.read(), keys, [text.body_ct.as_slice()]).await?;
+                    let keys = subjects::opening(&self.within(keys), keys, [text.body_ct.as_slice()]).await?;
                     Some(stand_ins::recipient(&keys, &text)?)
                 }
                 None => None,
             }
         } else {
             let patient = [row.patient_id.clone()];
-            grounds::patients_on(self.read(), keys, patient, false).await?.remove(&row.patient_id)
+            grounds::patients_on(&self.within(keys), keys, patient, false).await?.remove(&row.patient_id)
         };
         let reader = reader.map(|found| found.patient);
         let same = reader.filter(|reader| grounds::address_index(keys, channel, reader) == row.address_bi);
@@ -170,7 +170,7 @@ impl Store {
     }
 
     async fn content(&self, keys: &PracticeKeys, id: Uuid) -> Result<Option<Content>, StoreError> {
-        notifications::content_on(self.read(), keys, DeliveryId(id)).await
+        notifications::content_on(&self.within(keys), keys, DeliveryId(id)).await
     }
 
     /// Those of `refs` that an attempt of the practice has already.
@@ -189,7 +189,7 @@ impl Store {
             .column(attempt::Column::ProviderRef)
             .filter(named_by(practice, &[provider], refs.iter().map(String::as_str)))
             .into_tuple::<String>()
-            .all(self.read())
+            .all(self.across())
             .await?;
         Ok(bound.into_iter().collect())
     }
@@ -215,15 +215,15 @@ impl Store {
             .filter(attempt::Column::ProviderRef.eq(""))
             .filter(attempt::Column::IntentAt.lte(doubt.ended_at + around))
             .filter(ended)
-            .all(self.read())
+            .all(self.across())
             .await?;
         let mut rows: Vec<_> = rows.into_iter().filter(|row| row.verdict != Some(Known::No.number())).collect();
         let keys = self.keys(&doubt.practice).await?;
         let texts = content::Entity::find()
             .filter(content::Column::DeliveryId.is_in(rows.iter().map(|row| row.delivery_id)))
-            .all(self.read())
+            .all(self.across())
             .await?;
-        let keys = subjects::opening(self.read(), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
+        let keys = subjects::opening(self.across(), &keys, texts.iter().map(|row| row.body_ct.as_slice())).await?;
         let texts: BTreeMap<_, _> = texts
             .into_iter()
             .filter_map(|row| Some((row.delivery_id, notifications::to_content(&keys, &row).ok()?.text)))

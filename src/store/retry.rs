@@ -58,7 +58,7 @@ impl Store {
     pub async fn delivery_retry(&self, scope: &Scope, retry: NewRetry) -> Result<Retried, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, store) = (scope.clone(), self.clone());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let key = idem::Key {
                     practice: scope.practice().as_str(),

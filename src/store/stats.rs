@@ -53,7 +53,7 @@ impl Store {
     ) -> Result<DeliveryStats, StoreError> {
         let practice = scope.practice().clone();
         let kinds: Vec<i16> = kinds.iter().map(|kind| kind.number()).collect();
-        self.snapshot(move |db| {
+        self.snapshot_within(scope.practice().clone(), move |db| {
             Box::pin(async move {
                 let head = feed_head::Entity::find_by_id(practice.as_str()).one(db).await?;
                 head.ok_or(StoreError::NotFound("practice"))?;
@@ -112,13 +112,13 @@ impl Store {
             .order_by(practice, sea_orm::Order::Asc)
             .limit(1)
             .to_owned();
-        let row = self.read().query_one(&query).await?;
+        let row = self.across().query_one(&query).await?;
         Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
     }
 
     async fn count(&self, practice: &str, limit: u64) -> Result<u64, StoreError> {
         let practice = practice.to_owned();
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 // Whoever else counts this practice does it for all.
                 let Some(counted) = lock_on(tx, &practice).await? else { return Ok(0) };

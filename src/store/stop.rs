@@ -36,7 +36,7 @@ impl Store {
     /// NotFound when the practice has none of that id.
     pub async fn notification_cancel(&self, scope: &Scope, id: NotificationId) -> Result<Cancelled, StoreError> {
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 // A retry takes this lock too, so that none is added to what is being cancelled.
                 let row = notification::Entity::find_by_id(id.0)

@@ -111,7 +111,7 @@ impl Store {
     pub async fn template_places(&self, scope: &Scope) -> Result<Vec<(Uuid, TemplateRef)>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let of = template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice()));
-        of.all(self.read()).await?.iter().map(|row| Ok((row.id, to_ref(row)?))).collect()
+        of.all(&self.within(scope)).await?.iter().map(|row| Ok((row.id, to_ref(row)?))).collect()
     }
 
     /// These of the practice's wording, in that order, until they are longer together than a page may be; at least the first.
@@ -124,7 +124,7 @@ impl Store {
         for some in ids.chunks(OPENED_AT_ONCE) {
             let of = template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice()));
             let of = of.filter(template::Column::Id.is_in(padded(some.iter().copied())));
-            let rows = with_active(of).all(self.read()).await?;
+            let rows = with_active(of).all(&self.within(scope)).await?;
             let mut rows: BTreeMap<_, _> = rows.into_iter().map(|(row, active)| (row.id, (row, active))).collect();
             for (row, active) in some.iter().filter_map(|id| rows.remove(id)) {
                 let template = to_template(&keys, &row, active)?;
@@ -144,13 +144,13 @@ impl Store {
     /// NotFound when it has none there; also when there is no such practice.
     pub async fn template_get(&self, scope: &Scope, at: &TemplateRef) -> Result<TemplateHistory, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let found = with_active(place(&keys, at)).one(self.read()).await?;
+        let found = with_active(place(&keys, at)).one(&self.within(scope)).await?;
         let (row, active) = found.ok_or(StoreError::NotFound("template"))?;
         let versions = template_version::Entity::find()
             .filter(template_version::Column::TemplateId.eq(row.id))
             .order_by_desc(template_version::Column::Version)
             .limit(SHOWN_VERSIONS)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let versions = versions.iter().map(|version| to_version(&keys, version)).collect::<Result<_, _>>()?;
         Ok(TemplateHistory { template: to_template(&keys, &row, active)?, versions })
@@ -167,7 +167,10 @@ impl Store {
     ) -> Result<(StoredTemplate, StoredVersion), StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| Box::pin(async move { add_on(tx, &keys, &scope, new).await })).await
+        self.write_within(scope.practice().clone(), move |tx| {
+            Box::pin(async move { add_on(tx, &keys, &scope, new).await })
+        })
+        .await
     }
 
     /// Takes a version into use; 0: none. `expected` refuses when the stored revision differs. Nothing changes if it is in use
@@ -184,7 +187,7 @@ impl Store {
     ) -> Result<StoredTemplate, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 lock_practice_on(tx, &keys).await?;
                 let row = place(&keys, &at).one(&tx.db).await?.ok_or(StoreError::NotFound("template"))?;

@@ -73,7 +73,7 @@ impl Store {
     pub async fn test_message_accept(&self, scope: &Scope, new: NewTestMessage) -> Result<TestAccepted, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let id = DeliveryId(crypto::new_id(tx.now));
                 let key = key(&scope, &new.request_id, &new.fingerprint, id);
@@ -105,7 +105,7 @@ impl Store {
         request_id: &str,
         fingerprint: &[u8; 32],
     ) -> Result<Option<TestAccepted>, StoreError> {
-        before_on(self.read(), key(scope, request_id, fingerprint, DeliveryId(Uuid::nil()))).await
+        before_on(&self.within(scope), key(scope, request_id, fingerprint, DeliveryId(Uuid::nil()))).await
     }
 
     /// A test as it is now.
@@ -116,7 +116,7 @@ impl Store {
         let row = delivery::Entity::find_by_id(id.0)
             .filter(delivery::Column::PracticeId.eq(scope.practice().as_str()))
             .filter(delivery::Column::SourceKind.eq(TEST))
-            .one(self.read())
+            .one(&self.within(scope))
             .await?;
         image::to_delivery(&row.ok_or(StoreError::NotFound("test message"))?)
     }

@@ -83,15 +83,33 @@ impl Tx {
 }
 
 impl Store {
-    /// Runs `work` in a transaction of its own and commits what it did, or nothing.
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs `work` for one practice in a transaction of its own, and commits what it did, or nothing. Rows of others are not there
+    /// for it.
+    pub(super) async fn write_within<T, F>(&self, practice: PracticeId, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+    {
+        self.write(Some(practice), work).await
+    }
+
+    /// The same for the engine, whose work spans practices.
+    pub(super) async fn write_across<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+    {
+        self.write(None, work).await
+    }
+
+    async fn write<T, F>(&self, practice: Option<PracticeId>, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
     {
         let store = self.clone();
         let task = self.inner.tasks.spawn(async move {
-            let done = store.transact(work).await;
+            let done = store.transact(practice, work).await;
             if let (Err(error), Some(disk)) = (&done, &store.inner.connections.disk)
                 && error.is_for_want_of_room()
             {
@@ -103,8 +121,8 @@ impl Store {
         task.await.map_err(|_| StoreError::Abandoned)?
     }
 
-    /// Runs `work` on the database as it is at one moment, and changes nothing.
-    pub(super) async fn snapshot<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs `work` for one practice on the database as it is at one moment, and changes nothing.
+    pub(super) async fn snapshot_within<T, F>(&self, practice: PracticeId, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
@@ -113,6 +131,7 @@ impl Store {
         let task = self.inner.tasks.spawn(async move {
             let connections = &store.inner.connections;
             let db = connections.read.begin_with_options(connections.dialect.snapshot()).await?;
+            connections.dialect.enter(&db, &store.inner.time, practice.as_str()).await?;
             let value = work(&db).await?;
             db.commit().await?;
             Ok(value)
@@ -120,14 +139,17 @@ impl Store {
         task.await.map_err(|_| StoreError::Abandoned)?
     }
 
-    async fn transact<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn transact<T, F>(&self, practice: Option<PracticeId>, work: F) -> Result<T, StoreError>
     where
         F: for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Result<T, StoreError>> + Send,
     {
         let inner = &self.inner;
         let dialect = inner.connections.dialect;
         let db = inner.connections.write.begin_with_options(dialect.transaction()).await?;
-        let now = dialect.now(&db, &inner.time).await?;
+        let now = match practice {
+            Some(practice) => dialect.enter(&db, &inner.time, practice.as_str()).await?,
+            None => dialect.now(&db, &inner.time).await?,
+        };
         let tx = Tx {
             db,
             now,

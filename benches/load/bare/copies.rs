@@ -9,7 +9,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::product::{PRACTICES, practice};
+use crate::{
+    database::unbound,
+    product::{PRACTICES, practice},
+};
 
 /// What differs from copy to copy.
 #[derive(Clone, Copy)]
@@ -58,7 +61,7 @@ pub(super) enum Database {
 impl Database {
     pub(super) async fn open(url: &str) -> Self {
         if url.starts_with("postgres") {
-            let mut connection = PgConnection::connect(url).await.unwrap();
+            let mut connection = PgConnection::connect(&unbound(url)).await.unwrap();
             for setting in ["SHOW fsync", "SHOW synchronous_commit"] {
                 let value: String = sqlx::query_scalar(setting).fetch_one(&mut connection).await.unwrap();
                 assert_eq!(value, "on", "{setting}");

@@ -33,7 +33,7 @@ impl Store {
             .filter(broadcast_address::Column::BroadcastId.eq(turn.broadcast.id.0))
             .filter(broadcast_address::Column::Channel.is_in(Channel::ALL.map(Channel::number)))
             .filter(broadcast_address::Column::AddressBi.is_in(keys))
-            .all(self.read())
+            .all(&self.within(&turn.scope))
             .await?;
         let taken = rows
             .into_iter()
@@ -47,7 +47,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn broadcast_addresses_forget(&self, _: &Engine, limit: u64) -> Result<u64, StoreError> {
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 let (mut gone, mut after) = (0, Uuid::nil());
                 while gone < limit {

@@ -66,7 +66,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn audience_count(&self, scope: &Scope, audience: &Audience) -> Result<i64, StoreError> {
-        count_on(self.read(), scope.practice().as_str(), audience).await
+        count_on(&self.within(scope), scope.practice().as_str(), audience).await
     }
 
     /// Up to `limit` patients of an audience after `after`.
@@ -81,7 +81,7 @@ impl Store {
         limit: usize,
     ) -> Result<AudiencePage, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let (ids, next) = page_on(self.read(), keys.practice(), audience, after, limit).await?;
+        let (ids, next) = page_on(&self.within(scope), keys.practice(), audience, after, limit).await?;
         let mut rows = self.readable(&keys, &ids).await?;
         let member = |grounds: GroundsRow| {
             let address = |channel| {
@@ -97,13 +97,13 @@ impl Store {
 
     /// The grounds of these patients. One who cannot be read is no reason to leave out the others.
     async fn readable(&self, keys: &PracticeKeys, ids: &[String]) -> Result<BTreeMap<String, GroundsRow>, StoreError> {
-        match self.grounds_of(keys, ids.iter().cloned()).await {
+        match self.grounds_of(&self.within(keys), keys, ids.iter().cloned()).await {
             Err(StoreError::Corrupt(_)) => {}
             done => return done,
         }
         let mut rows = BTreeMap::new();
         for id in ids {
-            match self.grounds_of(keys, [id.clone()]).await {
+            match self.grounds_of(&self.within(keys), keys, [id.clone()]).await {
                 Ok(one) => rows.extend(one),
                 Err(StoreError::Corrupt(what)) => {
                     tracing::error!(patient.id = id, what, "a patient cannot be read and is left out of a broadcast");

@@ -28,7 +28,7 @@ impl Store {
         // A practice that is not there is not told from a foreign one.
         self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let row = broadcast::Entity::find_by_id(id.0)
                     .filter(broadcast::Column::PracticeId.eq(scope.practice().as_str()))
@@ -75,7 +75,7 @@ impl Store {
         limit: u64,
     ) -> Result<Option<DeliveryId>, StoreError> {
         let (scope, turn) = (scope.clone(), turn.cloned());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let after = after.map_or(Uuid::nil(), |id| id.0);
                 let of_it = delivery::Entity::find()

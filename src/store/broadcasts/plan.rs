@@ -86,15 +86,15 @@ impl Store {
             let due = broadcast::Entity::find()
                 .filter(broadcast::Column::WorkAt.lte(self.now().await?))
                 .order_by_asc(broadcast::Column::WorkAt)
-                .one(self.read())
+                .one(self.across())
                 .await?;
             let Some(row) = due else { return Ok(None) };
             let practice = row.practice_id.parse().map_err(|_| StoreError::Corrupt("broadcast"))?;
             let keys = self.keys(&practice).await?;
-            let text = text_on(self.read(), row.id).await?;
+            let text = text_on(self.across(), row.id).await?;
             let known = rows::to_broadcast(&keys, row, &text)?;
             let (id, audience) = (known.id, known.audience.clone());
-            let taken = self.write(move |tx| Box::pin(async move { take_on(tx, id, &audience).await })).await?;
+            let taken = self.write_across(move |tx| Box::pin(async move { take_on(tx, id, &audience).await })).await?;
             // Another replica may have been first.
             let Some(row) = taken else { continue };
             let creator = rows::author(row.creator_type, &row.creator_id, &row.creator_name)?;
@@ -126,7 +126,7 @@ impl Store {
             ..turn.clone()
         };
         let done = self
-            .write(move |tx| {
+            .write_within(turn.scope.practice().clone(), move |tx| {
                 Box::pin(async move {
                     // Before anything is written, so that whoever is too late hears of that and not of a row that is there.
                     if !is_ours_on(tx, &turn).await? {
@@ -160,7 +160,7 @@ impl Store {
     /// [`StoreError`] when the database refuses; the turn ends by itself then.
     pub async fn broadcast_leave(&self, turn: &PlanTurn, later: Option<TimeDelta>) -> Result<(), StoreError> {
         let (id, term) = (turn.broadcast.id, turn.term);
-        self.write(move |tx| {
+        self.write_within(turn.scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 keep_on(tx, (id, term), later.map(|later| tx.now + later)).await?;
                 Ok(())
@@ -174,7 +174,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn broadcasts_recover(&self, _: &Engine) -> Result<(), StoreError> {
-        self.write(|tx| {
+        self.write_across(|tx| {
             Box::pin(async move {
                 let update = Query::update()
                     .table(broadcast::Entity)

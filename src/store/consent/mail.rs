@@ -78,15 +78,15 @@ impl Store {
         let Some(letter) = self.letter(mail).await? else { return Ok(None) };
         let keys = self.keys(&letter.practice).await?;
         let id = letter.patient.as_str().to_owned();
-        let entries = ledger::entries_on(self.read(), keys.practice(), Channel::Email, [id]).await?;
+        let entries = ledger::entries_on(&self.within(&letter.practice), keys.practice(), Channel::Email, [id]).await?;
         let in_force = entries.values().next().map(Vec::as_slice).and_then(in_force);
         let opted_out = in_force.is_some_and(ConsentEntry::is_opt_out);
         let record = match in_force {
-            Some(entry) => ledger::row_at_on(self.read(), keys.practice(), entry.position).await?,
+            Some(entry) => ledger::row_at_on(&self.within(&letter.practice), keys.practice(), entry.position).await?,
             None => None,
         };
         let evidence = match record {
-            Some(row) => Some(ledger::record_on(self.read(), &keys, &row).await?.evidence),
+            Some(row) => Some(ledger::record_on(&self.within(&*keys), &keys, &row).await?.evidence),
             None => None,
         };
         let by_this_link = opted_out && evidence == Some(evidence_of(mail));
@@ -114,7 +114,7 @@ impl Store {
         let Some(letter) = self.letter(mail).await? else { return Ok(None) };
         let keys = self.keys(&letter.practice).await?;
         let done = self
-            .write(move |tx| {
+            .write_within(letter.practice.clone(), move |tx| {
                 Box::pin(async move {
                     let patient = patient_on(tx, &keys, &letter.patient).await?;
                     wish_on(tx, &keys, &patient, (mail, &letter), wish).await
@@ -129,13 +129,13 @@ impl Store {
     }
 
     async fn letter(&self, mail: DeliveryId) -> Result<Option<Letter>, StoreError> {
-        let Some(row) = delivery::Entity::find_by_id(mail.0).one(self.read()).await? else { return Ok(None) };
+        let Some(row) = delivery::Entity::find_by_id(mail.0).one(self.across()).await? else { return Ok(None) };
         let old = self.now().await? - row.create_time > VALID_FOR;
         if row.channel != Channel::Email.number() || row.patient_id.is_empty() || old {
             return Ok(None);
         }
         let corrupt = || StoreError::Corrupt("delivery");
-        let home = practice::Entity::find_by_id(&row.practice_id).one(self.read()).await?.ok_or_else(corrupt)?;
+        let home = practice::Entity::find_by_id(&row.practice_id).one(self.across()).await?.ok_or_else(corrupt)?;
         Ok(Some(Letter {
             practice: row.practice_id.parse().map_err(|_| corrupt())?,
             practice_name: stored_practice(home)?.value.display_name,

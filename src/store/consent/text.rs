@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, address, address_hint) = (scope.clone(), keys.email_index(mailbox), mailbox.mask());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let (channel, source, author) = (Channel::Email, ConsentSource::Provider, scope.author());
                 let decided = Some(decided);

@@ -84,7 +84,7 @@ impl Store {
             .filter(delivery::Column::Channel.eq(channel.number()))
             .filter(delivery::Column::Phase.eq(IN_FLIGHT))
             .filter(open())
-            .count(self.read())
+            .count(&self.within(scope))
             .await?;
         Ok(count)
     }

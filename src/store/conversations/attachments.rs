@@ -119,7 +119,7 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let (scope, id) = (scope.clone(), crypto::new_id(self.now().await?));
         let parts = sealed_parts(&keys, id, new.content.expose());
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let NewAttachment { request_id, fingerprint, .. } = &new;
                 let practice = scope.practice().as_str();
@@ -167,7 +167,7 @@ impl Store {
         let rows = attachment::Entity::find()
             .filter(attachment::Column::PracticeId.eq(keys.practice()))
             .filter(attachment::Column::Id.is_in(padded(ids.iter().map(|id| id.0))))
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let unsent = rows.iter().filter(|row| row.message_id.is_none() && is_own(scope, row));
         unsent.map(|row| Ok((AttachmentId(row.id), to_attachment(&keys, row)?))).collect()
@@ -185,11 +185,11 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let found = attachment::Entity::find_by_id(id.0)
             .filter(attachment::Column::PracticeId.eq(keys.practice()))
-            .one(self.read())
+            .one(&self.within(scope))
             .await?;
         let missing = StoreError::NotFound("attachment");
         let Some(row) = found else { return Err(missing) };
-        let patient = self.whose(&row).await?;
+        let patient = self.whose(scope, &row).await?;
         let is_open = match row.message_id {
             None => is_own(scope, &row),
             Some(_) if Side::of(scope.author()) == Side::Staff => true,
@@ -219,15 +219,16 @@ impl Store {
         n: i16,
     ) -> Result<Option<Phi<Vec<u8>>>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let row = attachment_part::Entity::find_by_id((id.0, n)).one(self.read()).await?;
+        let row = attachment_part::Entity::find_by_id((id.0, n)).one(&self.within(scope)).await?;
         row.map(|row| open_part(&keys, &row).map(Phi::new)).transpose()
     }
 
     /// The patient whose conversation has the file, or who uploaded it for theirs; unset: nobody's.
-    async fn whose(&self, row: &attachment::Model) -> Result<Option<PatientId>, StoreError> {
+    async fn whose(&self, scope: &Scope, row: &attachment::Model) -> Result<Option<PatientId>, StoreError> {
         let Some(message) = row.message_id else { return Ok(row.patient_id.parse().ok()) };
-        let message = conversation_message::Entity::find_by_id(message).one(self.read()).await?.ok_or_else(corrupt)?;
-        let home = conversation::Entity::find_by_id(message.conversation_id).one(self.read()).await?;
+        let message =
+            conversation_message::Entity::find_by_id(message).one(&self.within(scope)).await?.ok_or_else(corrupt)?;
+        let home = conversation::Entity::find_by_id(message.conversation_id).one(&self.within(scope)).await?;
         super::rows::patient(&home.ok_or_else(corrupt)?)
     }
 }

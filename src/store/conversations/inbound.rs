@@ -74,7 +74,7 @@ impl Store {
     pub async fn text_take(&self, scope: &Scope, text: InboundText) -> Result<Heard, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, regions) = (scope.clone(), Arc::clone(&self.inner.sms_regions));
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 if !keep_on(tx, &keys, &text).await? {
                     return Ok(Heard::Repeat);

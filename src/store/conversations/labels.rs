@@ -31,7 +31,7 @@ impl Store {
     ) -> Result<Conversation, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let mut thread = Thread::lock_on(tx, &scope, id).await?;
                 let current = thread.row.labels;
@@ -68,7 +68,7 @@ impl Store {
     ) -> Result<Conversation, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let mut thread = Thread::lock_on(tx, &scope, id).await?;
                 let side = Side::of(scope.author());

@@ -45,8 +45,10 @@ impl Store {
     ) -> Result<Conversation, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let (scope, patient) = (scope.clone(), patient.clone());
-        self.write(move |tx| Box::pin(async move { link_on(tx, &keys, &scope, (id, &patient, store_number)).await }))
-            .await
+        self.write_within(scope.practice().clone(), move |tx| {
+            Box::pin(async move { link_on(tx, &keys, &scope, (id, &patient, store_number)).await })
+        })
+        .await
     }
 }
 

@@ -78,12 +78,12 @@ impl Store {
             .order_by_desc(conversation::Column::LastTime)
             .order_by_desc(conversation::Column::Id)
             .limit(limit + 1)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let next = rows.last().filter(|_| more).map(|row| Keyset { time: row.last_time, id: row.id });
-        Ok(ConversationPage { conversations: all_shown_on(self.read(), &keys, rows).await?, next })
+        Ok(ConversationPage { conversations: all_shown_on(&self.within(scope), &keys, rows).await?, next })
     }
 
     /// These conversations as they are now, by id.
@@ -99,7 +99,7 @@ impl Store {
         let rows = conversation::Entity::find()
             .filter(conversation::Column::PracticeId.eq(scope.practice().as_str()))
             .filter(conversation::Column::Id.is_in(padded(ids.iter().map(|id| id.0))));
-        let shown = all_shown_on(self.read(), &keys, rows.all(self.read()).await?).await?;
+        let shown = all_shown_on(&self.within(scope), &keys, rows.all(&self.within(scope)).await?).await?;
         Ok(shown.into_iter().map(|it| (it.id, it)).collect())
     }
 
@@ -115,7 +115,7 @@ impl Store {
         limit: u64,
     ) -> Result<MessagePage, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let home = found_on(self.read(), scope, id).await?;
+        let home = found_on(&self.within(scope), scope, id).await?;
         let mut query = conversation_message::Entity::find()
             .filter(conversation_message::Column::ConversationId.eq(home.id))
             .order_by_desc(conversation_message::Column::Id)
@@ -123,12 +123,12 @@ impl Store {
         if let Some(after) = after {
             query = query.filter(conversation_message::Column::Id.lt(after.0));
         }
-        let mut rows = query.all(self.read()).await?;
+        let mut rows = query.all(&self.within(scope)).await?;
         let mut more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         more |= cut(&mut rows);
         let next = rows.last().filter(|_| more).map(|row| MessageId(row.id));
-        Ok(MessagePage { messages: messages_on(self.read(), &keys, rows).await?, next })
+        Ok(MessagePage { messages: messages_on(&self.within(scope), &keys, rows).await?, next })
     }
 
     /// These messages as they are now, by id.
@@ -144,7 +144,7 @@ impl Store {
         let rows = conversation_message::Entity::find()
             .filter(conversation_message::Column::PracticeId.eq(scope.practice().as_str()))
             .filter(conversation_message::Column::Id.is_in(padded(ids.iter().map(|id| id.0))));
-        let messages = messages_on(self.read(), &keys, rows.all(self.read()).await?).await?;
+        let messages = messages_on(&self.within(scope), &keys, rows.all(&self.within(scope)).await?).await?;
         Ok(messages.into_iter().map(|it| (it.id, it)).collect())
     }
 }

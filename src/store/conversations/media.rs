@@ -70,7 +70,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn media_due(&self, _: &Engine, limit: u64) -> Result<Vec<MediaDue>, StoreError> {
-        let rows = self.write(move |tx| Box::pin(take_on(tx, limit))).await?;
+        let rows = self.write_across(move |tx| Box::pin(take_on(tx, limit))).await?;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
             match self.to_due(&row).await {
@@ -90,7 +90,7 @@ impl Store {
         let practice: PracticeId = row.practice_id.parse().map_err(|_| corrupt())?;
         let keys = self.keys(&practice).await?;
         let (said, url) = origin(&keys, row)?;
-        let (home, settings) = preferences::home_on(self.read(), &keys).await?;
+        let (home, settings) = preferences::home_on(&self.within(&practice), &keys).await?;
         let account = match settings.account(Channel::Sms, &home) {
             Some(Account::Twilio(account)) => Some(account),
             _ => None,
@@ -111,7 +111,7 @@ impl Store {
             MediaFetched::Here(content) => sealed_parts(&keys, due.id.0, content.expose()),
             MediaFetched::Refused | MediaFetched::Later => Vec::new(),
         };
-        self.write(move |tx| {
+        self.write_within(due.practice.clone(), move |tx| {
             Box::pin(async move {
                 let Some(message) = message_on(tx, due.id).await? else { return Ok(()) };
                 // The conversation before its files, as whoever sends takes them.
@@ -160,14 +160,14 @@ impl Store {
         if self.now().await?.timestamp() >= expires {
             return Ok(None);
         }
-        let sent = attachment::Entity::find_by_id(id).one(self.read()).await?;
+        let sent = attachment::Entity::find_by_id(id).one(self.across()).await?;
         let ready = |row: &attachment::Model| row.message_id.is_some() && row.state == AttachmentState::Ready.number();
         let Some(row) = sent.filter(ready) else { return Ok(None) };
         let keys = self.keys(&row.practice_id.parse().map_err(|_| StoreError::Corrupt("attachment"))?).await?;
         let parts = attachment_part::Entity::find()
             .filter(attachment_part::Column::AttachmentId.eq(id))
             .order_by_asc(attachment_part::Column::N)
-            .all(self.read())
+            .all(self.across())
             .await?;
         let mut content = Vec::with_capacity(usize::try_from(row.size_bytes).unwrap_or_default());
         for part in &parts {

@@ -33,7 +33,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn attachments_forget(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<usize, StoreError> {
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 let rows = attachment::Entity::find()
                     .filter(attachment::Column::MessageId.is_null())
@@ -69,7 +69,7 @@ impl Store {
             .order_by_asc(attachment::Column::CreateTime)
             .limit(limit)
             .into_tuple::<(String, Uuid)>()
-            .all(self.read())
+            .all(self.across())
             .await?;
         let mut by_practice = BTreeMap::<String, Vec<Uuid>>::new();
         for (practice, id) in old {
@@ -79,7 +79,7 @@ impl Store {
         for (practice, ids) in by_practice {
             let practice: PracticeId = practice.parse().map_err(|_| StoreError::Corrupt("attachment"))?;
             let keys = self.keys(&practice).await?;
-            gone += self.write(move |tx| Box::pin(async move { remove_on(tx, &keys, ids).await })).await?;
+            gone += self.write_across(move |tx| Box::pin(async move { remove_on(tx, &keys, ids).await })).await?;
         }
         Ok(gone)
     }

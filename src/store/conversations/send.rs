@@ -84,7 +84,7 @@ impl Store {
     pub async fn message_send(&self, scope: &Scope, new: NewMessage) -> Result<Sent, StoreError> {
         let keys = self.keys(scope.practice()).await?;
         let scope = scope.clone();
-        self.write(move |tx| {
+        self.write_within(scope.practice().clone(), move |tx| {
             Box::pin(async move {
                 let key = key(&scope, &new.request_id, &new.fingerprint, crypto::new_id(tx.now));
                 if idem::take_on(tx, vec![key]).await?.is_empty() {
@@ -111,7 +111,7 @@ impl Store {
         fingerprint: &[u8; 32],
     ) -> Result<Option<Sent>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        before_on(self.read(), &keys, scope, key(scope, request_id, fingerprint, Uuid::nil())).await
+        before_on(&self.within(scope), &keys, scope, key(scope, request_id, fingerprint, Uuid::nil())).await
     }
 }
 

@@ -53,7 +53,7 @@ impl Job for Accept {
     }
 
     async fn run(store: &Store, jobs: Vec<Arc<Self>>) -> Result<Vec<Accepted>, StoreError> {
-        store.write(move |tx| Box::pin(async move { accept_all_on(tx, &jobs).await })).await
+        store.write_across(move |tx| Box::pin(async move { accept_all_on(tx, &jobs).await })).await
     }
 }
 

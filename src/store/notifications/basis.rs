@@ -62,8 +62,8 @@ async fn answer(store: &Store, asks: &[(usize, &Ask)]) -> Result<Vec<(usize, Bas
     let Some((_, first)) = asks.first() else { return Ok(Vec::new()) };
     let patients = asks.iter().map(|(_, ask)| ask.patient.as_str().to_owned());
     let (open, grounds) = tokio::try_join!(
-        feed::open_on(store.read(), first.practice.as_str()),
-        store.grounds_of(&first.keys, patients)
+        feed::open_on(store.across(), first.practice.as_str()),
+        store.grounds_of(store.across(), &first.keys, patients)
     )?;
     let basis = |ask: &Ask| Basis { grounds: grounds.get(ask.patient.as_str()).cloned(), open };
     Ok(asks.iter().map(|(place, ask)| (*place, basis(ask))).collect())

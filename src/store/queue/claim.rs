@@ -114,7 +114,7 @@ impl Store {
     ) -> Result<Taken, StoreError> {
         let keys = self.keys(&turn.practice).await?;
         let store = self.clone();
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 tx.dialect.bound_claim(&tx.db).await?;
                 let due = due_on(tx, &turn).await?;

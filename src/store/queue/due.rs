@@ -53,7 +53,7 @@ impl Store {
             .order_by_asc(feed_head::Column::PracticeId)
             .limit(PAGE)
             .into_tuple::<String>()
-            .all(self.read())
+            .all(self.across())
             .await?;
         names.iter().map(|name| practice(name)).collect()
     }
@@ -78,7 +78,7 @@ impl Store {
             query.expr(Expr::exists(due(Expr::col(("asked", "column1")), class, mark, now.clone())));
         }
         let (mut due, mut heard) = (Vec::new(), BTreeSet::new());
-        for row in self.read().query_all(&query).await? {
+        for row in self.across().query_all(&query).await? {
             let practice = practice(&row.try_get_by_index::<String>(0)?)?;
             if !heard.insert(practice.clone()) {
                 continue;

@@ -45,7 +45,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn rescue(&self, _: &Engine, all: bool) -> Result<usize, StoreError> {
-        let rescued = self.write(move |tx| Box::pin(rescue_page_on(tx, all))).await?;
+        let rescued = self.write_across(move |tx| Box::pin(rescue_page_on(tx, all))).await?;
         for id in &rescued.quarantined {
             tracing::error!(delivery.id = %id, "delivery quarantined: its worker died too often");
         }

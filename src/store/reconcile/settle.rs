@@ -31,7 +31,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (practice, id, n, inquiry) = (doubt.practice.clone(), doubt.id, doubt.attempt, doubt.inquiry);
         let findings = self
-            .write(move |tx| {
+            .write_across(move |tx| {
                 Box::pin(async move {
                     let seen = match &look {
                         Look::Found { provider_ref, .. } => Some((&practice, provider_ref.as_str())),

@@ -67,7 +67,7 @@ impl Store {
             .filter(template::Column::PracticeId.eq(keys.practice()))
             .filter(template::Column::Active.gt(0));
         let mut active = Vec::new();
-        for (row, version) in with_active(used).all(self.read()).await? {
+        for (row, version) in with_active(used).all(&self.within(keys)).await? {
             let template = to_template(keys, &row, version)?;
             active.extend(template.active.map(|active| (template.at, active)));
         }
@@ -82,7 +82,7 @@ impl Store {
     /// NotFound when there is no such practice.
     pub async fn wording_home(&self, scope: &Scope) -> Result<WordingHome, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let (practice, settings, revision) = preferences::home_and_wording_on(self.read(), &keys).await?;
+        let (practice, settings, revision) = preferences::home_and_wording_on(&self.within(scope), &keys).await?;
         let own_wording = self.own_wording(&keys, revision).await?;
         Ok(WordingHome { practice, settings, own_wording })
     }

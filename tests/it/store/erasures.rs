@@ -17,8 +17,7 @@ fn maria() -> PatientId {
 }
 
 async fn erase(t: &TestStore, scope: &Scope) {
-    let event = scope.audit(Some(maria()), "patient/maria".to_owned());
-    t.store.patient_erase(scope, &maria(), event).await.unwrap();
+    t.store.patient_erase(scope, &maria()).await.unwrap();
 }
 
 /// What a backup from before would bring back.

@@ -179,7 +179,7 @@ impl TestApp {
 
     pub(crate) fn token_of(&self, pass: &Pass) -> String {
         let token = NewToken {
-            subject: "tester".into(),
+            subject: pass.subject.clone(),
             name: "Robin".into(),
             practices: pass.practices.clone(),
             roles: pass.roles.clone(),
@@ -270,6 +270,7 @@ pub(crate) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
 /// What a token says.
 #[derive(Clone)]
 pub(crate) struct Pass {
+    pub(crate) subject: String,
     pub(crate) practices: Practices,
     pub(crate) roles: BTreeSet<Role>,
     pub(crate) patient: Option<String>,
@@ -280,6 +281,7 @@ impl Pass {
     /// For these practices and in these roles, for longer than any test takes.
     pub(crate) fn new(roles: &[Role], practices: &[&str]) -> Self {
         Self {
+            subject: "tester".into(),
             practices: Practices::Named(practices.iter().map(|id| id.parse().unwrap()).collect()),
             roles: roles.iter().copied().collect(),
             patient: None,

@@ -90,7 +90,7 @@ impl Home {
     pub(crate) async fn raw(&self) -> DatabaseConnection {
         let url = match self.backend {
             Backend::Sqlite => format!("{}?mode=rwc", self.url),
-            Backend::Postgres => self.url.clone(),
+            Backend::Postgres => postgres::unbound(&self.url),
         };
         let mut options = sea_orm::ConnectOptions::new(url);
         options.max_connections(1).sqlx_logging(false);

@@ -38,6 +38,11 @@ DO $$ DECLARE name text; BEGIN
     END LOOP;
 END $$"#;
 
+/// Whom a server connects as: an ordinary user, who owns its database and may make neither roles nor databases.
+const USER: &str = "heedwell";
+/// Who may do everything, and sees all rows.
+const SUPERUSER: &str = "postgres";
+
 struct Cluster {
     _keeper: Child,
     url: String,
@@ -63,25 +68,39 @@ impl Database {
 
     /// One without anything.
     pub(crate) async fn create() -> Option<Self> {
-        let maintenance = match env::var("HEEDWELL_TEST_POSTGRES") {
-            Ok(url) => url,
-            Err(_) => CLUSTER.get_or_init(careful).await.as_ref()?.url.clone(),
+        let (maintenance, owner) = match env::var("HEEDWELL_TEST_POSTGRES") {
+            Ok(url) => (url, String::new()),
+            Err(_) => (CLUSTER.get_or_init(careful).await.as_ref()?.url.clone(), format!("OWNER {USER}")),
         };
         let name = format!("t_{}", Uuid::new_v4().simple());
         let mut connection = connect(&maintenance).await;
-        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} {owner}"))).await.unwrap();
         connection.close().await.unwrap();
         let (head, tail) = maintenance.rsplit_once("/postgres").unwrap_or((&maintenance, ""));
-        Some(Self { url: format!("{head}/{name}{tail}") })
+        let url = format!("{head}/{name}{tail}");
+        Some(Self { url: if owner.is_empty() { url } else { as_user(&url, SUPERUSER, USER) } })
     }
 
     /// Leaves it to a test to come. A test that failed does not get here: its rows stay to be looked at.
     pub(crate) async fn give_back(self) {
-        let mut connection = connect(&self.url).await;
+        let mut connection = connect(&unbound(&self.url)).await;
         connection.execute(EMPTY).await.unwrap();
         connection.close().await.unwrap();
         SPARE.lock().unwrap().push(self);
     }
+}
+
+/// The same database for somebody who is shown the rows of all practices.
+pub(crate) fn unbound(url: &str) -> String {
+    if env::var("HEEDWELL_TEST_POSTGRES").is_err() {
+        return as_user(url, USER, SUPERUSER);
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20heedwell.engine%3Don")
+}
+
+fn as_user(url: &str, one: &str, other: &str) -> String {
+    url.replacen(&format!("postgres://{one}@"), &format!("postgres://{other}@"), 1)
 }
 
 /// A server without one of the settings that guard against power loss; it ends when this is dropped.
@@ -93,7 +112,6 @@ pub(crate) struct Careless {
 impl Careless {
     pub(crate) async fn start(setting: &str) -> Option<Self> {
         let cluster = cluster(format!("{setting}=off")).await?;
-        connect(&cluster.url).await.close().await.unwrap();
         Some(Self { url: cluster.url.clone(), _cluster: cluster })
     }
 }
@@ -107,14 +125,15 @@ pub(crate) struct Logging {
 impl Logging {
     pub(crate) async fn start() -> Option<Self> {
         let cluster = cluster("log_statement=all".to_owned()).await?;
-        connect(&cluster.url).await.close().await.unwrap();
         Some(Self { url: cluster.url.clone(), cluster })
     }
 
     /// How many reads it was asked for so far.
     pub(crate) fn reads(&self) -> usize {
         let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
-        log.lines().filter(|line| line.contains("LOG: ") && line.contains(": SELECT ")).count()
+        let read = |line: &&str| line.contains("LOG: ") && line.contains(": SELECT ");
+        // To say for which practice a connection works is to ask for nothing.
+        log.lines().filter(read).filter(|line| !line.contains("set_config")).count()
     }
 }
 
@@ -129,7 +148,11 @@ async fn cluster(setting: String) -> Option<Cluster> {
         return None;
     };
     let started = tokio::task::spawn_blocking(move || start(&bin, &setting)).await.unwrap();
-    Some(started.unwrap_or_else(|error| panic!("PostgreSQL does not start: {error}")))
+    let cluster = started.unwrap_or_else(|error| panic!("PostgreSQL does not start: {error}"));
+    let mut connection = connect(&cluster.url).await;
+    connection.execute(AssertSqlSafe(format!("CREATE ROLE {USER} LOGIN"))).await.unwrap();
+    connection.close().await.unwrap();
+    Some(cluster)
 }
 
 #[expect(clippy::print_stderr, reason = "whoever runs the tests must see it")]
@@ -174,7 +197,7 @@ fn start(bin: &Path, setting: &str) -> io::Result<Cluster> {
         chown(&folder, Some(NOBODY), Some(NOBODY))?;
     }
     let made = command(&bin.join("initdb"), &folder, root)
-        .args(["-A", "trust", "-U", "postgres", "-N", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
+        .args(["-A", "trust", "-U", SUPERUSER, "-N", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
         .arg(folder.join("data"))
         .output()?;
     if !made.status.success() {
@@ -186,7 +209,7 @@ fn start(bin: &Path, setting: &str) -> io::Result<Cluster> {
         .arg(setting)
         .stdin(Stdio::piped())
         .spawn()?;
-    let url = format!("postgres://postgres@localhost/postgres?host={}", folder.display());
+    let url = format!("postgres://{SUPERUSER}@localhost/postgres?host={}", folder.display());
     Ok(Cluster { _keeper: keeper, url, folder })
 }
 
