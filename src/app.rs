@@ -266,6 +266,9 @@ impl App {
             Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
         let Served { grpc, http, watch, refusals, health, readiness } =
             base.served(&public_url, limits, calls.planned.clone())?;
+        if let Some(tls) = &config.tls {
+            tasks.spawn(tls.clone().follow(config.ports.certificates, calls.planned.clone()));
+        }
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(http, None, Protocol::Either);
         let native = port(grpc, config.tls, Protocol::Http2);

@@ -27,6 +27,9 @@ use crate::{clock::SharedClock, domain::Actor};
 /// The longest token in bytes: longer ones are refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 
+/// The SHA-256 of a certificate as it travels, in DER (RFC 8705, 3.1).
+pub type Thumbprint = [u8; 32];
+
 /// Which tokens are good.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -101,11 +104,20 @@ impl Verifier {
         Ok(Self { keyring, known: Known::default(), issuer, audience, leeway, clock })
     }
 
-    /// The bearer of `token`, which is what follows `Bearer ` in the header.
+    /// The bearer of `token`, which is what follows `Bearer ` in the header, over a connection without a certificate of theirs.
     ///
     /// # Errors
     /// [`TokenError::Invalid`] for every fault of the token, [`TokenError::Unavailable`] if no key set was ever loaded.
     pub async fn verify(&self, token: &str) -> Result<Actor, TokenError> {
+        self.verify_over(token, None).await
+    }
+
+    /// The same, over a connection that began with that certificate. A token that is bound to one (RFC 8705) is good over
+    /// no other connection, so that whoever has stolen it has nothing.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn verify_over(&self, token: &str, certificate: Option<&Thumbprint>) -> Result<Actor, TokenError> {
         let refused = |refusal: Refusal| {
             tracing::debug!(reason = refusal, "token refused");
             TokenError::Invalid
@@ -118,7 +130,7 @@ impl Verifier {
             let key = self.keyring.find(proof.kid.as_deref(), proof.key.algorithm).await?;
             // A set that was loaded meanwhile may have another key of that name, or none.
             if key.is_some_and(|key| Arc::ptr_eq(&key, &proof.key)) {
-                return proof.claims.actor(&self.terms()).map_err(refused);
+                return proof.claims.actor(&self.terms(certificate)).map_err(refused);
             }
         }
         let header = header(token).map_err(refused)?;
@@ -126,7 +138,7 @@ impl Verifier {
         let key = key.ok_or("unknown key").map_err(refused)?;
         let claims = Arc::new(self.claims(token, &key).map_err(refused)?);
         self.known.keep(name, Proof { key, kid: header.kid, claims: Arc::clone(&claims) });
-        claims.actor(&self.terms()).map_err(refused)
+        claims.actor(&self.terms(certificate)).map_err(refused)
     }
 
     /// What a token says whose signature is good.
@@ -135,8 +147,8 @@ impl Verifier {
         Ok(decoded.map_err(|error| word(error.kind()))?.claims)
     }
 
-    fn terms(&self) -> Terms<'_> {
-        Terms { issuer: &self.issuer, leeway: self.leeway, now: self.clock.now() }
+    fn terms<'a>(&'a self, certificate: Option<&'a Thumbprint>) -> Terms<'a> {
+        Terms { issuer: &self.issuer, leeway: self.leeway, now: self.clock.now(), certificate }
     }
 
     /// One algorithm, that of the key: the crate refuses every token if two families are listed. Time and issuer are left

@@ -20,7 +20,7 @@ use crate::{
     dispatch,
     dispatch::SmsRate,
     duties, http, ports,
-    ports::Tls,
+    ports::{Tls, TlsFiles},
     providers,
     service::{admission, consent, watch},
     store,
@@ -252,17 +252,15 @@ fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
 
 fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<Tls> {
     let mut file = |name: &'static str| {
-        let path = env.text(name)?;
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(text),
-            Err(_) => {
-                faults.add(name, "must name a PEM file that can be read");
-                None
-            }
+        let path = PathBuf::from(env.text(name)?);
+        if std::fs::read_to_string(&path).is_err() {
+            faults.add(name, "must name a PEM file that can be read");
+            return None;
         }
+        Some(path)
     };
-    let (cert, key) = (file("HEEDWELL_TLS_CERT_FILE"), file("HEEDWELL_TLS_KEY_FILE"));
-    let ca = file("HEEDWELL_TLS_CLIENT_CA_FILE");
+    let (chain, key) = (file("HEEDWELL_TLS_CERT_FILE"), file("HEEDWELL_TLS_KEY_FILE"));
+    let authority = file("HEEDWELL_TLS_CLIENT_CA_FILE");
     let named = |name| env.text(name).is_some();
     match (named("HEEDWELL_TLS_CERT_FILE"), named("HEEDWELL_TLS_KEY_FILE")) {
         (true, false) => faults.add("HEEDWELL_TLS_KEY_FILE", "must be set with HEEDWELL_TLS_CERT_FILE"),
@@ -277,7 +275,7 @@ fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<Tls> {
         }
         _ => {}
     }
-    let tls = Tls::new(&cert?, &key?, ca.as_deref());
+    let tls = Tls::new(TlsFiles { chain: chain?, key: key?, authority });
     // Which of the files it is, only a person can tell.
     tls.inspect_err(|error| {
         let files = "HEEDWELL_TLS_CERT_FILE, HEEDWELL_TLS_KEY_FILE or HEEDWELL_TLS_CLIENT_CA_FILE";

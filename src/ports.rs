@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connection::Connection;
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsError, TlsFiles, thumbprint};
 
 use crate::telemetry;
 
@@ -39,6 +39,8 @@ pub struct Settings {
     pub head_bytes: u32,
     /// Most bytes that wait for a slow reader of one call.
     pub send_buffer: usize,
+    /// How often the files of certificates are looked at. One that has changed is taken at the second look.
+    pub certificates: Duration,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             calls: 64,
             head_bytes: 16 * 1024,
             send_buffer: 400 * 1024,
+            certificates: Duration::from_secs(10),
         }
     }
 }

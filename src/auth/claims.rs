@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::Refusal;
+use super::{Refusal, Thumbprint};
 use crate::domain::{Actor, Practices, Role};
 
 /// The longest subject in characters; a display name is cut to as many.
@@ -26,6 +27,16 @@ pub(super) struct Claims {
     #[serde(default)]
     roles: Vec<String>,
     patient_id: Option<String>,
+    cnf: Option<Confirmation>,
+}
+
+/// With what its bearer proves that it is theirs (RFC 7800). What we could not check is refused rather than passed over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    /// SHA-256 of the bearer's certificate, in base64url (RFC 8705, 3.1).
+    #[serde(rename = "x5t#S256")]
+    certificate: String,
 }
 
 /// What claims are held against.
@@ -33,6 +44,8 @@ pub(super) struct Terms<'a> {
     pub(super) issuer: &'a str,
     pub(super) leeway: Duration,
     pub(super) now: DateTime<Utc>,
+    /// That with which the token came.
+    pub(super) certificate: Option<&'a Thumbprint>,
 }
 
 impl Claims {
@@ -48,6 +61,12 @@ impl Claims {
         }
         if self.nbf.is_some_and(|begin| begin.saturating_sub(leeway) > terms.now.timestamp()) {
             return Err("not yet");
+        }
+        if let Some(Confirmation { certificate }) = &self.cnf {
+            let bound = BASE64_URL_SAFE_NO_PAD.decode(certificate).map_err(|_| "cnf")?;
+            if terms.certificate.is_none_or(|shown| shown[..] != bound) {
+                return Err("certificate");
+            }
         }
         if !(1..=MAX_NAME_LEN).contains(&self.sub.chars().count()) || self.sub.contains(char::is_control) {
             return Err("subject");

@@ -21,7 +21,7 @@ use ring::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{claims::EVERY_PRACTICE, jwks::Key};
+use super::{Thumbprint, claims::EVERY_PRACTICE, jwks::Key};
 use crate::domain::{PatientId, Practices, Role};
 
 /// Far above the 83 bytes of a key as we write it.
@@ -112,12 +112,24 @@ impl LocalKey {
     /// A token that holds from `now` on.
     #[must_use]
     pub fn issue(&self, token: &NewToken, issuer: &str, audience: &str, now: DateTime<Utc>) -> String {
+        self.issue_bound(token, (issuer, audience), now, None)
+    }
+
+    /// The same, for `issuer_and_audience`, and good only over a connection with that certificate, if one is given (RFC 8705).
+    #[must_use]
+    pub fn issue_bound(
+        &self,
+        token: &NewToken,
+        (issuer, audience): (&str, &str),
+        now: DateTime<Utc>,
+        certificate: Option<&Thumbprint>,
+    ) -> String {
         let practices = match &token.practices {
             Practices::All => vec![EVERY_PRACTICE],
             Practices::Named(ids) => ids.iter().map(|id| id.as_str()).collect(),
         };
         let ttl = i64::try_from(token.ttl.as_secs()).unwrap_or(i64::MAX);
-        let claims = json!({
+        let mut claims = json!({
             "iss": issuer,
             "aud": audience,
             "iat": now.timestamp(),
@@ -128,6 +140,9 @@ impl LocalKey {
             "roles": token.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
             "patient_id": token.patient.as_ref().map(PatientId::as_str),
         });
+        if let Some(certificate) = certificate {
+            claims["cnf"] = json!({ "x5t#S256": BASE64_URL_SAFE_NO_PAD.encode(certificate) });
+        }
         let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": self.kid });
         let part = |json: &Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&header), part(&claims));

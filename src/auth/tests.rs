@@ -170,6 +170,35 @@ async fn claims_that_are_missing_or_of_another_type_are_refused() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_bound_to_a_certificate_is_good_with_it_alone() {
+    let key = TestKey::ed();
+    let bench = Bench::new(&[key.jwk("k")]).await;
+    let bound = |cnf: Value| key.token("k", &with(claims(), &json!({ "cnf": cnf })));
+    let (own, other) = ([7; 32], [8; 32]);
+    let token = bound(json!({ "x5t#S256": base64url(own) }));
+    for _ in 0..2 {
+        assert!(bench.verifier.verify_over(&token, Some(&own)).await.is_ok());
+        assert_eq!(bench.verifier.verify_over(&token, Some(&other)).await, Err(TokenError::Invalid));
+        assert_eq!(bench.verifier.verify(&token).await, Err(TokenError::Invalid));
+    }
+    let free = key.token("k", &claims());
+    assert!(bench.verifier.verify_over(&free, Some(&own)).await.is_ok());
+    // What else a token may be bound to cannot be checked here (RFC 7800, RFC 9449).
+    for cnf in [
+        json!({}),
+        json!({ "jkt": base64url(own) }),
+        json!({ "x5t#S256": base64url(own), "jkt": base64url(own) }),
+        json!({ "x5t#S256": base64url(&own[..31]) }),
+        json!({ "x5t#S256": "" }),
+        json!({ "x5t#S256": vec![7; 32] }),
+        json!("x"),
+    ] {
+        let refused = bench.verifier.verify_over(&bound(cnf.clone()), Some(&own)).await;
+        assert_eq!(refused, Err(TokenError::Invalid), "{cnf}");
+    }
+}
+
+#[tokio::test]
 async fn a_claim_or_header_given_twice_is_refused() {
     let key = TestKey::ed();
     let bench = Bench::new(&[key.jwk("k")]).await;

@@ -10,6 +10,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self, Env},
     domain::{PatientId, PracticeId, Practices, Role},
+    ports,
 };
 
 pub(super) fn command() -> Command {
@@ -34,6 +35,12 @@ pub(super) fn command() -> Command {
         .arg(Arg::new("subject").long("subject").default_value("local").help("Who bears it"))
         .arg(Arg::new("patient").long("patient").help("The patient that role patient is bound to"))
         .arg(
+            Arg::new("certificate")
+                .long("certificate")
+                .value_name("FILE")
+                .help("A client's certificate in PEM: the token is good only over a connection with it"),
+        )
+        .arg(
             Arg::new("ttl")
                 .long("ttl")
                 .default_value("1h")
@@ -57,6 +64,11 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             many("practice").map(|id| id.parse::<PracticeId>()).collect::<Result<_, _>>().context("--practice")?,
         )
     };
+    let certificate = matches.get_one::<String>("certificate").map(|path| {
+        let pem = std::fs::read_to_string(path)?;
+        anyhow::Ok(ports::thumbprint(&pem)?)
+    });
+    let certificate = certificate.transpose().context("--certificate")?;
     let subject = matches.get_one::<String>("subject").cloned().unwrap_or_default();
     let ttl = matches.get_one::<Duration>("ttl").copied().unwrap_or_default();
     let data_dir = config::data_dir(env);
@@ -67,7 +79,7 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let (issuer, audience) = config::issuer_and_audience(env);
     let token = NewToken { subject, name: String::new(), practices, roles, patient, ttl };
-    print(&key.issue(&token, &issuer, &audience, SystemClock.now()));
+    print(&key.issue_bound(&token, (issuer.as_str(), audience.as_str()), SystemClock.now(), certificate.as_ref()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,13 +14,15 @@ use super::call::Caller;
 use crate::{
     auth::{TokenError, Verifier},
     domain::{Actor, Call, Role, Scope},
+    ports::Connection,
     service::Error,
 };
 
 /// Verifies the bearer token and keeps its bearer with the request.
 pub(super) async fn verify(State(verifier): State<Arc<Verifier>>, mut request: Request, next: Next) -> Response {
+    let certificate = request.extensions().get::<Connection>().and_then(Connection::certificate);
     let actor = match bearer(request.headers()) {
-        Some(token) => verifier.verify(token).await.map_err(|error| match error {
+        Some(token) => verifier.verify_over(token, certificate).await.map_err(|error| match error {
             TokenError::Invalid => Error::TokenInvalid,
             // The caller's token may well be good: another attempt is worth it.
             TokenError::Unavailable => Error::StoreUnavailable(None),

@@ -21,6 +21,7 @@ use tower::Service;
 use super::{
     Port, Protocol, Settings, Stop,
     pace::{Pace, Paced},
+    tls,
 };
 
 /// How long a connection is silent before TCP probes it.
@@ -39,6 +40,7 @@ pub struct Connection {
     calls: Arc<Semaphore>,
     cut: CancellationToken,
     peer: Option<IpAddr>,
+    certificate: Option<[u8; 32]>,
 }
 
 impl Connection {
@@ -46,6 +48,12 @@ impl Connection {
     #[must_use]
     pub const fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// SHA-256 of the certificate with which the client began the connection; unset: with none.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&[u8; 32]> {
+        self.certificate.as_ref()
     }
 
     /// A place among the calls in work on this connection; unset when all are taken.
@@ -70,11 +78,15 @@ pub(super) async fn serve(tcp: TcpStream, port: Arc<Port>, stop: Stop, tasks: Ta
     let peer = tcp.peer_addr().ok().map(|address| address.ip().to_canonical());
     let at_once = stop.at_once.clone();
     let life = async {
-        let Some(tls) = &port.tls else { return speak(tcp, peer, &port, &stop, tasks).await };
-        let handshake = timeout(port.settings.head, tls.0.accept(tcp));
+        let Some(tls) = &port.tls else { return speak(tcp, (peer, None), &port, &stop, tasks).await };
+        let handshake = timeout(port.settings.head, tls.acceptor().accept(tcp));
         tokio::select! {
             () = stop.planned.cancelled() => {}
-            agreed = handshake => if let Ok(Ok(tls)) = agreed { speak(tls, peer, &port, &stop, tasks).await },
+            agreed = handshake => if let Ok(Ok(tls)) = agreed {
+                let certificate = tls::of_client(&tls);
+                // Apart, so that connections in the clear are not as large.
+                Box::pin(speak(tls, (peer, certificate), &port, &stop, tasks)).await;
+            },
         }
     };
     at_once.run_until_cancelled(life).await;
@@ -82,7 +94,7 @@ pub(super) async fn serve(tcp: TcpStream, port: Arc<Port>, stop: Stop, tasks: Ta
 
 async fn speak(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Option<IpAddr>,
+    (peer, certificate): (Option<IpAddr>, Option<[u8; 32]>),
     port: &Port,
     stop: &Stop,
     tasks: TaskTracker,
@@ -92,7 +104,8 @@ async fn speak(
     // The calls do not outlive their connection.
     let _calls = cut.clone().drop_guard();
     let pace = Arc::new(Pace::default());
-    let connection = Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone(), peer };
+    let connection =
+        Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone(), peer, certificate };
     let router = port.router.clone();
     let service = service_fn({
         let pace = Arc::clone(&pace);

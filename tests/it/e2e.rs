@@ -15,6 +15,7 @@ mod bounces;
 mod broadcasts;
 mod callbacks;
 mod cancels;
+mod certificates;
 mod consent;
 mod conversations;
 mod dashboard;
