@@ -5,6 +5,7 @@
 //! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
+//! * `attacks [--seconds 10]`: honest sends before, during and after attacks by whoever reaches a port, and the memory of those.
 //! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; its preview before that;
 //!   and the memory of both.
 //! * `conversations [--messages 50000] [--conversations 20000]`: what staff and phones do in a conversation of so many messages, in
@@ -33,6 +34,7 @@
 )]
 
 mod accept;
+mod attacks;
 mod bare;
 mod broadcast;
 mod claims;
@@ -84,6 +86,7 @@ async fn main() {
     let arguments = Arguments(env::args().skip(1).collect());
     match arguments.0.first().map(String::as_str) {
         Some("accept") => accept::run(&arguments).await,
+        Some("attacks") => attacks::run(&arguments).await,
         Some("broadcast") => broadcast::run(&arguments).await,
         Some("claims") => claims::run(&arguments).await,
         Some("conversations") => conversations::run(&arguments).await,
@@ -98,7 +101,7 @@ async fn main() {
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, broadcast, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, reads, renders or streams? See \
+            "accept, attacks, broadcast, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, reads, renders or streams? See \
              the head of benches/load/main.rs."
         ),
     }

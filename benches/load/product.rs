@@ -119,6 +119,10 @@ impl Product {
         self.process.id()
     }
 
+    pub(crate) const fn grpc(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub(crate) async fn callers(&self, count: usize) -> Callers {
         Callers::connect(self.addr, &self.token, count).await
     }
