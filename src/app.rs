@@ -20,7 +20,7 @@ use crate::{
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
-        admission::{self, Admission},
+        admission::{self, Admission, Calls},
         audit::Audit,
         broadcasts::Broadcasts,
         callbacks::Callbacks,
@@ -156,8 +156,9 @@ impl Base {
         let watch = Watch::new(store.clone(), self.tokens.clone(), self.clock.clone(), limits.watch, stop);
         let admission = Admission::new(store.clone(), limits.admission);
         let refusals = Refusals::new(store.clone(), engine.clone());
-        let (health, server) =
-            grpc::Server::new(self.services((public_url, &refusals), limits.consent, &watch, admission));
+        let calls = Arc::new(Calls::new(limits.admission.calls_per_second));
+        let services = self.services((public_url, calls, &refusals), limits.consent, &watch, admission);
+        let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         let sidecar = http::Services {
             callbacks: Callbacks::new(store.clone(), engine.clone(), refusals.clone(), public_url.to_owned()),
@@ -174,7 +175,7 @@ impl Base {
 
     fn services(
         &self,
-        (public_url, refusals): (&str, &Refusals),
+        (public_url, calls, refusals): (&str, Arc<Calls>, &Refusals),
         consent: consent::Settings,
         watch: &Watch,
         admission: Admission,
@@ -191,6 +192,7 @@ impl Base {
         );
         grpc::Services {
             verifier: Arc::clone(&self.verifier),
+            calls,
             refusals: refusals.clone(),
             conversations: Conversations::new(
                 store.clone(),

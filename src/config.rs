@@ -85,7 +85,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 25] = [
+pub const VARIABLES: [&str; 28] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -106,6 +106,9 @@ pub const VARIABLES: [&str; 25] = [
     "HEEDWELL_CONTENT_RETENTION",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
+    "HEEDWELL_SMS_PER_DAY",
+    "HEEDWELL_SMS_PER_BLOCK",
+    "HEEDWELL_CALLS_PER_SECOND",
     "HEEDWELL_MAX_OPEN_DELIVERIES",
     "HEEDWELL_DISK_RESERVE_MIB",
     "HEEDWELL_DRAIN_SECONDS",
@@ -149,6 +152,9 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
             open_deliveries: env
                 .number("HEEDWELL_MAX_OPEN_DELIVERIES", 1..=1_000_000_000, 1_000_000, &mut faults)
                 .cast_signed(),
+            calls_per_second: limit(env, "HEEDWELL_CALLS_PER_SECOND", 1_000_000, 2_000, &mut faults),
+            texts_per_day: limit(env, "HEEDWELL_SMS_PER_DAY", 1_000_000_000, 50_000, &mut faults).map(i64::from),
+            texts_per_block: limit(env, "HEEDWELL_SMS_PER_BLOCK", 1_000_000, 200, &mut faults),
         },
         consent: consent::Settings::default(),
         watch: watch::Settings::default(),
@@ -333,6 +339,21 @@ fn content_retention(env: &Env, faults: &mut Faults) -> Option<TimeDelta> {
         faults.add(NAME, "must be off, or a number of days from 7d to 36500d, for example 90d");
     }
     days.map(TimeDelta::days)
+}
+
+/// A number from 1 on, or none at all.
+fn limit(env: &Env, name: &'static str, most: u32, default: u32, faults: &mut Faults) -> Option<u32> {
+    match env.text(name) {
+        None => Some(default),
+        Some("unlimited") => None,
+        Some(text) => {
+            let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+            if number.is_none() {
+                faults.add(name, format!("must be unlimited, or a whole number from 1 to {most}"));
+            }
+            number
+        }
+    }
 }
 
 fn sms_rate(env: &Env, faults: &mut Faults) -> SmsRate {

@@ -34,8 +34,9 @@ pub use self::server::{ContractError, Health, Server};
 use crate::{
     auth::Verifier,
     service::{
-        audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations, directory::Directory,
-        inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals, templates::Templates, watch::Watch,
+        admission::Calls, audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations,
+        directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals, templates::Templates,
+        watch::Watch,
     },
 };
 
@@ -60,6 +61,8 @@ const SERVICES: [&str; 9] = [
 pub struct Services {
     /// Says who calls.
     pub verifier: Arc<Verifier>,
+    /// Says how often.
+    pub calls: Arc<Calls>,
     /// Puts on record who was refused.
     pub refusals: Refusals,
     /// Sends and reads notifications.
@@ -95,6 +98,7 @@ macro_rules! bounded {
 fn routes(services: Services) -> Routes {
     let Services {
         verifier,
+        calls,
         refusals,
         notify,
         watch,
@@ -119,11 +123,11 @@ fn routes(services: Services) -> Routes {
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))
         .add_service(bounded!(AuditServiceServer(audit::Handlers { audit })));
-    guarded(routes, verifier, refusals)
+    guarded(routes, verifier, calls, refusals)
 }
 
 /// The calls with everything around them that is not their own business; each of them needs a token.
-fn guarded(routes: Routes, verifier: Arc<Verifier>, refusals: Refusals) -> Routes {
+fn guarded(routes: Routes, verifier: Arc<Verifier>, calls: Arc<Calls>, refusals: Refusals) -> Routes {
     // From the outside in.
     let layers = ServiceBuilder::new()
         // The id and the span come first, so that everything below is told apart in the log, refusals included, and these are seen
@@ -136,7 +140,9 @@ fn guarded(routes: Routes, verifier: Arc<Verifier>, refusals: Refusals) -> Route
         // Around the token too: the issuer of keys may be slow to answer.
         .layer(from_fn(deadline::limit))
         // Before any handler, and before it is known whether there is such a call.
-        .layer(from_fn_with_state(verifier, auth::verify));
+        .layer(from_fn_with_state(verifier, auth::verify))
+        // As soon as it is known whose the call is.
+        .layer(from_fn_with_state(calls, auth::pace));
     Routes::from(routes.into_axum_router().layer(layers))
 }
 

@@ -109,6 +109,9 @@ impl Product {
             .env("HEEDWELL_SENDGRID_URL", format!("http://{}", providers.http))
             .env("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on")
             .env("HEEDWELL_SMS_RATE", "unlimited")
+            .env("HEEDWELL_SMS_PER_DAY", "unlimited")
+            .env("HEEDWELL_SMS_PER_BLOCK", "unlimited")
+            .env("HEEDWELL_CALLS_PER_SECOND", "unlimited")
             .env("RUST_LOG", "warn");
         let process = Process::start(&mut command);
         listening(addr).await;

@@ -30,6 +30,7 @@ mod m20261130_000030_count_deliveries;
 mod m20261130_000032_index_what_is_looked_for;
 mod m20261130_000036_seal_practices;
 mod m20261130_000037_bind_superusers;
+mod m20261130_000039_count_texts;
 mod m20261130_000042_create_subject_keys;
 mod m20261130_000043_erase_patients;
 mod seal;
@@ -69,6 +70,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000032_index_what_is_looked_for::Migration),
             Box::new(m20261130_000036_seal_practices::Migration),
             Box::new(m20261130_000037_bind_superusers::Migration),
+            Box::new(m20261130_000039_count_texts::Migration),
             Box::new(m20261130_000042_create_subject_keys::Migration),
             Box::new(m20261130_000043_erase_patients::Migration),
         ]

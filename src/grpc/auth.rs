@@ -15,7 +15,7 @@ use crate::{
     auth::{TokenError, Verifier},
     domain::{Actor, Call, Role, Scope},
     ports::Connection,
-    service::Error,
+    service::{Error, admission::Calls},
 };
 
 /// Verifies the bearer token and keeps its bearer with the request.
@@ -35,6 +35,15 @@ pub(super) async fn verify(State(verifier): State<Arc<Verifier>>, mut request: R
             next.run(request).await
         }
         Err(error) => Status::from(error).into_http(),
+    }
+}
+
+/// Refuses the call of whoever calls without end, before anything is done for it.
+pub(super) async fn pace(State(calls): State<Arc<Calls>>, request: Request, next: Next) -> Response {
+    let taken = request.extensions().get::<Arc<Actor>>().map_or(Ok(()), |actor| calls.take(&actor.subject));
+    match taken {
+        Ok(()) => next.run(request).await,
+        Err(retry_after) => Status::from(Error::RateLimited { retry_after, limit: "calls_per_second" }).into_http(),
     }
 }
 

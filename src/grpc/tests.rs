@@ -47,7 +47,8 @@ impl Guard {
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
         let refusals = Refusals::new(store(folder.path()).await, Engine::new());
-        Self { routes: guarded(routes, verifier, refusals), key, _folder: folder }
+        let calls = Arc::new(Calls::new(None));
+        Self { routes: guarded(routes, verifier, calls, refusals), key, _folder: folder }
     }
 
     fn token(&self, roles: &[Role]) -> String {

@@ -128,11 +128,16 @@ impl Broadcasts {
     async fn accept(&self, scope: &Scope, order: Order, fingerprint: [u8; 32]) -> Result<Created, Error> {
         let home = self.store.wording_home(scope).await?;
         self.admission.room()?;
-        self.admission.backlog(self.store.open_deliveries_of(scope).await?, Class::Bulk)?;
+        let open = self.store.open_deliveries_of(scope).await?;
+        self.admission.backlog(open, Class::Bulk)?;
         let Order { request_id, input, expected, .. } = order;
         let (home, input) = self.checked(home, input).await?;
         if let Some(channel) = not_set_up(&home, input.channels) {
             return Err(Error::ChannelNotConfigured { channel });
+        }
+        if input.channels.contains(Channel::Sms) {
+            // Each share has a segment at least. What is accepted goes out whole, whatever the day has been used for by then.
+            self.admission.day(scope.practice(), expected, open, self.clock.now())?;
         }
         let new = NewBroadcast {
             id: BroadcastId(crypto::new_id(self.clock.now())),

@@ -165,6 +165,11 @@ impl Notify {
         Self { store, admission, clock, fingerprints, tokens, pages, public_url: public_url.into() }
     }
 
+    /// The present moment.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     /// Accepts one notification. A repeat of the same request yields what the first one made, as it is now.
     ///
     /// # Errors
@@ -197,6 +202,7 @@ impl Notify {
         self.admission.room()?;
         self.admission.backlog(open, Class::of_one(order.input.priority == Priority::Urgent))?;
         let new = self.prepare(order, grounds, fingerprint).await?;
+        self.admission.texts(scope.practice(), &new, open, self.clock.now())?;
         Ok(self.store.notification_accept(scope, new).await?)
     }
 

@@ -311,7 +311,15 @@ fn has_name(patient: &Patient, start: &str) -> bool {
 async fn insert_heads_on(tx: &Tx, vault: &Vault, practice: &PracticeId) -> Result<(), StoreError> {
     let id = || Set(practice.as_str().to_owned());
     let seal = |chain: &ChainKey| Set(Some(chain::seal(chain, 0, &GENESIS)));
-    let feed = feed_head::ActiveModel { practice_id: id(), seq: Set(0), open0: Set(0), open1: Set(0), open2: Set(0) };
+    let feed = feed_head::ActiveModel {
+        practice_id: id(),
+        seq: Set(0),
+        open0: Set(0),
+        open1: Set(0),
+        open2: Set(0),
+        text_day: Set(0),
+        text_segments: Set(0),
+    };
     feed_head::Entity::insert(feed).exec_without_returning(&tx.db).await?;
     let (mac, sealed) = (|| Set(Vec::new()), seal(&vault.consent_chain(practice)));
     let consent = consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: mac(), seal: sealed };

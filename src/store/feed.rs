@@ -20,8 +20,8 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    Class, ConversationId, ConversationNews, Delivery, DeliveryChange, DeliveryId, DeliveryState, FailureReason,
-    MessageId, Newness, PatientId, PracticeId, Scope,
+    Channel, Class, ConversationId, ConversationNews, Delivery, DeliveryChange, DeliveryId, DeliveryState,
+    FailureReason, MessageId, Newness, PatientId, PracticeId, Scope,
 };
 
 pub(super) const DELIVERIES: i16 = 1;
@@ -72,6 +72,16 @@ impl Change {
     pub(super) const fn of(practice: PracticeId, news: News) -> Self {
         Self { practice, news, class: 0, opened: 0 }
     }
+
+    /// Segments that it adds to what the practice texts. Tests, which no news tells of, have a limit of their own.
+    fn texted(&self) -> i64 {
+        match &self.news {
+            News::Delivery(delivery, None) if self.opened > 0 && delivery.channel == Channel::Sms => {
+                i64::from(Ord::max(delivery.sms_segments, 1))
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// Changes after a position.
@@ -91,17 +101,32 @@ pub struct FeedPage {
     pub gap: bool,
 }
 
-/// How many deliveries of a practice are open, by class.
+/// How many deliveries of a practice are open, by class, and how much it has texted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenDeliveries([i64; CLASSES]);
+pub struct OpenDeliveries {
+    classes: [i64; CLASSES],
+    text_day: i32,
+    text_segments: i64,
+}
 
 impl OpenDeliveries {
     /// How many of them go before the next one of `class`: however much there is that can wait, it keeps nobody out whose
     /// turn is earlier.
     #[must_use]
     pub fn before_the_next(self, class: Class) -> i64 {
-        self.0.iter().take(place(class) + 1).sum()
+        self.classes.iter().take(place(class) + 1).sum()
     }
+
+    /// Segments of text messages that were taken on in the day (UTC) of `now`.
+    #[must_use]
+    pub fn texted(self, now: DateTime<Utc>) -> i64 {
+        if self.text_day == day(now) { self.text_segments } else { 0 }
+    }
+}
+
+/// Days since 1970, in UTC.
+fn day(time: DateTime<Utc>) -> i32 {
+    i32::try_from(time.timestamp().div_euclid(86_400)).unwrap_or(i32::MAX)
 }
 
 /// The positions between which a cursor may lie.
@@ -213,15 +238,21 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
     }
     let told = changes.iter().filter(|change| !matches!(change.news, News::None));
     let count = i64::try_from(told.count()).unwrap_or(i64::MAX);
-    let update = Query::update()
+    let mut update = Query::update();
+    update
         .table(feed_head::Entity)
         .value(feed_head::Column::Seq, Expr::col(feed_head::Column::Seq).add(count))
         .value(feed_head::Column::Open0, Expr::col(feed_head::Column::Open0).add(opened[0]))
         .value(feed_head::Column::Open1, Expr::col(feed_head::Column::Open1).add(opened[1]))
         .value(feed_head::Column::Open2, Expr::col(feed_head::Column::Open2).add(opened[2]))
         .and_where(Expr::col(feed_head::Column::PracticeId).eq(practice.as_str()))
-        .returning(Query::returning().column(feed_head::Column::Seq))
-        .to_owned();
+        .returning(Query::returning().column(feed_head::Column::Seq));
+    let texted: i64 = changes.iter().map(Change::texted).sum();
+    if texted > 0 {
+        let (today, column) = (day(tx.now), || Expr::col(feed_head::Column::TextSegments));
+        let more = Expr::case(Expr::col(feed_head::Column::TextDay).eq(today), column().add(texted)).finally(texted);
+        update.value(feed_head::Column::TextSegments, more).value(feed_head::Column::TextDay, today);
+    }
     #[cfg(feature = "mutants")]
     let head =
         if mutant!("serial feed") { tx.aside.query_one(&update).await? } else { tx.db.query_one(&update).await? };
@@ -235,7 +266,8 @@ async fn advance_on(tx: &Tx, practice: &PracticeId, changes: &[Change]) -> Resul
 /// How much of a practice is open, by the counters that its transactions keep.
 pub(super) async fn open_on(db: &impl ConnectionTrait, practice: &str) -> Result<OpenDeliveries, StoreError> {
     let head = feed_head::Entity::find_by_id(practice).one(db).await?.ok_or(StoreError::NotFound("practice"))?;
-    Ok(OpenDeliveries([head.open0, head.open1, head.open2]))
+    let classes = [head.open0, head.open1, head.open2];
+    Ok(OpenDeliveries { classes, text_day: head.text_day, text_segments: head.text_segments })
 }
 
 impl Store {

@@ -81,6 +81,9 @@ class World:
             settings = {
                 "HEEDWELL_TWILIO_URL": self.sandbox.twilio_url,
                 "HEEDWELL_ALLOW_PRIVATE_PROVIDERS": "on",
+                "HEEDWELL_SMS_PER_DAY": "unlimited",
+                "HEEDWELL_SMS_PER_BLOCK": "unlimited",
+                "HEEDWELL_CALLS_PER_SECOND": "unlimited",
                 "HEEDWELL_DATA_DIR": data,
                 "RUST_LOG": "info",
                 **self._settings,

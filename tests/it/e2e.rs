@@ -33,6 +33,7 @@ mod overload;
 mod ports;
 mod preferences;
 mod preview;
+mod pumping;
 mod push;
 mod quiet;
 mod reachability;

@@ -68,6 +68,9 @@ export class Server {
       HEEDWELL_DRAIN_SECONDS: "0",
       HEEDWELL_DISK_RESERVE_MIB: "8",
       HEEDWELL_SMS_RATE: "unlimited",
+      HEEDWELL_SMS_PER_DAY: "unlimited",
+      HEEDWELL_SMS_PER_BLOCK: "unlimited",
+      HEEDWELL_CALLS_PER_SECOND: "unlimited",
       RUST_LOG: "warn,heedwell::cli=info",
     };
   }

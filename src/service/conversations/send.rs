@@ -15,7 +15,9 @@ use crate::{
         Error, Violation,
         notify::{Input, Order},
     },
-    store::{Correspondent, GroundsRow, NewMessage, NewNotification, NewText, Sent, StoreError, Target},
+    store::{
+        Correspondent, GroundsRow, NewMessage, NewNotification, NewText, OpenDeliveries, Sent, StoreError, Target,
+    },
 };
 
 /// A message to be added.
@@ -112,7 +114,12 @@ impl Conversations {
         }
         self.admission.backlog(whom.open, Class::Urgent)?;
         let (text, notice) = match Side::of(scope.author()) {
-            Side::Staff if by_text => (Some(text(whom, &body)?), None),
+            Side::Staff if by_text => {
+                let open = whom.open;
+                let text = text(whom, &body)?;
+                self.affordable(scope, &text, open)?;
+                (Some(text), None)
+            }
             Side::Staff => (None, Some(self.notice(whom, &target).await?)),
             Side::Patient => (None, None),
         };
@@ -124,6 +131,13 @@ impl Conversations {
             Target::Conversation(id) => Error::from(error).named(id),
             Target::Patient(id) => Error::from(error).named(id),
         })
+    }
+
+    /// Whether there is room for the text among all that the practice texts.
+    fn affordable(&self, scope: &Scope, text: &NewText, open: OpenDeliveries) -> Result<(), Error> {
+        let Some(number) = text.number.as_ref().or(text.reader.mobile_phone.as_ref()) else { return Ok(()) };
+        let segments = i64::from(text.content.sms_segments);
+        self.admission.text(scope.practice(), (number, segments), open, self.notify.now())
     }
 
     /// Tells a patient that a message waits in the portal, over whatever channels they have for that.

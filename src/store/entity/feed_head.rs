@@ -1,4 +1,4 @@
-//! The newest position of each feed, and how much of each class is still open.
+//! The newest position of each feed, how much of each class is still open, and how many segments of text messages were taken on.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,6 +12,10 @@ pub struct Model {
     pub open0: i64,
     pub open1: i64,
     pub open2: i64,
+    /// The last day, since 1970 in UTC, on which a text message was taken on.
+    pub text_day: i32,
+    /// Segments of that day.
+    pub text_segments: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -48,6 +48,9 @@ class Heedwell:
         settings = {
             "HEEDWELL_TWILIO_URL": sandbox.twilio_url,
             "HEEDWELL_ALLOW_PRIVATE_PROVIDERS": "on",
+            "HEEDWELL_SMS_PER_DAY": "unlimited",
+            "HEEDWELL_SMS_PER_BLOCK": "unlimited",
+            "HEEDWELL_CALLS_PER_SECOND": "unlimited",
             "HEEDWELL_TEST_TIMES": f"slots={_slots(slots)} {times}",
             "RUST_LOG": "info",
         }

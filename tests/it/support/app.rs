@@ -258,7 +258,9 @@ pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
     env.set("HEEDWELL_DRAIN_SECONDS", "0");
     // Many tests send faster than any real number may.
-    env.set("HEEDWELL_SMS_RATE", "unlimited");
+    for name in ["SMS_RATE", "SMS_PER_DAY", "SMS_PER_BLOCK", "CALLS_PER_SECOND"] {
+        env.set(&format!("HEEDWELL_{name}"), "unlimited");
+    }
     env
 }
 

@@ -151,6 +151,9 @@ class Server(Process):
             HEEDWELL_DRAIN_SECONDS="0",
             # Many tests send faster than any real number may.
             HEEDWELL_SMS_RATE="unlimited",
+            HEEDWELL_SMS_PER_DAY="unlimited",
+            HEEDWELL_SMS_PER_BLOCK="unlimited",
+            HEEDWELL_CALLS_PER_SECOND="unlimited",
             RUST_LOG="info,heedwell=debug",
             **({"HEEDWELL_DATABASE_URL": database} if database else {}),
         )

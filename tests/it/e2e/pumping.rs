@@ -1,0 +1,166 @@
+//! Whoever has stolen a key wants texts to go to numbers that they are paid for. A practice has so many in a day, and so many to
+//! neighbouring numbers; what exceeds that is refused before anything is stored. And nobody calls without end.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use heedwell::{
+    domain::Role,
+    grpc::proto::{
+        Audience, BroadcastInput, Channel, CreateBroadcastRequest, MessageRoute, SendMessageRequest,
+        audience::{AllPatients, Selection},
+        send_message_request,
+    },
+};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::{
+    given::{new_key, patient, practice, practice_named, put_patient, reminder, request, send, token, try_send},
+    seen::{delivery, everything, metadata, refused, skipped},
+};
+use crate::support::app::{ACME, LIMIT, Pass, TestApp, on_a_server};
+
+/// Checks that it was refused for that limit, and yields when it may be tried again.
+#[track_caller]
+fn too_much<T>(result: Result<T, Status>, limit: &str) -> Duration {
+    let status = refused(result, Code::ResourceExhausted, "RATE_LIMITED");
+    assert_eq!(metadata(&status, "limit"), limit);
+    status.get_details_retry_info().unwrap().retry_delay.unwrap()
+}
+
+async fn text(t: &TestApp, patient: &str) -> Result<(), Status> {
+    try_send(t, &new_key(), reminder(t, patient, &[Channel::Sms])).await.map(drop)
+}
+
+async fn answer(t: &TestApp) -> Result<(), Status> {
+    let request = SendMessageRequest {
+        practice_id: ACME.into(),
+        request_id: new_key(),
+        target: Some(send_message_request::Target::PatientId("pat".into())),
+        route: MessageRoute::Sms.into(),
+        body: "Yes, at 3.".into(),
+        ..Default::default()
+    };
+    t.caller(Role::Staff).conversations.send_message(request).await.map(drop)
+}
+
+/// To everybody by text.
+async fn announce(t: &TestApp, expected: i64) -> Result<(), Status> {
+    let broadcast = BroadcastInput {
+        title: "Closed".into(),
+        audience: Some(Audience { selection: Some(Selection::All(AllPatients {})) }),
+        channels: vec![Channel::Sms.into()],
+        subject: "Closed".into(),
+        body: "We are closed on Friday.".into(),
+        schedule_time: None,
+    };
+    let request = CreateBroadcastRequest {
+        practice_id: ACME.into(),
+        request_id: new_key(),
+        broadcast: Some(broadcast),
+        expected_recipients: expected,
+    };
+    t.caller(Role::PracticeAdmin).broadcasts.create_broadcast(request).await.map(drop)
+}
+
+on_a_server! {
+    async fn a_practice_texts_so_much_in_a_day_and_no_more(t: &mut TestApp) {
+        practice(t).await;
+        practice_named(t, "other").await;
+        t.restart_with(|config| config.admission.texts_per_day = Some(3)).await;
+        let one = |t: &TestApp| reminder(t, "pat", &[Channel::Sms]);
+        let first = try_send(t, "first", one(t)).await.unwrap().notification.unwrap();
+        let segments = delivery(t, &first.deliveries[0].delivery_id).await.sms_segments;
+        assert_eq!(segments, 1, "the numbers below count on it");
+        text(t, "pat").await.unwrap();
+        answer(t).await.unwrap();
+        let before = everything(t).await.len();
+        let wait = too_much(text(t, "pat").await, "sms_segments_per_day");
+        // Ten in the morning in New York: nine hours to go until midnight in UTC.
+        assert!((Duration::from_secs(8 * 3_600)..Duration::from_secs(9 * 3_600)).contains(&wait), "{wait:?}");
+        too_much(answer(t).await, "sms_segments_per_day");
+        too_much(announce(t, 1).await, "sms_segments_per_day");
+        too_much(try_send(t, &new_key(), reminder(t, "pat", &[Channel::Email, Channel::Sms])).await, "sms_segments_per_day");
+        assert_eq!(everything(t).await.len(), before, "nothing is stored of what is refused");
+
+        // What is no text goes on, and so does whatever was accepted before, and everybody else.
+        try_send(t, &new_key(), reminder(t, "pat", &[Channel::Email, Channel::InApp])).await.unwrap();
+        let again = t.sender().send_notification(request("first", one(t))).await.unwrap().into_inner();
+        assert!(again.replayed);
+        let other = heedwell::grpc::proto::SendNotificationRequest { practice_id: "other".into(), ..request("x", one(t)) };
+        let mut sender = t.caller_with(&token(t, Role::Sender, "other")).notify;
+        sender.send_notification(other).await.unwrap();
+
+        t.advance(TimeDelta::days(1));
+        for _ in 0..3 {
+            text(t, "pat").await.unwrap();
+        }
+        too_much(text(t, "pat").await, "sms_segments_per_day");
+    }
+
+    async fn a_broadcast_is_taken_on_if_the_day_has_room_for_all_of_it(t: &mut TestApp) {
+        practice(t).await;
+        t.restart_with(|config| config.admission.texts_per_day = Some(3)).await;
+        text(t, "pat").await.unwrap();
+        too_much(announce(t, 3).await, "sms_segments_per_day");
+        announce(t, 2).await.unwrap();
+    }
+
+    async fn neighbouring_numbers_get_so_much_and_one_of_them_less(t: &mut TestApp) {
+        practice(t).await;
+        for line in 143..148 {
+            put_patient(t, ACME, patient(&format!("p-{line}"), "", &format!("+12025550{line}"))).await;
+        }
+        put_patient(t, ACME, patient("far", "", "+13125550142")).await;
+        t.restart_with(|config| config.admission.texts_per_block = Some(20)).await;
+        for _ in 0..2 {
+            text(t, "pat").await.unwrap();
+        }
+        let wait = too_much(text(t, "pat").await, "sms_to_number");
+        assert!(wait <= Duration::from_secs(600), "{wait:?}");
+        t.restart_with(|config| config.admission.texts_per_block = Some(4)).await;
+        for line in 143..147 {
+            text(t, &format!("p-{line}")).await.unwrap();
+        }
+        too_much(text(t, "p-147").await, "sms_to_block");
+        text(t, "far").await.unwrap();
+    }
+
+    async fn numbers_that_cost_extra_get_nothing(t: &mut TestApp) {
+        practice(t).await;
+        // Premium rate here and abroad, and abroad at all.
+        let numbers = ["+19002345678", "+449012345678", "+447400123456", "+18005550199", "+8562023123456"];
+        for (at, number) in numbers.iter().enumerate() {
+            put_patient(t, ACME, patient(&format!("p-{at}"), "", number)).await;
+        }
+        for _ in 0..20 {
+            for (at, number) in numbers.iter().enumerate() {
+                let sent = send(t, reminder(t, &format!("p-{at}"), &[Channel::Sms])).await;
+                assert_eq!(skipped(&sent.deliveries[0]), "ADDRESS_NOT_ALLOWED", "{number}");
+            }
+        }
+        assert!(t.sandbox.journal().entries().is_empty(), "nothing left");
+        text(t, "pat").await.unwrap();
+    }
+
+    async fn a_caller_who_calls_without_end_is_refused_and_nobody_else(t: &mut TestApp) {
+        practice(t).await;
+        t.restart_with(|config| config.admission.calls_per_second = Some(1)).await;
+        let list = || heedwell::grpc::proto::ListDeliveriesRequest { practice_id: ACME.into(), ..Default::default() };
+        let mut caller = t.staff();
+        let endless = async {
+            loop {
+                if let Err(status) = caller.list_deliveries(list()).await {
+                    return status;
+                }
+            }
+        };
+        let status = timeout(LIMIT, endless).await.expect("a refusal");
+        let wait = too_much::<()>(Err(status), "calls_per_second");
+        assert!(wait <= Duration::from_secs(1) && !wait.is_zero(), "{wait:?}");
+        let mut other = t.caller_with(&t.token_of(&Pass { subject: "another".into(), ..Pass::new(&[Role::Staff], &[ACME]) })).notify;
+        other.list_deliveries(list()).await.unwrap();
+    }
+}
