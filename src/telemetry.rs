@@ -7,6 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Crates that write what they work on into their logs, a mail's text among it: nothing of theirs is ever shown.
 const SILENT: [&str; 5] = ["html5ever", "markup5ever", "selectors", "cssparser", "tendril"];
+/// It warns once for each connection that an attack costs: whoever floods the port would fill the disk with it.
+const NOISY: &str = "h2";
 
 /// How logs are written.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,8 @@ pub fn start(settings: &Settings) {
     };
     let filter =
         SILENT.iter().filter_map(|name| format!("{name}=off").parse().ok()).fold(filter, EnvFilter::add_directive);
+    let quiet = format!("{NOISY}=error").parse().ok().filter(|_| !settings.filter.contains(NOISY));
+    let filter = quiet.into_iter().fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
