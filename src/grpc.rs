@@ -35,8 +35,8 @@ use crate::{
     auth::Verifier,
     service::{
         admission::Calls, audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations,
-        directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals, templates::Templates,
-        watch::Watch,
+        directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals,
+        templates::Templates, watch::Watch,
     },
 };
 

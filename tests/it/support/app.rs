@@ -67,7 +67,8 @@ impl TestApp {
         let sandbox = Sandbox::start(settings).await.unwrap();
         let mut app = Self { home, sandbox, clock, tune: Box::new(|_| {}), running: None };
         app.set_provider_clock();
-        app.start().await;
+        // On the heap, or every test would carry the whole start in its own future.
+        Box::pin(app.start()).await;
         Some(app)
     }
 
