@@ -1,7 +1,8 @@
 //! The only place where the concrete parts meet: in which order they start, and in which they stop.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use axum::Router;
 use tokio::{
     net::TcpListener,
@@ -15,8 +16,9 @@ use crate::{
     config::Config,
     crypto::{FingerprintKey, KeyFile, KeyFileError, TokenKey},
     dispatch::{self, Dispatch},
-    domain::{Engine, PracticeId, address},
-    duties, grpc, http,
+    domain::{AuditEvent, AuditRecord, Author, Engine, PracticeId, address},
+    duties::{self, Anchors},
+    grpc, http,
     ports::{Port, Protocol, Stop},
     providers::{self, Providers},
     service::{
@@ -38,7 +40,7 @@ use crate::{
         unsubscribe::Unsubscribe,
         watch::{self, Watch},
     },
-    store::{OpenError, Proof, Store, StoreError, Time},
+    store::{Anchored, AuditQuery, OpenError, Proof, Store, StoreError, Time},
     wake::Wake,
 };
 
@@ -97,6 +99,7 @@ pub struct App {
     pub http_addr: SocketAddr,
     store: Store,
     engine: Engine,
+    anchors: Anchors,
     watch: Watch,
     refusals: Refusals,
     health: grpc::Health,
@@ -115,6 +118,7 @@ struct Base {
     verifier: Arc<Verifier>,
     fingerprints: FingerprintKey,
     tokens: TokenKey,
+    anchors: Anchors,
 }
 
 /// The limits of what is served.
@@ -142,12 +146,13 @@ impl Base {
         // The first number parsed loads the numbering plans; no caller shall wait for that.
         let warm = tokio::task::spawn_blocking(address::warm_up);
         let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
+        let anchors = Anchors::new(keys.anchor(), config.duties.anchor_file.clone());
         let clock = time.clock().clone();
         let store = Store::open(config.store.clone(), keys, time, Wake::default()).await;
         let store = store.map_err(StartError::Database)?;
         let _ = warm.await;
         let verifier = Verifier::new(config.auth.clone(), clock.clone()).await.map_err(StartError::Auth)?;
-        Ok(Self { store, engine: Engine::new(), clock, verifier: Arc::new(verifier), fingerprints, tokens })
+        Ok(Self { store, engine: Engine::new(), clock, verifier: Arc::new(verifier), fingerprints, tokens, anchors })
     }
 
     /// `stop`: watches end.
@@ -274,12 +279,13 @@ impl App {
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(http, None, Protocol::Either);
         let native = port(grpc, config.tls, Protocol::Http2);
-        let Base { store, engine, clock, .. } = base;
+        let Base { store, engine, clock, anchors, .. } = base;
         let settings = dispatch::Settings { public_url: public_url.clone(), ..config.dispatch };
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        tasks.spawn(duties::run(store.clone(), engine.clone(), config.duties, public_url, work.clone()));
+        let own = (config.duties.content_retention, anchors.clone());
+        tasks.spawn(duties::run(store.clone(), engine.clone(), own, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));
         tasks.spawn(refusals.clone().run(calls.planned.clone()));
@@ -292,6 +298,7 @@ impl App {
             http_addr,
             store,
             engine,
+            anchors,
             watch,
             refusals,
             health,
@@ -329,13 +336,18 @@ impl App {
         }
         // A transaction that a call began is finished by the store all the same.
         self.calls.at_once.cancel();
-        // Nobody is refused any more.
-        let _ = timeout_at(end, self.refusals.flush()).await;
+        // Nobody is refused any more, and nothing is written any more: what there is can be anchored.
+        let last = async {
+            self.refusals.flush().await;
+            self.anchors.say(&self.store, &self.engine).await
+        };
+        let _ = timeout_at(end, last).await;
         let _ = timeout_at(end, self.store.close()).await;
     }
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Makes a folder for its owner's eyes only, unless it is there.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -359,16 +371,22 @@ pub(crate) const fn operator() -> Engine {
     Engine::new()
 }
 
-/// Proves the ledgers, or that of one practice, and tells of each. True: something does not hold.
-pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn(String)) -> Result<bool, StoreError> {
+/// Proves the ledgers, or that of one practice, by themselves and by what was anchored, and tells of each. True: something does
+/// not hold.
+pub(crate) async fn prove(
+    store: &Store,
+    only: Option<PracticeId>,
+    anchored: &Anchored,
+    tell: impl Fn(String),
+) -> Result<bool, StoreError> {
     let engine = Engine::new();
     let practices = match only {
-        Some(practice) => vec![practice],
-        None => store.ledgers(&engine).await?,
+        Some(practice) => BTreeSet::from([practice]),
+        None => store.ledgers(&engine).await?.into_iter().chain(anchored.practices().cloned()).collect(),
     };
     let mut found = false;
     for practice in practices {
-        let proof = store.ledger_prove(&engine, &practice).await?;
+        let proof = store.ledger_prove(&engine, &practice, anchored).await?;
         for finding in &proof.findings {
             tell(format!("{practice}: {finding}"));
         }
@@ -378,6 +396,29 @@ pub(crate) async fn prove(store: &Store, only: Option<PracticeId>, tell: impl Fn
         found |= !findings.is_empty();
     }
     Ok(found)
+}
+
+/// Hands `write` the entries of a trail after a position, the oldest first and one page in memory at a time. That it is taken out is
+/// the last of them.
+pub(crate) async fn export_trail(
+    store: &Store,
+    practice: PracticeId,
+    mut after: i64,
+    mut write: impl FnMut(AuditRecord) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let (engine, scope) = (Engine::new(), Engine::new().scope(practice.clone(), Author::system()));
+    let event = AuditEvent::of_system(AuditEvent::EXPORTED, None, "audit".to_owned());
+    store.audit_append(&engine, practice, vec![event]).await?;
+    let newest = store.audit_list(&scope, &AuditQuery { limit: 1, ..Default::default() }).await?.records;
+    let through = newest.first().map_or(0, |record| record.position);
+    while after < through {
+        let records = store.audit_after(&scope, after).await?;
+        after = records.last().map_or(through, |record| record.position);
+        for record in records.into_iter().filter(|record| record.position <= through) {
+            write(record).context("standard output")?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the server may be sent calls.

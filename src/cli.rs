@@ -35,6 +35,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("migrate", matches)) => migrate::run(&env(matches)),
         Some(("audit", matches)) => match matches.subcommand() {
             Some(("verify", matches)) => audit::verify(&env(matches), matches),
+            Some(("export", matches)) => audit::export(&env(matches), matches),
+            Some(("key", matches)) => audit::key(&env(matches)),
             _ => Ok(ExitCode::from(2)),
         },
         Some(("export", matches)) => match matches.subcommand() {
@@ -74,7 +76,7 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
-        .subcommand(audit::command(settings()))
+        .subcommand(audit::command(settings))
         .subcommand(export::command(settings()))
         .subcommand(keys::command(settings().collect::<Vec<_>>()))
         .subcommand(token::command().args(settings()))

@@ -85,13 +85,14 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 28] = [
+pub const VARIABLES: [&str; 29] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
     "HEEDWELL_HTTP_ADDR",
     "HEEDWELL_PUBLIC_URL",
     "HEEDWELL_MASTER_KEY_FILE",
+    "HEEDWELL_ANCHOR_FILE",
     "HEEDWELL_JWKS",
     "HEEDWELL_JWT_ISSUER",
     "HEEDWELL_JWT_AUDIENCE",
@@ -147,7 +148,10 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
             sms_rate: sms_rate(env, &mut faults),
             ..dispatch::Settings::new(public_url.clone().unwrap_or_default())
         },
-        duties: duties::Settings { content_retention: content_retention(env, &mut faults) },
+        duties: duties::Settings {
+            anchor_file: anchor_file(env, &mut faults),
+            content_retention: content_retention(env, &mut faults),
+        },
         admission: admission::Settings {
             open_deliveries: env
                 .number("HEEDWELL_MAX_OPEN_DELIVERIES", 1..=1_000_000_000, 1_000_000, &mut faults)
@@ -325,6 +329,16 @@ fn disk_reserve(env: &Env, faults: &mut Faults) -> Reserve {
     let bytes = env.number(NAME, 8..=1 << 20, 256, faults) << 20;
     let percent = if env.text(NAME).is_some() { 0 } else { Reserve::default().percent };
     Reserve { bytes, percent }
+}
+
+fn anchor_file(env: &Env, faults: &mut Faults) -> Option<PathBuf> {
+    const NAME: &str = "HEEDWELL_ANCHOR_FILE";
+    let path = PathBuf::from(env.text(NAME)?);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() || path.is_dir() {
+        faults.add(NAME, "must name a file in a folder that is there");
+    }
+    Some(path)
 }
 
 /// No file goes while its message may still be under way, or is told in the feed.

@@ -1,6 +1,7 @@
 //! Keys, and what is made with them: sealed columns, blind indexes, opaque tokens, chained ledgers, ids. It knows bytes
 //! and places, no rules. No key leaves this room: whoever needs one gets a type that can do one thing with it.
 
+mod anchor;
 mod blind;
 mod chain;
 mod data_key;
@@ -11,6 +12,7 @@ mod secret;
 mod signing;
 mod token;
 
+pub use anchor::AnchorKey;
 pub use blind::{BlindIndexKey, FingerprintKey};
 pub use chain::{ChainKey, GENESIS};
 pub use data_key::{DATA_KEY_USES, DataKey, UnwrapError, wrapped_by};

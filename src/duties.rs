@@ -1,6 +1,7 @@
 //! What the server does by itself without calling a provider. Each duty has one function that does it once; the loops are
 //! here. Every replica does them: whichever comes first takes the rows, and the others find none.
 
+mod anchor;
 mod count;
 mod erase;
 mod expand;
@@ -9,12 +10,14 @@ mod keys;
 mod parked;
 mod rescue;
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+pub use anchor::Anchors;
 
 use crate::{domain::Engine, store::Store};
 
@@ -32,19 +35,29 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 const ERASE_EVERY: Duration = Duration::from_secs(60);
 /// How often the uses of keys are written down: a process that dies loses as many.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// How often is looked whether the ledgers have to be anchored.
+const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// What the operator decides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// `HEEDWELL_ANCHOR_FILE`: where anchors are written to; unset: to standard output.
+    pub anchor_file: Option<PathBuf>,
     /// `HEEDWELL_CONTENT_RETENTION`: how long files of conversations are kept; unset: for good.
     pub content_retention: Option<TimeDelta>,
 }
 
 /// Does the duties until `stop`, side by side: one that has much to do does not hold up the others. `public_url` is where
 /// patients reach this server, without a slash at the end.
-pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: String, stop: CancellationToken) {
+pub async fn run(
+    store: Store,
+    engine: Engine,
+    (retention, anchors): (Option<TimeDelta>, Anchors),
+    public_url: String,
+    stop: CancellationToken,
+) {
     let duties = async {
         tokio::join!(
             every("disk", TEND_EVERY, &stop, || store.disk_tend(&engine)),
@@ -53,7 +66,8 @@ pub async fn run(store: Store, engine: Engine, settings: Settings, public_url: S
             every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
             every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
             every("keys", KEYS_EVERY, &stop, || keys::run_once(&store, &engine)),
-            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, settings)),
+            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, retention)),
+            every("anchor", ANCHOR_EVERY, &stop, || anchors.run_once(&store, &engine)),
         );
     };
     // This one ends by itself: it may have something to give back.

@@ -3,6 +3,7 @@
 //! the domain. The row is the truth: what must happen together commits together, and nothing is written first and enqueued
 //! later.
 
+mod anchors;
 mod attempts;
 mod audit;
 mod broadcasts;
@@ -67,6 +68,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, State
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use anchors::{Anchor, Anchored, LedgerHead, PracticeHeads};
 pub use audit::{AuditPage, AuditQuery};
 pub use broadcasts::{
     AddressKey, AudiencePage, BroadcastPage, Created, Member, NewBroadcast, PlanTurn, Position, SharePage,

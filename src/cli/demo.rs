@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{runtime, told_to_stop};
 use crate::{
-    app::App,
+    app::{self, App},
     clock::SystemClock,
     config::{self, Env},
     sandbox::{Sandbox, Settings},
@@ -37,6 +37,7 @@ pub(super) fn run(once: bool) -> anyhow::Result<ExitCode> {
 
 async fn show(once: bool, folder: &std::path::Path) -> anyhow::Result<ExitCode> {
     let sandbox = Sandbox::start(Settings::default()).await.context("the stand-ins")?;
+    app::make_folder(folder).context("a folder for temporary files")?;
     let config = config::read(&environment(&sandbox, folder), true)?;
     let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
     say(&format!("gRPC      http://{}", app.grpc_addr));
@@ -80,6 +81,7 @@ fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
     // It has a few messages to keep, whatever the disk is otherwise filled with.
     env.set("HEEDWELL_DISK_RESERVE_MIB", "256");
     env.set("HEEDWELL_DATA_DIR", folder.display().to_string());
+    env.set("HEEDWELL_ANCHOR_FILE", folder.join("anchors").display().to_string());
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_TWILIO_URL", sandbox.twilio_url());

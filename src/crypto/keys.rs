@@ -11,6 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
+    anchor::AnchorKey,
     blind::{BlindIndexKey, FingerprintKey},
     chain::ChainKey,
     secret::Secret,
@@ -196,6 +197,12 @@ impl KeyFile {
     #[must_use]
     pub fn chain(&self, ledger: &str, practice: &str) -> ChainKey {
         ChainKey(self.index.derive("chain", b"").derive(ledger, practice.as_bytes()))
+    }
+
+    /// The key that signs anchors of the ledgers.
+    #[must_use]
+    pub fn anchor(&self) -> AnchorKey {
+        AnchorKey::of(&self.index.derive("anchor", b""))
     }
 
     /// The key that wraps new data keys, with the number of its master.

@@ -3,7 +3,6 @@
 
 use chrono::TimeDelta;
 
-use super::Settings;
 use crate::{
     domain::{Engine, UNSENT_FILES_KEPT},
     store::{Store, StoreError},
@@ -18,7 +17,7 @@ const PAGE: u64 = 1_000;
 const FILES: u64 = 20;
 
 /// Forgets what is older, by the clock that dated it.
-pub(super) async fn run_once(store: &Store, engine: &Engine, settings: Settings) {
+pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<TimeDelta>) {
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
@@ -28,7 +27,7 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, settings: Settings)
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
     }
-    if let Err(error) = remove_files(store, engine, settings.content_retention).await {
+    if let Err(error) = remove_files(store, engine, retention).await {
         tracing::error!(error = %telemetry::chain(&error), "files whose time is over could not be removed");
     }
 }

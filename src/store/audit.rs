@@ -33,6 +33,8 @@ const TABLE: &str = "audit";
 const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
 /// What the digests of actors are of.
 const ACTOR: &str = "actor";
+/// Entries of a page that is taken out.
+const EXPORTED_AT_ONCE: u64 = 1_000;
 
 /// What of an entry is sealed.
 #[derive(Serialize, Deserialize)]
@@ -309,6 +311,22 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// A page of entries after a position, the oldest first; none: there are no more.
+    ///
+    /// # Errors
+    /// NotFound when there is no such practice; Corrupt when one cannot be read.
+    pub async fn audit_after(&self, scope: &Scope, position: i64) -> Result<Vec<AuditRecord>, StoreError> {
+        let keys = self.keys(scope.practice()).await?;
+        let rows = audit::Entity::find()
+            .filter(audit::Column::PracticeId.eq(keys.practice()))
+            .filter(audit::Column::Seq.gt(position))
+            .order_by_asc(audit::Column::Seq)
+            .limit(EXPORTED_AT_ONCE)
+            .all(self.read())
+            .await?;
+        rows.into_iter().map(|row| to_record(&keys, row)).collect()
     }
 
     /// Lists entries of the trail, newest first.

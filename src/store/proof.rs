@@ -9,6 +9,7 @@ use std::{
     fmt,
 };
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef,
     sea_query::Condition,
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    anchors::Anchored,
     entity::{attempt, audit, audit_head, consent_head, consent_ledger, delivery, practice, recipient_gate},
     grounds,
     ledger::{state_number, to_entry},
@@ -56,6 +58,25 @@ pub enum Flaw {
     },
     /// The head is not what the last entry made of it.
     Head,
+    /// There are more entries that are not what was written; they are not named one by one.
+    More {
+        /// How many.
+        count: u64,
+    },
+    /// What is at this position is not what was anchored: everything up to it may have been rewritten.
+    Rewritten {
+        /// Where it is.
+        position: i64,
+        /// When it was anchored first.
+        anchored: DateTime<Utc>,
+    },
+    /// Entries up to this position were anchored, and this one is not there.
+    Cut {
+        /// Where it was.
+        position: i64,
+        /// When it was anchored first.
+        anchored: DateTime<Utc>,
+    },
 }
 
 impl fmt::Display for Flaw {
@@ -66,6 +87,13 @@ impl fmt::Display for Flaw {
             Self::Moved { position, from } => write!(f, "entry {position} was written as entry {from}"),
             Self::Unlinked { position } => write!(f, "entry {position} cannot be checked: the one before is missing"),
             Self::Head => f.write_str("the head does not fit the last entry"),
+            Self::More { count } => write!(f, "{count} more entries are not what was written there"),
+            Self::Rewritten { position, anchored } => {
+                write!(f, "entry {position} is not what was anchored on {}", anchored.to_rfc3339())
+            }
+            Self::Cut { position, anchored } => {
+                write!(f, "entry {position}, which was anchored on {}, is not there", anchored.to_rfc3339())
+            }
         }
     }
 }
@@ -169,22 +197,35 @@ impl Store {
         ids.into_iter().map(|id| id.parse().map_err(|_| StoreError::Corrupt("consent_head"))).collect()
     }
 
-    /// Proves the ledger and the trail of a practice, as they are at one moment.
+    /// Proves the ledger and the trail of a practice, as they are at one moment, by themselves and by what was anchored of them.
     ///
     /// # Errors
-    /// [`StoreError`] when the database refuses.
-    pub async fn ledger_prove(&self, _: &Engine, practice: &PracticeId) -> Result<Proof, StoreError> {
-        let keys = self.keys(practice).await?;
+    /// NotFound when there is no such practice and never was; [`StoreError`] when the database refuses.
+    pub async fn ledger_prove(
+        &self,
+        _: &Engine,
+        practice: &PracticeId,
+        anchored: &Anchored,
+    ) -> Result<Proof, StoreError> {
+        let (consents, events) = anchored.of(practice);
+        let keys = match self.keys(practice).await {
+            // Whoever removes all of a practice removes the keys that say so.
+            Err(StoreError::NotFound(_)) if !consents.is_empty() || !events.is_empty() => {
+                let gone = chain::cut(consents).map(Finding::Ledger).chain(chain::cut(events).map(Finding::Trail));
+                return Ok(Proof { findings: gone.collect(), ..Proof::default() });
+            }
+            keys => keys?,
+        };
         self.snapshot_within(practice.clone(), move |db| {
             Box::pin(async move {
                 let mut proof = Proof::default();
                 let mut entries = Vec::new();
                 // What decides is read as far as it can be, also where it does not hold.
                 let consent = |row: &consent_ledger::Model| entries.extend(to_entry(row).ok());
-                let (count, flaws) = chain::prove_on(db, &keys, consent).await?;
+                let (count, flaws) = chain::prove_on(db, &keys, consents, consent).await?;
                 proof.entries = count;
                 proof.findings.extend(flaws.into_iter().map(Finding::Ledger));
-                let (count, flaws) = chain::prove_on(db, &keys, |_: &audit::Model| ()).await?;
+                let (count, flaws) = chain::prove_on(db, &keys, events, |_: &audit::Model| ()).await?;
                 proof.events = count;
                 proof.findings.extend(flaws.into_iter().map(Finding::Trail));
                 let known = Known::of(entries);

@@ -37,6 +37,7 @@ mod retries;
 mod settlements;
 mod templates;
 mod test_messages;
+mod trail;
 mod turns;
 mod voids;
 

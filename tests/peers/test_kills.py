@@ -71,6 +71,7 @@ class Run:
     listed: dict[str, Any]
     follower: Follower
     journal: list[dict[str, Any]]
+    trail: list[dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=dict)
 
     def events(self, event: str) -> list[dict[str, Any]]:
@@ -176,7 +177,9 @@ def play(name: str, database: str | None, folder: Path, seed: int, processes: li
     processes.append(sandbox)
     sandbox.start()
     sandbox.tell("dials", slow_reply_ms=300)
+    anchors = str(folder / f"anchors-{name}")
     settings = {"HEEDWELL_TWILIO_URL": sandbox.twilio_url, "HEEDWELL_ALLOW_PRIVATE_PROVIDERS": "on"}
+    settings["HEEDWELL_ANCHOR_FILE"] = anchors
     server = Server(f"server-{name}", folder, database, settings)
     processes.append(server)
     server.start()
@@ -210,7 +213,9 @@ def play(name: str, database: str | None, folder: Path, seed: int, processes: li
     journal = [json.loads(line) for line in sandbox.journal_file.read_text().splitlines()]
     seconds = {"sends and kills": killed - started, "until all was settled": settled - killed}
     server.stop()
-    return Run(accepted, listed, follower, journal, seconds)
+    server.audit("verify", "--anchors", anchors)
+    trail = [json.loads(line) for line in server.audit("export", "--practice", practice.id).splitlines()]
+    return Run(accepted, listed, follower, journal, trail, seconds)
 
 
 def is_final(delivery: Any) -> bool:
@@ -274,6 +279,13 @@ def test_every_delivery_arrived_and_none_failed(run: Run) -> None:
         if it.state not in arrived and not twice_lost:
             wrong.append(it)
     assert not wrong, table(wrong)
+
+
+def test_the_audit_trail_tells_of_each_send_once_whatever_was_killed(run: Run) -> None:
+    assert [it["position"] for it in run.trail] == list(range(1, len(run.trail) + 1))
+    sends = [it for it in run.trail if it["action"] == "heedwell.v1.NotifyService/SendNotification"]
+    told = Counter(it["resource"] for it in sends)
+    assert told == Counter(f"notification/{it['notification_id']}" for it in run.accepted)
 
 
 def test_every_text_reached_the_provider_exactly_once(run: Run) -> None:

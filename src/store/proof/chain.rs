@@ -13,6 +13,7 @@ use crate::{
     crypto::{ChainKey, GENESIS},
     store::{
         StoreError,
+        anchors::Positions,
         audit::chained as chained_event,
         chain::{mac_of, seal},
         ledger::chained as chained_entry,
@@ -24,6 +25,8 @@ use crate::{
 const MOST_MOVED: usize = 64;
 /// Most missing entries that are named one by one.
 const MOST_MISSING: usize = 10_000;
+/// Most of those that are not what was written.
+const MOST_ODD: usize = 10_000;
 
 type Mac = [u8; 32];
 
@@ -35,6 +38,7 @@ pub(super) trait Entry: Clone + Sized {
     /// What its MAC covers, were it at that position.
     fn at(&self, seq: i64) -> Vec<u8>;
     async fn page_on(db: &impl ConnectionTrait, practice: &str, after: i64) -> Result<Vec<Self>, StoreError>;
+    async fn one_on(db: &impl ConnectionTrait, practice: &str, seq: i64) -> Result<Option<Self>, StoreError>;
     async fn head_on(db: &impl ConnectionTrait, practice: &str) -> Result<Option<Head>, StoreError>;
 }
 
@@ -74,6 +78,10 @@ macro_rules! entry {
                 Ok(rows.all(db).await?)
             }
 
+            async fn one_on(db: &impl ConnectionTrait, practice: &str, seq: i64) -> Result<Option<Self>, StoreError> {
+                Ok($ledger::Entity::find_by_id((practice.to_owned(), seq)).one(db).await?)
+            }
+
             async fn head_on(db: &impl ConnectionTrait, practice: &str) -> Result<Option<Head>, StoreError> {
                 let head = $head::Entity::find_by_id(practice).one(db).await?;
                 Ok(head.map(|$head::Model { seq, mac, seal, .. }| Head { seq, mac, seal }))
@@ -93,19 +101,19 @@ struct Walk<'a, E> {
     last: i64,
     /// The MAC that it has, and the one that it should have.
     macs: Vec<Mac>,
-    /// The MAC of each entry.
-    stored: BTreeMap<i64, Mac>,
     missing: BTreeSet<i64>,
-    /// Entries that do not fit the one before, or have none.
+    /// Entries that do not fit the one before, or have none; and how many more of them there are.
     odd: BTreeMap<i64, E>,
+    more: u64,
     unlinked: BTreeSet<i64>,
 }
 
-/// Checks a chain of a practice, and shows `see` each of its entries, also those that do not hold. Yields how many there are, and
-/// what is wrong.
+/// Checks a chain of a practice against itself and against what was anchored of it, and shows `see` each of its entries, also those
+/// that do not hold. Yields how many there are, and what is wrong.
 pub(super) async fn prove_on<E: Entry>(
     db: &impl ConnectionTrait,
     keys: &PracticeKeys,
+    mut anchored: Positions,
     mut see: impl FnMut(&E),
 ) -> Result<(u64, Vec<Flaw>), StoreError> {
     let head = E::head_on(db, keys.practice()).await?;
@@ -114,17 +122,23 @@ pub(super) async fn prove_on<E: Entry>(
         entries: 0,
         last: 0,
         macs: vec![GENESIS],
-        stored: BTreeMap::from([(0, GENESIS)]),
         missing: BTreeSet::new(),
         odd: BTreeMap::new(),
+        more: 0,
         unlinked: BTreeSet::new(),
     };
+    let (mut rewritten, mut last_mac) = (Vec::new(), Some(GENESIS));
     loop {
         let after = if walk.entries == 0 { i64::MIN } else { walk.last };
         let rows = E::page_on(db, keys.practice(), after).await?;
         let full = rows.len() as u64 == PAGE;
         for row in rows {
             see(&row);
+            let (position, found) = (row.seq(), mac(&row));
+            let known = anchored.remove(&position).unwrap_or_default().into_iter();
+            let others = known.filter(|(mac, _)| found != Some(*mac));
+            rewritten.extend(others.map(|(_, anchored)| Flaw::Rewritten { position, anchored }));
+            last_mac = found;
             walk.step(row);
         }
         if !full {
@@ -134,16 +148,29 @@ pub(super) async fn prove_on<E: Entry>(
     let fits = match head {
         Some(head) => {
             walk.miss(head.seq + 1);
-            walk.is_head(&head)
+            walk.is_head(&head, last_mac)
         }
         None => false,
     };
     let mut flaws = walk.missing.iter().map(|&position| Flaw::Missing { position }).collect();
-    walk.judge(&mut flaws);
+    walk.judge(&walk.before_on(db, keys).await?, &mut flaws);
+    if walk.more > 0 {
+        flaws.push(Flaw::More { count: walk.more });
+    }
     if !fits {
         flaws.push(Flaw::Head);
     }
+    flaws.extend(rewritten);
+    flaws.extend(cut(anchored));
     Ok((walk.entries, flaws))
+}
+
+/// What was anchored and is not there.
+pub(super) fn cut(anchored: Positions) -> impl Iterator<Item = Flaw> {
+    let each = |(position, known): (i64, Vec<(Mac, _)>)| {
+        known.into_iter().map(move |(_, anchored)| Flaw::Cut { position, anchored })
+    };
+    anchored.into_iter().flat_map(each)
 }
 
 /// The MAC of an entry, if it is one.
@@ -162,13 +189,16 @@ impl<E: Entry> Walk<'_, E> {
         let mac = mac(&row);
         let expected: Vec<Mac> = self.macs.iter().map(|previous| self.link(previous, &row)).collect();
         self.entries += 1;
-        self.stored.extend(mac.map(|mac| (seq, mac)));
         self.last = seq;
         if mac.is_some_and(|mac| expected.contains(&mac)) {
             self.macs = mac.into_iter().collect();
         } else {
             self.macs = mac.into_iter().chain(expected).collect();
-            self.odd.insert(seq, row);
+            if self.odd.len() < MOST_ODD {
+                self.odd.insert(seq, row);
+            } else {
+                self.more += 1;
+            }
         }
     }
 
@@ -179,7 +209,7 @@ impl<E: Entry> Walk<'_, E> {
     }
 
     /// Whether the head is what the last entry made of it. One that is missing or does not fit is named by itself.
-    fn is_head(&self, head: &Head) -> bool {
+    fn is_head(&self, head: &Head, last: Option<Mac>) -> bool {
         let mac = mac_of("head", &head.mac).ok();
         let sealed = mac.map(|mac| seal(self.chain, head.seq, &mac));
         if head.seal.is_none() || head.seal != sealed {
@@ -187,7 +217,7 @@ impl<E: Entry> Walk<'_, E> {
         }
         match head.seq.cmp(&self.last) {
             Ordering::Less => false,
-            Ordering::Equal => self.odd.contains_key(&head.seq) || mac == self.stored.get(&head.seq).copied(),
+            Ordering::Equal => self.more > 0 || self.odd.contains_key(&head.seq) || mac == last,
             Ordering::Greater => true,
         }
     }
@@ -196,30 +226,51 @@ impl<E: Entry> Walk<'_, E> {
         self.chain.link(previous, &row.at(row.seq()))
     }
 
+    /// Whether there are few enough that where each came from can be looked for.
+    fn is_few(&self) -> bool {
+        self.more == 0 && self.odd.len() <= MOST_MOVED
+    }
+
+    /// The places that an odd entry may have come from.
+    fn places(&self) -> impl Iterator<Item = i64> {
+        let holes = self.missing.iter().copied().take(MOST_MOVED);
+        self.odd.keys().copied().chain(holes).filter(|_| self.is_few())
+    }
+
+    /// The MACs of the entries before those places.
+    async fn before_on(
+        &self,
+        db: &impl ConnectionTrait,
+        keys: &PracticeKeys,
+    ) -> Result<BTreeMap<i64, Mac>, StoreError> {
+        let mut before = BTreeMap::from([(0, GENESIS)]);
+        for place in self.places().collect::<BTreeSet<_>>() {
+            let row = E::one_on(db, keys.practice(), place - 1).await?;
+            before.extend(row.as_ref().and_then(mac).map(|mac| (place - 1, mac)));
+        }
+        Ok(before)
+    }
+
     /// Says of each odd entry whether it was moved, cannot be checked, or is not what was written.
-    fn judge(&self, flaws: &mut Vec<Flaw>) {
-        let few = self.odd.len() <= MOST_MOVED;
+    fn judge(&self, before: &BTreeMap<i64, Mac>, flaws: &mut Vec<Flaw>) {
         let pool: Vec<Mac> = std::iter::once(GENESIS).chain(self.odd.values().filter_map(mac)).collect();
-        let holes: Vec<i64> = self.missing.iter().copied().take(MOST_MOVED).collect();
         for (&position, row) in &self.odd {
             let links = |row: &E| pool.iter().any(|previous| self.link(previous, row).as_slice() == row.mac());
             // The one before was moved away, and is among the odd ones.
-            if few && links(row) {
+            if self.is_few() && links(row) {
                 continue;
             }
-            let mut places = self.odd.keys().chain(&holes).copied().filter(|place| few && *place != position);
-            let from = places.find(|&from| self.follows(from, row, &pool));
+            let mut places = self.places().filter(|place| *place != position);
+            let from = places.find(|from| {
+                let there = row.at(*from);
+                let previous = pool.iter().chain(before.get(&(from - 1)));
+                previous.into_iter().any(|previous| self.chain.link(previous, &there).as_slice() == row.mac())
+            });
             flaws.push(match from {
                 Some(from) => Flaw::Moved { position, from },
                 None if self.unlinked.contains(&position) => Flaw::Unlinked { position },
                 None => Flaw::Broken { position },
             });
         }
-    }
-
-    /// Whether `row` was written as entry `from`.
-    fn follows(&self, from: i64, row: &E, pool: &[Mac]) -> bool {
-        let (there, before) = (row.at(from), self.stored.get(&(from - 1)));
-        pool.iter().chain(before).any(|previous| self.chain.link(previous, &there).as_slice() == row.mac())
     }
 }

@@ -51,7 +51,7 @@ use crate::support::app::{ACME, Authorised, Bearer, Caller, Pass, TestApp, on_a_
 use Role::{Auditor, Directory, Operator, Patient, Portal, PracticeAdmin, Sender, Staff};
 
 /// Every call of the contract, the roles that may make it, and whether this release offers it.
-const CALLS: &[(&str, &[Role])] = &[
+pub(super) const CALLS: &[(&str, &[Role])] = &[
     ("NotifyService/SendNotification", &[Sender, Staff]),
     ("NotifyService/BatchSendNotifications", &[Sender, Staff]),
     ("NotifyService/PreviewNotification", &[Sender, Staff]),
@@ -145,7 +145,7 @@ impl Decoder for Raw {
 
 /// Makes a call that names the practice and nothing else, and takes its first answer. On the wire a call with one
 /// answer is a stream of one.
-async fn call(t: &TestApp, token: &str, method: &str, practice: &str) -> Result<Vec<u8>, Status> {
+pub(super) async fn call(t: &TestApp, token: &str, method: &str, practice: &str) -> Result<Vec<u8>, Status> {
     // Field 1 of each request.
     let request = GetPracticeRequest { practice_id: practice.into() }.encode_to_vec();
     let path = format!("/heedwell.v1.{method}").parse().unwrap();

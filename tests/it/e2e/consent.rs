@@ -271,38 +271,6 @@ async fn under_way(t: &TestApp) {
     t.sandbox.journal().wait_for(LIMIT, stored).await.expect("the mail is under way");
 }
 
-/// Runs `heedwell audit verify` on the database of a server that has stopped. Yields its exit code and what it printed.
-fn verify(t: &TestApp) -> (Option<i32>, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_heedwell"))
-        .args(["audit", "verify"])
-        .env_clear()
-        .env("HEEDWELL_DATABASE_URL", &t.home.url)
-        .env("HEEDWELL_DATA_DIR", t.home.path("data"))
-        .env("HEEDWELL_MASTER_KEY_FILE", t.home.path("keys"))
-        .output()
-        .unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
-}
-
-on_a_server! {
-    async fn the_command_line_proves_the_ledger(t: &mut TestApp) {
-        practice(t).await;
-        until_state(t, &send_over(t, "pat", Channel::Sms).await, "DELIVERED").await;
-        for state in [ConsentState::OptedOut, ConsentState::OptedIn] {
-            record(&mut t.caller(Role::Staff), decision(Channel::Sms, state)).await.unwrap();
-        }
-        t.stop().await;
-        assert_eq!(verify(t), (Some(0), "acme: 2 entries, 1 attempts, 0 audit events: holds\n".to_owned()));
-        t.execute("UPDATE consent_ledger SET source = 8 WHERE seq = 1").await;
-        let found = "acme: entry 1 is not what was written there\nacme: 2 entries, 1 attempts, 0 audit events: DOES NOT HOLD\n";
-        assert_eq!(verify(t), (Some(1), found.to_owned()));
-        t.execute("UPDATE consent_ledger SET source = 2 WHERE seq = 1").await;
-        t.execute("UPDATE attempt SET consent_seq = 1").await;
-        let (code, text) = verify(t);
-        assert!(code == Some(1) && text.contains("attempt 1 of delivery") && text.contains("entry 1"), "{text}");
-    }
-}
-
 on_a_server! {
     sqlite:
     async fn a_refusal_after_stop_says_why(t: &mut TestApp) {

@@ -5,7 +5,7 @@ use heedwell::{
         Channel, ConsentSource, ConsentState, DeliveryState, Facts, FailureReason, Meaning, Patient, Phi, Scope,
         SkipReason, Verdict,
     },
-    store::{ConsentChange, ConsentPage, ConsentQuery, Heard, InboundText, NewConsent, Recorded, StoreError},
+    store::{Anchored, ConsentChange, ConsentPage, ConsentQuery, Heard, InboundText, NewConsent, Recorded, StoreError},
 };
 
 use super::{
@@ -75,7 +75,7 @@ async fn refusal(t: &TestStore, scope: &Scope, id: &str) -> Option<SkipReason> {
 /// Checks that the ledger is as it was written, and that gates and attempts agree with it.
 pub(super) async fn proves(t: &TestStore) {
     for practice in t.practices().await {
-        assert_eq!(t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings, vec![], "{practice}");
+        assert_eq!(t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings, vec![], "{practice}");
     }
 }
 

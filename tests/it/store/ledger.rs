@@ -2,7 +2,7 @@
 
 use heedwell::{
     domain::{Channel, ConsentSource, ConsentState, DeliveryId, Meaning, Scope},
-    store::{Finding, Flaw, NewConsent},
+    store::{Anchor, Anchored, Finding, Flaw, NewConsent},
 };
 
 use super::{
@@ -212,7 +212,7 @@ impl Book {
             for statement in &statements {
                 t.execute(statement).await;
             }
-            let found = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+            let found = t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings;
             // What the ledger says now is not what the gates say, which is found as well.
             let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
             assert_eq!(sorted(&found), sorted(&named), "{n}: {statements:?}");
@@ -222,6 +222,80 @@ impl Book {
             }
         }
         println!("edits, deletions, swaps, shifts, cuts, heads: {tried:?}");
+    }
+}
+
+/// What an anchor says now.
+async fn anchor(t: &TestStore) -> Anchor {
+    let heads = t.store.heads(&t.engine, None, 10).await.unwrap();
+    // As it is kept: what was written is what is read.
+    let anchor = Anchor { time: t.now(), heads };
+    assert_eq!(Anchor::from_json(&anchor.to_json()), Some(anchor.clone()));
+    anchor
+}
+
+impl Book {
+    /// Brings an older copy of the book back, again and again, and goes on from there in other words or not at all. The server itself
+    /// writes these, so that each chain holds as if its own key had rewritten it.
+    #[expect(clippy::print_stdout, reason = "what was measured")]
+    async fn undo(&self, t: &TestStore, scope: &Scope) {
+        let Self { table, head, finding, .. } = self;
+        let practice = NORTH.parse().unwrap();
+        let length = async || t.number(&format!("SELECT max(seq) FROM {table}")).await;
+        // Copies of both, each beside an anchor, and a longer end than any of them has.
+        let (mut anchored, mut copies) = (Anchored::default(), Vec::new());
+        for n in 0..8 {
+            t.execute(&format!("CREATE TEMP TABLE old_{table}_{n} AS SELECT * FROM {table}")).await;
+            t.execute(&format!("CREATE TEMP TABLE old_{head}_{n} AS SELECT * FROM {head}")).await;
+            t.advance(3_600);
+            anchored.add(anchor(t).await);
+            copies.push((length().await, t.now()));
+            for m in 0..3 {
+                self.add(t, scope, &format!("first-{table}-{n}-{m}")).await;
+            }
+        }
+        let (mut dice, mut tried) = (Dice(0x5eed), [0_u32; 2]);
+        for n in 0..tamperings() / 4 {
+            let which = usize::try_from(dice.below(7)).unwrap();
+            for name in [table, head] {
+                t.execute(&format!("DELETE FROM {name}")).await;
+                t.execute(&format!("INSERT INTO {name} SELECT * FROM old_{name}_{which}")).await;
+            }
+            let more = dice.below(2) * dice.below(30);
+            for m in 0..more {
+                self.add(t, scope, &format!("other-{table}-{n}-{m}")).await;
+            }
+            let last = length().await;
+            let by_itself = t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings;
+            assert_eq!(self.flaws(by_itself), [], "nothing else would show it");
+            let named: Vec<_> = copies[which + 1..].iter().map(|&(position, anchored)| {
+                tried[usize::from(position > last)] += 1;
+                finding(if position > last { Flaw::Cut { position, anchored } } else { Flaw::Rewritten { position, anchored } })
+            }).collect();
+            let found = t.store.ledger_prove(&t.engine, &practice, &anchored).await.unwrap().findings;
+            assert_eq!(sorted(&self.flaws(found)), sorted(&named), "back to {which}, and {more} more");
+        }
+        println!("{table}: rewritten, cut: {tried:?}");
+    }
+
+    /// What is said of this book.
+    fn flaws(&self, findings: Vec<Finding>) -> Vec<Finding> {
+        let of_this = |finding: &Finding| match (self.table, finding) {
+            ("audit", Finding::Trail(_)) => true,
+            ("consent_ledger", Finding::Ledger(_)) => true,
+            _ => false,
+        };
+        findings.into_iter().filter(of_this).collect()
+    }
+
+    /// Has the server add an entry.
+    async fn add(&self, t: &TestStore, scope: &Scope, key: &str) {
+        t.advance(1);
+        if self.table == "audit" {
+            t.store.audit_read(scope, None, key).await.unwrap();
+        } else {
+            record(t, scope, decision(key, Channel::Push, ConsentState::OptedOut, ConsentSource::Portal)).await;
+        }
     }
 }
 
@@ -246,6 +320,13 @@ on_both! {
         proves(t).await;
     }
 
+    async fn what_was_anchored_cannot_be_undone_even_with_the_key(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        fill(t, &scope).await;
+        CONSENT.undo(t, &scope).await;
+        AUDIT.undo(t, &scope).await;
+    }
+
     async fn several_changes_are_named_one_by_one(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         fill(t, &scope).await;
@@ -258,7 +339,7 @@ on_both! {
         ] {
             t.execute(statement).await;
         }
-        let found = t.store.ledger_prove(&t.engine, &NORTH.parse().unwrap()).await.unwrap().findings;
+        let found = t.store.ledger_prove(&t.engine, &NORTH.parse().unwrap(), &Anchored::default()).await.unwrap().findings;
         let found: Vec<_> = found.into_iter().filter(|finding| !matches!(finding, Finding::Gate { .. })).collect();
         let named = [
             Finding::Ledger(Flaw::Broken { position: 3 }),
@@ -285,7 +366,7 @@ on_both! {
         t.execute("UPDATE consent_ledger SET practice_id = 'south'").await;
         let found = |practice: &'static str| {
             let practice = practice.parse::<heedwell::domain::PracticeId>().unwrap();
-            async move { t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings }
+            async move { t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings }
         };
         assert_eq!(found(SOUTH).await, [Finding::Ledger(Flaw::Broken { position: 1 })]);
         assert!(found(NORTH).await.contains(&Finding::Ledger(Flaw::Missing { position: 1 })));
@@ -299,7 +380,7 @@ on_both! {
         Order::new("r1", &[Channel::Sms]).accept(t, &scope).await;
         text(t, &scope, 1, "+12025550142", Meaning::Stop).await;
         let practice = NORTH.parse().unwrap();
-        let found = async || t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+        let found = async || t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings;
         let gate = |patient: Option<&str>| Finding::Gate {
             channel: Channel::Sms,
             patient: patient.map(str::to_owned),
@@ -327,7 +408,7 @@ on_both! {
             "DELETE FROM consent_head",
         ] {
             t.execute(statement).await;
-            let head = t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings.contains(&Finding::Ledger(Flaw::Head));
+            let head = t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings.contains(&Finding::Ledger(Flaw::Head));
             // The head still says that there was an entry.
             assert_eq!(head, !["DELETE FROM recipient_gate", "DELETE FROM consent_ledger"].contains(&statement), "{statement}");
             assert_eq!(t.store.ledgers(&t.engine).await.unwrap(), std::slice::from_ref(&practice));
@@ -337,7 +418,7 @@ on_both! {
     async fn an_attempt_that_began_after_an_opt_out_is_found(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let practice = NORTH.parse().unwrap();
-        let found = async || t.store.ledger_prove(&t.engine, &practice).await.unwrap().findings;
+        let found = async || t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings;
         record(t, &scope, decision("c1", Channel::Sms, ConsentState::OptedOut, ConsentSource::Portal)).await;
         record(t, &scope, decision("c2", Channel::Sms, ConsentState::OptedIn, ConsentSource::Portal)).await;
         let first = claimed_and_sent(t, &scope, "r1").await;

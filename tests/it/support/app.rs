@@ -253,6 +253,7 @@ pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     env.set("HEEDWELL_DATA_DIR", home.path("data").display().to_string());
     env.set("HEEDWELL_DATABASE_URL", home.url.clone());
     env.set("HEEDWELL_MASTER_KEY_FILE", home.path("keys").display().to_string());
+    env.set("HEEDWELL_ANCHOR_FILE", home.path("anchors").display().to_string());
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_TWILIO_URL", twilio_url);

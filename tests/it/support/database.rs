@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use heedwell::{
     clock::{Clock, ManualClock},
     crypto::KeyFile,
-    domain::{Engine, PracticeId, Scope},
+    domain::{Call, Engine, PracticeId, Scope},
     store::{OpenError, Reserve, Settings, Store, Time},
     wake::Wake,
 };
@@ -46,6 +46,11 @@ impl Home {
             Backend::Sqlite => Some(Self::with(None)),
             Backend::Postgres => Some(Self::with(Some(postgres::Database::create().await?))),
         }
+    }
+
+    /// One on a server of PostgreSQL that a test has for itself.
+    pub(crate) fn on(server: &postgres::Logging) -> Self {
+        Self { backend: Backend::Postgres, url: server.url.clone(), ..Self::with(None) }
     }
 
     fn with(database: Option<postgres::Database>) -> Self {
@@ -116,12 +121,15 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) async fn open(backend: Backend) -> Option<Self> {
-        let home = Home::new(backend).await?;
+        Some(Self::at(Home::new(backend).await?).await)
+    }
+
+    pub(crate) async fn at(home: Home) -> Self {
         let start = DateTime::parse_from_rfc3339("2026-03-02T15:00:00.123456Z").unwrap();
         let clock = Arc::new(ManualClock::new(start.to_utc()));
         let store = home.open(Time::Injected(clock.clone())).await.unwrap();
         let raw = home.raw().await;
-        Some(Self { home, store, engine: Engine::new(), clock, raw })
+        Self { home, store, engine: Engine::new(), clock, raw }
     }
 
     /// The same after a restart of the process.
@@ -148,7 +156,9 @@ impl TestStore {
             id: "front-desk".into(),
             display_name: "Robin".into(),
         };
-        self.engine.scope(practice.parse().unwrap(), author)
+        // As if somebody called, so that the audit trail is written wherever it is in production.
+        let call = Call { action: "test".into(), trace_id: "trace".into(), source_address: "192.0.2.1".into() };
+        self.engine.scope(practice.parse().unwrap(), author).during(call)
     }
 
     /// Runs a statement past the store.

@@ -1,12 +1,15 @@
 //! What holds at every moment, whatever was done: checked after each test of the store, and after each step of its
 //! walk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta};
-use heedwell::domain::{
-    Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, DeliveryStats, Facts, Hours,
-    PracticeId, shown,
+use heedwell::{
+    domain::{
+        Channel, Delivery, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, DeliveryStats, Facts, Hours,
+        NotificationId, PracticeId, shown,
+    },
+    store::{Anchored, Finding},
 };
 
 use super::TestStore;
@@ -19,6 +22,7 @@ pub(crate) async fn check(t: &TestStore) {
         feed_tells_what_is_stored(t, &practice, &changes, &deliveries).await;
         open += counters_are_right(t, &practice).await;
         statistics_are_right(t, &practice, &deliveries).await;
+        trail_is_whole(t, &practice).await;
     }
     assert_eq!(t.store.open_deliveries(&t.engine).await.unwrap(), open);
     states_follow_from_facts(t).await;
@@ -139,6 +143,28 @@ async fn statistics_are_right(t: &TestStore, practice: &PracticeId, deliveries: 
         t.store.deliveries_count(&t.engine, limit).await.unwrap();
         let stats = t.store.delivery_stats(&t.scope(practice.as_str()), ever.clone(), &[]).await.unwrap();
         assert_eq!(stats, counted, "{practice}, {limit} changes later");
+    }
+}
+
+/// The audit trail holds, and tells of each notification that somebody sent.
+async fn trail_is_whole(t: &TestStore, practice: &PracticeId) {
+    let proof = t.store.ledger_prove(&t.engine, practice, &Anchored::default()).await.unwrap();
+    let flaws: Vec<_> = proof.findings.into_iter().filter(|finding| matches!(finding, Finding::Trail(_))).collect();
+    assert_eq!(flaws, [], "{practice}");
+    let (mut told, mut position) = (BTreeSet::new(), 0);
+    loop {
+        let records = t.store.audit_after(&t.scope(practice.as_str()), position).await.unwrap();
+        let Some(last) = records.last() else { break };
+        position = last.position;
+        told.extend(records.into_iter().map(|record| record.event.resource));
+    }
+    // Those that a broadcast or a message of a conversation makes are told by it.
+    let query = format!(
+        "SELECT id FROM notification WHERE practice_id = '{practice}' AND request_id <> '' AND broadcast_id IS NULL"
+    );
+    for row in t.rows(&query).await {
+        let id = NotificationId(row.try_get_by_index(0).unwrap());
+        assert!(told.contains(&format!("notification/{id}")), "{practice}: {id}");
     }
 }
 

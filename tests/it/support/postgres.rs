@@ -130,8 +130,13 @@ impl Logging {
 
     /// How many reads it was asked for so far.
     pub(crate) fn reads(&self) -> usize {
+        self.statements(": SELECT ")
+    }
+
+    /// How many statements it was asked for so far that have these words.
+    pub(crate) fn statements(&self, words: &str) -> usize {
         let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
-        let read = |line: &&str| line.contains("LOG: ") && line.contains(": SELECT ");
+        let read = |line: &&str| line.contains("LOG: ") && line.contains(words);
         // To say for which practice a connection works is to ask for nothing.
         log.lines().filter(read).filter(|line| !line.contains("set_config")).count()
     }

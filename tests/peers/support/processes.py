@@ -195,6 +195,13 @@ class Server(Process):
         self.private.add(token)
         return token
 
+    def audit(self, *arguments: str) -> str:
+        """What `heedwell audit` prints, of a server that has stopped and whose ledgers hold."""
+        command = [*self.within, binary(), "audit", *arguments]
+        done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"heedwell audit {arguments[0]}: {done.stdout}{done.stderr}"
+        return done.stdout
+
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(self.grpc_address, options=_CHANNEL)
 
