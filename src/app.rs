@@ -1,6 +1,8 @@
 //! The only place where the concrete parts meet: in which order they start, and in which they stop.
 
-use std::{collections::BTreeSet, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
+};
 
 use anyhow::Context;
 use axum::Router;

@@ -78,12 +78,7 @@ pub(super) fn verify(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode
 }
 
 /// Reads a file of anchors, one a line, and tells which of them are none of this key's. True: there are some.
-fn read_anchors(
-    path: &Path,
-    key: &AnchorKey,
-    only: Option<&PracticeId>,
-    anchored: &mut Anchored,
-) -> io::Result<bool> {
+fn read_anchors(path: &Path, key: &AnchorKey, only: Option<&PracticeId>, anchored: &mut Anchored) -> io::Result<bool> {
     let mut forged = false;
     for (number, line) in (1..).zip(BufReader::new(File::open(path)?).lines()) {
         let line = line?;

@@ -5,8 +5,7 @@ use std::{cmp::min, collections::BTreeMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -255,7 +254,9 @@ mod tests {
                 + r#""0008101820283038404850586068707880889098a0a8b0b8c0c8d0d8e0e8f0f8"}},{"practice":"b"}]}"#
         );
         assert_eq!(Anchor::from_json(json.as_bytes()), Some(anchor));
-        for bad in ["", "{}", &json.replace("0008", "00"), &json.replace("0008", "xy08"), &json.replace("\"a\"", "\"\"")] {
+        for bad in
+            ["", "{}", &json.replace("0008", "00"), &json.replace("0008", "xy08"), &json.replace("\"a\"", "\"\"")]
+        {
             assert_eq!(Anchor::from_json(bad.as_bytes()), None, "{bad}");
         }
     }

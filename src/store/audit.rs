@@ -24,10 +24,7 @@ use super::{
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::{
-    crypto::GENESIS,
-    domain::{ActorType, AuditEvent, AuditNote, AuditRecord, Author, Engine, PatientId, PracticeId, Scope},
-};
+use crate::domain::{ActorType, AuditEvent, AuditNote, AuditRecord, Author, Engine, PatientId, PracticeId, Scope};
 
 const TABLE: &str = "audit";
 const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
@@ -49,11 +46,10 @@ struct Body {
 }
 
 /// The newest entry of a trail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Head {
     seq: i64,
-    /// Empty before the first.
-    mac: Vec<u8>,
+    mac: [u8; 32],
 }
 
 /// The heads of the trails that this process appended to, as it left them. They save reading the row: it is written only if it
@@ -93,9 +89,8 @@ pub(super) async fn begin_on(
     practice: &PracticeId,
     event: Option<AuditEvent>,
 ) -> Result<(), StoreError> {
-    let events: Vec<_> = event.into_iter().collect();
-    let rows = if events.is_empty() { Vec::new() } else { advance_on(tx, keys, practice, &events).await? };
-    tx.insert_all(rows).await
+    let Some(event) = event else { return Ok(()) };
+    tx.insert_all(advance_on(tx, keys, practice, &[event]).await?).await
 }
 
 /// Moves the head of a trail on, which locks it, and yields the rows that it has moved over.
@@ -106,14 +101,14 @@ async fn advance_on(
     events: &[AuditEvent],
 ) -> Result<Vec<audit::Model>, StoreError> {
     // What is remembered may be the head of a transaction that came to nothing: then this does not find it.
-    let known = tx.trails().known().get(practice).cloned();
+    let known = tx.trails().known().get(practice).copied();
     if let Some(head) = known {
-        let (rows, next) = linked(keys, &head, events, tx.now)?;
+        let (rows, next) = linked(keys, head, events, tx.now)?;
         let moved = audit_head::Entity::update_many()
             .set(next.row(keys))
             .filter(audit_head::Column::PracticeId.eq(practice.as_str()))
             .filter(audit_head::Column::Seq.eq(head.seq))
-            .filter(audit_head::Column::Mac.eq(head.mac))
+            .filter(audit_head::Column::Mac.eq(head.mac.to_vec()))
             .exec(&tx.db)
             .await?;
         if moved.rows_affected == 1 {
@@ -123,7 +118,8 @@ async fn advance_on(
     }
     let row = audit_head::Entity::find_by_id(practice.as_str()).lock_exclusive().one(&tx.db).await?;
     let row = row.ok_or(StoreError::NotFound("practice"))?;
-    let (rows, next) = linked(keys, &Head { seq: row.seq, mac: row.mac }, events, tx.now)?;
+    let head = Head { seq: row.seq, mac: mac_of(TABLE, &row.mac)? };
+    let (rows, next) = linked(keys, head, events, tx.now)?;
     let head = audit_head::ActiveModel { practice_id: Unchanged(row.practice_id), ..next.row(keys) };
     head.update(&tx.db).await?;
     tx.trails().known().insert(practice.clone(), next);
@@ -133,12 +129,11 @@ async fn advance_on(
 impl Head {
     /// What the row has after this entry.
     fn row(&self, keys: &PracticeKeys) -> audit_head::ActiveModel {
-        let mac = mac_of(TABLE, &self.mac).unwrap_or(GENESIS);
         audit_head::ActiveModel {
             practice_id: NotSet,
             seq: Set(self.seq),
-            mac: Set(self.mac.clone()),
-            seal: Set(Some(seal(keys.audit_chain(), self.seq, &mac))),
+            mac: Set(self.mac.to_vec()),
+            seal: Set(Some(seal(keys.audit_chain(), self.seq, &self.mac))),
         }
     }
 }
@@ -146,11 +141,10 @@ impl Head {
 /// The rows that tell of `events`, chained to one another and to `head`, and the head after them.
 fn linked(
     keys: &PracticeKeys,
-    head: &Head,
+    Head { mut seq, mut mac }: Head,
     events: &[AuditEvent],
     at: DateTime<Utc>,
 ) -> Result<(Vec<audit::Model>, Head), StoreError> {
-    let (mut seq, mut mac) = (head.seq, mac_of(TABLE, &head.mac)?);
     let mut rows = Vec::with_capacity(events.len());
     for event in events {
         seq += 1;
@@ -159,7 +153,7 @@ fn linked(
         row.mac = mac.to_vec();
         rows.push(row);
     }
-    Ok((rows, Head { seq, mac: mac.to_vec() }))
+    Ok((rows, Head { seq, mac }))
 }
 
 fn row(keys: &PracticeKeys, event: &AuditEvent, seq: i64, at: DateTime<Utc>) -> Result<audit::Model, StoreError> {

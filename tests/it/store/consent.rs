@@ -75,7 +75,11 @@ async fn refusal(t: &TestStore, scope: &Scope, id: &str) -> Option<SkipReason> {
 /// Checks that the ledger is as it was written, and that gates and attempts agree with it.
 pub(super) async fn proves(t: &TestStore) {
     for practice in t.practices().await {
-        assert_eq!(t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings, vec![], "{practice}");
+        assert_eq!(
+            t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings,
+            vec![],
+            "{practice}"
+        );
     }
 }
 

@@ -268,10 +268,17 @@ impl Book {
             let last = length().await;
             let by_itself = t.store.ledger_prove(&t.engine, &practice, &Anchored::default()).await.unwrap().findings;
             assert_eq!(self.flaws(by_itself), [], "nothing else would show it");
-            let named: Vec<_> = copies[which + 1..].iter().map(|&(position, anchored)| {
-                tried[usize::from(position > last)] += 1;
-                finding(if position > last { Flaw::Cut { position, anchored } } else { Flaw::Rewritten { position, anchored } })
-            }).collect();
+            let named: Vec<_> = copies[which + 1..]
+                .iter()
+                .map(|&(position, anchored)| {
+                    tried[usize::from(position > last)] += 1;
+                    finding(if position > last {
+                        Flaw::Cut { position, anchored }
+                    } else {
+                        Flaw::Rewritten { position, anchored }
+                    })
+                })
+                .collect();
             let found = t.store.ledger_prove(&t.engine, &practice, &anchored).await.unwrap().findings;
             assert_eq!(sorted(&self.flaws(found)), sorted(&named), "back to {which}, and {more} more");
         }

@@ -74,7 +74,7 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let maria = "maria".parse().unwrap();
         let sent = Order::new("r1", &[Channel::InApp]).accept(t, &scope).await;
-        let token = PushToken::parse("token-of-a-phone").unwrap();
+        let token: PushToken = "token-of-a-phone".parse().unwrap();
         let new = NewMessage {
             request_id: "m1".into(),
             fingerprint: [1; 32],
@@ -118,7 +118,7 @@ on_both! {
     async fn whoever_loses_a_device_to_somebody_else_is_told_of_too(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         t.store.patients_put(&scope, vec![patient("kim")]).await.unwrap();
-        let token = PushToken::parse("token-of-a-phone").unwrap();
+        let token: PushToken = "token-of-a-phone".parse().unwrap();
         let before = trail(t, &scope).await.len();
         for owner in ["maria", "kim"] {
             t.store.device_register(&scope, &owner.parse().unwrap(), &token, "phone").await.unwrap();
@@ -167,7 +167,15 @@ async fn a_group_of_sends_is_told_with_an_insert_and_an_update() {
     let t = TestStore::at(Home::on(&server)).await;
     let scope = ready_practice(&t, NORTH).await;
     let asked = || {
-        let words = [": INSERT ", ": UPDATE ", ": SELECT ", ": DELETE ", r#"INSERT INTO "audit" "#, r#""audit_head""#, "COMMIT"];
+        let words = [
+            ": INSERT ",
+            ": UPDATE ",
+            ": SELECT ",
+            ": DELETE ",
+            r#"INSERT INTO "audit" "#,
+            r#""audit_head""#,
+            "COMMIT",
+        ];
         words.map(|words| server.statements(words))
     };
     let cost = async |scope: &Scope, news: &[NewNotification]| {

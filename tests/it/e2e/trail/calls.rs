@@ -17,8 +17,8 @@ use heedwell::{
         ListPatientsRequest, ListTemplatesRequest, MarkConversationReadRequest, MarkInboxItemsRequest, MessageRoute,
         NotificationInput, NotificationKind, NotificationView, Patient, PracticeSettings, PreviewBroadcastRequest,
         PreviewNotificationRequest, PreviewTemplateRequest, PutPracticeRequest, RecordConsentRequest,
-        RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest, SendTestMessageRequest, TemplateContent,
-        TemplateRef, UpdateConversationRequest, UpdatePatientPreferencesRequest, UpdatePracticeSettingsRequest,
+        RegisterPushDeviceRequest, RetryDeliveryRequest, SendMessageRequest, SendTestMessageRequest, TemplateRef,
+        UpdateConversationRequest, UpdatePatientPreferencesRequest, UpdatePracticeSettingsRequest,
         UploadAttachmentRequest, WatchBroadcastRequest, WatchConversationsRequest, WatchDeliveriesRequest,
         WatchInboxRequest,
         audience::{PatientIds, Selection},
@@ -192,7 +192,8 @@ impl Calls<'_> {
 
     async fn notify(&mut self) {
         let t = self.t;
-        let typed = NotificationInput { custom_content: "canary-typed".into(), ..reminder(t, "pat", &[Channel::InApp]) };
+        let typed =
+            NotificationInput { custom_content: "canary-typed".into(), ..reminder(t, "pat", &[Channel::InApp]) };
         let preview = PreviewNotificationRequest { practice_id: acme(), notification: Some(typed.clone()) };
         made!(self, Sender, notify.preview_notification, "NotifyService/PreviewNotification", preview);
         let send = request(&new_key(), typed.clone());
@@ -326,25 +327,18 @@ impl Calls<'_> {
                 locale: "en-US".into(),
             })
         };
-        let content = || Some(TemplateContent { text: "Your visit: {{visit_time}}".into(), ..Default::default() });
         let list = ListTemplatesRequest { practice_id: acme(), ..Default::default() };
         made!(self, Staff, templates.list_templates, "TemplateService/ListTemplates", list);
         let get = GetTemplateRequest { practice_id: acme(), r#ref: at() };
         let known = made!(self, Staff, templates.get_template, "TemplateService/GetTemplate", get);
-        // Ours, so that its tokens are those that there are.
-        let content = known.template.and_then(|template| template.content).or_else(content);
+        // Ours, put in the place of ours.
+        let content = known.template.and_then(|template| template.active_content);
         let preview = PreviewTemplateRequest { practice_id: acme(), r#ref: at(), ..Default::default() };
         made!(self, Staff, templates.preview_template, "TemplateService/PreviewTemplate", preview);
         let create = CreateTemplateVersionRequest { practice_id: acme(), r#ref: at(), content, ..Default::default() };
-        let name = "TemplateService/CreateTemplateVersion";
-        assert!(self.made.insert(name));
-        self.t.caller(PracticeAdmin).templates.create_template_version(create).await.unwrap();
-        let activate = ActivateTemplateVersionRequest {
-            practice_id: acme(),
-            r#ref: at(),
-            version: 1,
-            etag: String::new(),
-        };
+        made!(self, PracticeAdmin, templates.create_template_version, "TemplateService/CreateTemplateVersion", create);
+        let activate =
+            ActivateTemplateVersionRequest { practice_id: acme(), r#ref: at(), version: 1, etag: String::new() };
         made!(
             self,
             PracticeAdmin,
@@ -375,11 +369,8 @@ impl Calls<'_> {
             })
         };
         let (previewed, created) = (input(), input());
-        let preview = PreviewBroadcastRequest {
-            practice_id: acme(),
-            broadcast: previewed,
-            sample_patient_id: "pat".into(),
-        };
+        let preview =
+            PreviewBroadcastRequest { practice_id: acme(), broadcast: previewed, sample_patient_id: "pat".into() };
         made!(self, Staff, broadcasts.preview_broadcast, "BroadcastService/PreviewBroadcast", preview);
         let create = CreateBroadcastRequest {
             practice_id: acme(),
@@ -407,8 +398,7 @@ impl Calls<'_> {
             media_type: "image/png".into(),
             content: PNG.to_vec().into(),
         };
-        let file =
-            made!(self, Staff, conversations.upload_attachment, "ConversationsService/UploadAttachment", upload);
+        let file = made!(self, Staff, conversations.upload_attachment, "ConversationsService/UploadAttachment", upload);
         let attachment_id = file.attachment.unwrap().attachment_id;
         let say = SendMessageRequest {
             practice_id: acme(),
@@ -425,11 +415,8 @@ impl Calls<'_> {
         made!(self, Staff, conversations.list_conversations, "ConversationsService/ListConversations", list);
         let get = GetConversationRequest { practice_id: acme(), conversation_id: conversation_id.clone() };
         made!(self, Staff, conversations.get_conversation, "ConversationsService/GetConversation", get);
-        let list = ListMessagesRequest {
-            practice_id: acme(),
-            conversation_id: conversation_id.clone(),
-            ..Default::default()
-        };
+        let list =
+            ListMessagesRequest { practice_id: acme(), conversation_id: conversation_id.clone(), ..Default::default() };
         made!(self, Staff, conversations.list_messages, "ConversationsService/ListMessages", list);
         let watch = WatchConversationsRequest {
             practice_id: acme(),
