@@ -40,7 +40,6 @@ async fn rows(t: &TestApp) -> Vec<i64> {
         "link",
         "inbox_item",
         "attempt",
-        "audit",
         "consent_ledger",
         "patient",
     ] {
