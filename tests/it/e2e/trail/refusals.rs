@@ -100,7 +100,7 @@ on_a_server! {
 
     async fn each_call_that_a_role_forbids_is_told(t: &mut TestApp) {
         practice(t).await;
-        for (place, (method, roles, _)) in CALLS.iter().enumerate() {
+        for (place, (method, roles)) in CALLS.iter().enumerate() {
             let Some(role) = Role::ALL.into_iter().find(|role| {
                 !roles.contains(role) && *role != Role::Patient && !(*role == PracticeAdmin && roles.contains(&Staff))
             }) else {
