@@ -80,6 +80,20 @@ pub enum OpenError {
         "the master key does not belong to this database: HEEDWELL_MASTER_KEY_FILE must name the file it was made with"
     )]
     WrongKey,
+    /// What a connection says of itself does not reach PostgreSQL, or not for long.
+    #[error(
+        "connections to the database do not keep their settings: connect to PostgreSQL itself, or by way of a pooler in session mode \
+         that passes `options` on"
+    )]
+    Pooled,
+    /// PostgreSQL would show the server the rows of all practices, whatever it asks for.
+    #[error(
+        "the database's user is a superuser or has BYPASSRLS, so that PostgreSQL cannot seal practices from each other: connect as \
+         an ordinary user that owns the tables; or run, as a superuser, `CREATE ROLE heedwell_bound; GRANT heedwell_bound TO` this \
+         user, then `GRANT USAGE ON SCHEMA public TO heedwell_bound; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \
+         public TO heedwell_bound`, and start again"
+    )]
+    Unsealed,
     /// A statement failed while starting.
     #[error("the database refused a statement")]
     Statement(#[source] DbErr),

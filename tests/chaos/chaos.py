@@ -36,6 +36,8 @@ from world import World  # noqa: E402
 OPEN = (types.DELIVERY_STATE_PENDING, types.DELIVERY_STATE_UNCONFIRMED)
 # So many notifications are read one by one at the end, and so many cursors are tried out.
 _READS, _PROBES, _PROBE = 2_000, 24, 150
+# So many are asked for by another practice.
+_FOREIGN_READS = 50
 # Sends for each death at a point: more are permitted than that many only when it is reached late.
 _SENDS_FOR_A_DEATH = 100
 
@@ -237,6 +239,13 @@ class Run:
                 final.write(got=notification, deliveries=[shown(it) for it in answer.notification.deliveries])
             except grpc.RpcError as error:
                 final.write(got=notification, missing=error.code().name)
+        for notification in accepted[:_FOREIGN_READS]:
+            request = notify.GetNotificationRequest(practice_id=world.neighbour.id, notification_id=notification)
+            try:
+                stub.GetNotification(request, timeout=30, metadata=world.neighbour.metadata, wait_for_ready=True)
+                final.write(foreign=notification)
+            except grpc.RpcError as error:
+                final.write(foreign=notification, missing=error.code().name)
         by_id = {it["id"]: it for it in listed}
         order = [(it[0], it[1]) for it in reference]
 
@@ -344,7 +353,15 @@ def hunt(mutant: Mutant, seed: int, keep: Path | None) -> bool:
     print(json.dumps({**verdict, "caught_by": caught}), flush=True)
     if not caught:
         print(f"the bug {mutant.name!r} was not caught: {mutant.caught_by} are all 0", file=sys.stderr)
-    return bool(caught)
+    return bool(caught) and (mutant.held_by is None or is_held(mutant, mutant.held_by, seed, keep))
+
+
+def is_held(mutant: Mutant, database: str, seed: int, keep: Path | None) -> bool:
+    """The same bug on the database that does no harm by it. Whether that holds."""
+    profile = PROFILES[mutant.profile].sized(**mutant.changes)
+    verdict = run(profile, database, seed, {"HEEDWELL_TEST_MUTANT": mutant.name}, keep)
+    print(json.dumps({**verdict, "held_by": database}), flush=True)
+    return not verdict["violations"]
 
 
 def is_clean(mutant: Mutant, seed: int, keep: Path | None) -> bool:

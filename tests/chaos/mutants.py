@@ -16,6 +16,8 @@ class Mutant:
     caught_by: tuple[str, ...]
     database: str = "postgres"
     changes: dict[str, Any] = field(default_factory=dict)
+    # The database with which nothing comes of it.
+    held_by: str | None = None
 
 
 # By then a run with a bug has shown it; what is stuck stays stuck.
@@ -50,9 +52,11 @@ MUTANTS = {
         # What stops a message is read once, in a statement that an opt-out does not hold up; and read again, but not locked.
         Mutant("gates read once", "races", ("after_stop",), changes={"races": 3}),
         Mutant("gates not locked", "races", ("after_stop",), changes={"races": 3}),
+        # Whoever knows an id reads what is another practice's, unless the database itself keeps practices apart.
+        Mutant("no practice", "truthful", ("shown_to_others",), "sqlite", {"kills": 0, "sends": 40, "others": {}}, "postgres"),
         Mutant("prefetched", "burst", ("hoarded",), "sqlite", {"sends": 160, "takers": 1, **_SHORT_BURST}),
     )
 }
 
 # Those of a short run, to see at every change that the oracle can fail.
-SHORT = ("unknown is no", "last write wins", "coalesced")
+SHORT = ("unknown is no", "last write wins", "coalesced", "no practice")

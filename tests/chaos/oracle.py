@@ -73,6 +73,9 @@ def judge(folder: Path) -> dict[str, Any]:
     check_feed(found, watches, final, listed)
     if about["truthful"]:
         check_hoards(found, watches, list(entries(folder / "events.jsonl")), sends, provider)
+    for it in final:
+        if "foreign" in it and it.get("missing") != "NOT_FOUND":
+            found.wrong("shown_to_others", f"{it['foreign']} was asked for by another practice: {it.get('missing', 'shown')}")
     for point in about["unreached"]:
         found.wrong("unreached", f"nobody died at {point}")
     for line in about["leaks"]:
@@ -119,6 +122,7 @@ KINDS = (
     "broke_resumable",
     "broke_bookmarkable",
     "broke_unique_per_connection",
+    "shown_to_others",
     "unreached",
     "leaked",
 )

@@ -106,6 +106,11 @@ class World:
             email=relay(*self.sandbox.smtp),
         )
         self.metadata = self.practice.metadata
+        # Who has nothing, and shall be shown nothing of anybody else's.
+        self.neighbour = Practice(self.servers[0], "beta", ttl="7d")
+        home = directory.Practice(legal_name="Beta", display_name="Beta", time_zone="America/New_York")
+        request = directory.PutPracticeRequest(practice_id=self.neighbour.id, practice=home)
+        self.neighbour.call(self.neighbour.directory.PutPractice, request)
         if self.profile.burst:
             self.burst_time = int(time.time() + self.profile.burst)
 

@@ -236,6 +236,61 @@ fn no_span_records_the_arguments_of_a_function() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Functions of the store that see the rows of all practices and have no [`Engine`](heedwell::domain::Engine) among their
+/// arguments: groups of several practices' calls, and what one that has it is made of.
+const ACROSS: &[(&str, &str)] = &[
+    ("store/consent/mail.rs", "letter"),
+    ("store/notifications/accept.rs", "run"),
+    ("store/notifications/basis.rs", "answer"),
+    ("store/outcomes.rs", "run"),
+    ("store/polls.rs", "poll"),
+    ("store/reconcile.rs", "doubt"),
+    ("store/stats.rs", "count"),
+    ("store/stats.rs", "next_uncounted"),
+];
+
+/// The functions of a file: the name and arguments of each, and the code up to the next one.
+fn functions(code: &str) -> Vec<(&str, &str, &str)> {
+    let starts: Vec<_> = code
+        .match_indices("fn ")
+        .map(|(at, _)| at)
+        .filter(|at| code[..*at].chars().next_back().is_none_or(|c| c == ' ' || c == '\n'))
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([code.len()]);
+    let whole = starts.iter().zip(ends).map(|(start, end)| &code[start + 3..end]);
+    let parts = whole.filter_map(|text| {
+        let (signature, body) = text.split_once('{')?;
+        let name = signature.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+        Some((name, signature, body))
+    });
+    parts.collect()
+}
+
+#[test]
+fn what_is_done_for_a_practice_sees_the_rows_of_no_other() {
+    let (mut wrong, mut named) = (Vec::new(), BTreeSet::new());
+    for source in sources().iter().filter(|source| source.path.starts_with("store/") && source.path != "store/tx.rs") {
+        for (name, signature, body) in functions(&source.code) {
+            let across = body.contains("across()") || body.contains("write_across(");
+            let known = ACROSS.contains(&(&source.path, name));
+            if across && known {
+                named.insert((source.path.clone(), name.to_owned()));
+            } else if across && !signature.contains("Engine") {
+                wrong.push(format!("{}: {name} sees the rows of all practices, for whom?", source.path));
+            }
+        }
+    }
+    wrong.extend(ACROSS.iter().filter_map(|(path, name)| {
+        let gone = !named.contains(&((*path).to_owned(), (*name).to_owned()));
+        gone.then(|| format!("{path}: {name} is not there, or does not"))
+    }));
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    let code = "impl A { pub(super) async fn a(&self, _: &Engine) -> B { self.across() }\n    fn b<T>(t: T) { c() } }";
+    let found: Vec<_> =
+        functions(code).into_iter().map(|(name, signature, _)| (name, signature.contains("Engine"))).collect();
+    assert_eq!(found, [("a", true), ("b", false)]);
+}
+
 /// Prints what deserves a look and fails nobody: a limit would invite cuts in the wrong place, and an edge that nobody
 /// needs yet may belong to a room that is being built.
 #[test]

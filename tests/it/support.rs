@@ -6,7 +6,7 @@ pub(crate) mod invariants;
 mod postgres;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
-pub(crate) use postgres::{Careless, Logging};
+pub(crate) use postgres::{Careless, Logging, as_superuser};
 
 /// Writes each test for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
 macro_rules! on_both {

@@ -38,6 +38,9 @@ pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenErro
         let in_memory = name == "synchronous_commit" && mutant!("commit in memory");
         expect(&write, &format!("SHOW {name}"), name, if in_memory { "off" } else { "on" }).await?;
     }
+    if setting(&write, "SELECT coalesce(current_setting('heedwell.engine', true), '')").await? != "on" {
+        return Err(OpenError::Pooled);
+    }
     let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
     let read = write.clone();
     Ok(Connections { write, read, bound: None, dialect: Dialect::Postgres, hints, disk: None, _lock: None })
@@ -55,13 +58,7 @@ pub(super) async fn bind(connections: Connections, settings: &Settings) -> Resul
         own.close().await.map_err(OpenError::Statement)?;
         Some(BOUND)
     } else {
-        tracing::warn!(
-            "the database's user is a superuser or has BYPASSRLS, so that PostgreSQL does not seal practices from each other: \
-             connect as an ordinary user that owns the tables, or run, as this user, CREATE ROLE {BOUND}; \
-             GRANT USAGE ON SCHEMA public TO {BOUND}; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {BOUND}; and start again"
-        );
-        None
+        return Err(OpenError::Unsealed);
     };
     let own = url(&settings.database_url)?.disable_statement_logging();
     let count = bound(settings.connections);

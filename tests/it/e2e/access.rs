@@ -50,7 +50,7 @@ use crate::support::app::{ACME, Authorised, Bearer, Caller, Pass, TestApp, on_a_
 
 use Role::{Auditor, Directory, Operator, Patient, Portal, PracticeAdmin, Sender, Staff};
 
-/// Every call of the contract, the roles that may make it, and whether this release offers it.
+/// Every call of the contract, and the roles that may make it.
 pub(super) const CALLS: &[(&str, &[Role])] = &[
     ("NotifyService/SendNotification", &[Sender, Staff]),
     ("NotifyService/BatchSendNotifications", &[Sender, Staff]),
@@ -105,7 +105,7 @@ pub(super) const CALLS: &[(&str, &[Role])] = &[
 ];
 
 /// Messages as bytes, so that one function makes every call.
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Vec<u8>;

@@ -36,7 +36,7 @@ fn next_sid() -> String {
 }
 
 /// Somebody texts a practice.
-async fn texts_in(t: &TestApp, practice: &str, from: &str, body: &str) -> StatusCode {
+pub(super) async fn texts_in(t: &TestApp, practice: &str, from: &str, body: &str) -> StatusCode {
     let (url, sid) = (url(t, practice), next_sid());
     let fields = text(&sid, from, body);
     post(&url, Some(&signature(AUTH_TOKEN, &url, &fields)), FORM, form(&fields)).await

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use heedwell::{
+    crypto::KeyFile,
     domain::{
         Channel, ChannelSet, DkimKey, DkimSettings, Facts, FailureReason, Kind, KindChannels, Patient, Phi,
         ServiceAccount, SmsSender, Verdict,
@@ -167,5 +168,49 @@ on_both! {
         t.execute(swap).await;
         let read = t.store.patient_get(&scope, &"maria".parse().unwrap()).await;
         assert!(matches!(read, Err(heedwell::store::StoreError::Corrupt("patient"))), "{read:?}");
+    }
+}
+
+/// Every blind index of an address that the database has.
+async fn blind_indexes(t: &TestStore) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for query in [
+        "SELECT phone_bi FROM patient WHERE phone_bi IS NOT NULL",
+        "SELECT email_bi FROM patient WHERE email_bi IS NOT NULL",
+        "SELECT address_bi FROM delivery WHERE address_bi IS NOT NULL",
+        "SELECT address_bi FROM attempt",
+        "SELECT subject FROM recipient_gate WHERE subject_kind = 2",
+        "SELECT address_bi FROM consent_ledger WHERE address_bi IS NOT NULL",
+    ] {
+        let rows = t.rows(query).await;
+        found.extend(rows.iter().map(|row| row.try_get_by_index::<Vec<u8>>(0).unwrap()));
+    }
+    found
+}
+
+on_both! {
+    async fn whoever_tries_all_numbers_without_the_key_finds_nobody(t: &TestStore) {
+        fill(t).await;
+        given::ready_practice(t, given::SOUTH).await;
+        let kept = blind_indexes(t).await;
+        assert!(kept.len() >= 8);
+        let addresses = [("phone", "+12025550177"), ("phone", "+12025550142"), ("email", "kookaburra.lark@example.com")];
+        let hits = |key: &dyn Fn(&str, &str) -> Vec<u8>| {
+            addresses.iter().filter(|(kind, address)| kept.contains(&key(kind, address))).count()
+        };
+        // The right key of the right practice finds whom it is asked about, or this would prove nothing.
+        let north = t.home.keys().blind_index(NORTH);
+        assert_eq!(hits(&|kind, address| north.index(kind, address).to_vec()), 2);
+        for practice in ["", "North", "east"] {
+            let other = t.home.keys().blind_index(practice);
+            assert_eq!(hits(&|kind, address| other.index(kind, address).to_vec()), 0, "{practice}");
+        }
+        for n in 0..100 {
+            let wrong = KeyFile::create(&t.home.path(&format!("wrong-{n}"))).unwrap().blind_index(NORTH);
+            assert_eq!(hits(&|kind, address| wrong.index(kind, address).to_vec()), 0);
+        }
+        // Nor is it a digest that needs no key.
+        let plain = |_: &str, address: &str| ring::digest::digest(&ring::digest::SHA256, address.as_bytes()).as_ref()[..16].to_vec();
+        assert_eq!(hits(&plain), 0);
     }
 }

@@ -99,6 +99,11 @@ pub(crate) fn unbound(url: &str) -> String {
     format!("{url}{separator}options=-c%20heedwell.engine%3Don")
 }
 
+/// The same for somebody whom nothing binds; unset in a cluster that is not ours.
+pub(crate) fn as_superuser(url: &str) -> Option<String> {
+    env::var("HEEDWELL_TEST_POSTGRES").is_err().then(|| as_user(url, USER, SUPERUSER))
+}
+
 fn as_user(url: &str, one: &str, other: &str) -> String {
     url.replacen(&format!("postgres://{one}@"), &format!("postgres://{other}@"), 1)
 }
