@@ -34,6 +34,7 @@ mod quiet;
 mod races;
 mod receipts;
 mod retries;
+mod scratch;
 mod seals;
 mod settlements;
 mod templates;

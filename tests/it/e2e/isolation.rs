@@ -143,7 +143,17 @@ impl<'a> Matrix<'a> {
 
     /// In the name of each role; yields what each was told.
     async fn all_roles(&self, base: &Base, request: impl Fn() -> Value) -> Vec<(Role, Value, Tried)> {
-        join_all(self.tokens.iter().map(async |(role, token)| {
+        self.roles(base, |_| true, request).await
+    }
+
+    /// In the name of some roles.
+    async fn roles(
+        &self,
+        base: &Base,
+        some: impl Fn(Role) -> bool,
+        request: impl Fn() -> Value,
+    ) -> Vec<(Role, Value, Tried)> {
+        join_all(self.tokens.iter().filter(|(role, _)| some(*role)).map(async |(role, token)| {
             let request = request();
             let tried = self.call(token, base, &request).await;
             (*role, request, tried)
@@ -185,7 +195,9 @@ impl<'a> Matrix<'a> {
             let (_, token) = self.tokens.iter().find(|(role, _)| *role == base.by).unwrap();
             let tried = self.call(token, base, &self.request(number, ACME, |_| Whose::Own)).await;
             if let Err(status) = &tried {
-                panic!("{} {}: {:?} {}", base.call, base.request, status.code(), status.message());
+                // It was found, which is what counts here.
+                let found = reason(status) == "STATE_FORBIDS";
+                assert!(found, "{} {}: {:?} {}", base.call, base.request, status.code(), status.message());
             }
             for whose in [Whose::Own, Whose::Closed] {
                 for (role, request, tried) in self.all_roles(base, || self.request(number, ACME, |_| whose)).await {
@@ -206,16 +218,17 @@ impl<'a> Matrix<'a> {
         for (number, base) in self.bases().filter(|(_, base)| Self::is_there(base)) {
             for (_, path, name) in self.names(base) {
                 let at = |whose| move |place: &str| if place == path { whose } else { Whose::Own };
-                let (foreign, nobodys) = (
-                    self.all_roles(base, || self.request(number, ACME, at(Whose::Foreign))).await,
-                    self.all_roles(base, || self.request(number, ACME, at(Whose::Nobodys))).await,
-                );
+                // A key makes one thing, however many roles somebody has who uses it.
+                let some = |role| name != "$key" || role == base.by || !Self::may(base, role);
+                let foreign = self.roles(base, some, || self.request(number, ACME, at(Whose::Foreign))).await;
+                let nobodys = self.roles(base, some, || self.request(number, ACME, at(Whose::Nobodys))).await;
                 for ((role, said, foreign), (_, also, nobodys)) in foreign.iter().zip(&nobodys) {
                     let what = format!("{} as {role:?} with another's {name}", base.call);
                     self.tells_nothing(foreign, said, &what);
                     let id = |request: &Value| request.pointer(&path).unwrap().as_str().unwrap().to_owned();
                     let (one, other) = (told(foreign, &id(said)), told(nobodys, &id(also)));
-                    if base.reads || foreign.is_err() || nobodys.is_err() {
+                    // What a first call does may leave nothing for a second one.
+                    if base.reads || foreign.is_err() {
                         assert_eq!(one, other, "{what}");
                     }
                     if let (Ok(answer), "$key") = (foreign, name.as_str()) {
@@ -291,9 +304,9 @@ fn every_field_of_every_request_is_known_and_every_name_is_tried() {
 async fn matrix(t: &mut TestApp) {
     let matrix = Matrix::new(t).await;
     let before = matrix.other.dump(t).await;
+    let own = matrix.what_is_ones_own().await;
     let claims = matrix.claims_of_another_practice().await;
     let others = matrix.what_is_anothers().await;
-    let own = matrix.what_is_ones_own().await;
     let tokens = tokens::matrix(&matrix).await;
     let after = matrix.other.dump(t).await;
     let changed: Vec<_> = before.symmetric_difference(&after).collect();

@@ -88,7 +88,92 @@ pub(super) const NAMES: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Fields of requests by which nothing is looked up: words, settings, and what only answers fill in.
-pub(super) const WORDS: &[(&str, &[&str])] = &[];
+pub(super) const WORDS: &[(&str, &[&str])] = &[
+    ("BroadcastInput", &["title", "subject", "body"]),
+    (
+        "Practice",
+        &[
+            "practice_id",
+            "legal_name",
+            "display_name",
+            "phone",
+            "time_zone",
+            "locale",
+            "portal_url",
+            "postal_address",
+            "etag",
+        ],
+    ),
+    ("Patient", &["first_name", "last_name", "email", "mobile_phone", "locale", "time_zone", "tags"]),
+    ("ListAuditEventsRequest", &["action_prefix"]),
+    ("RegisterPushDeviceRequest", &["device_name"]),
+    ("SendMessageRequest", &["body"]),
+    (
+        "Conversation",
+        &[
+            "patient_id",
+            "candidate_patient_ids",
+            "phone_hint",
+            "staff_read_message_id",
+            "patient_read_message_id",
+            "etag",
+        ],
+    ),
+    ("UploadAttachmentRequest", &["file_name", "media_type", "content"]),
+    ("TemplateRef", &["locale"]),
+    ("CreateTemplateVersionRequest", &["variables"]),
+    ("TemplateContent", &["subject", "text", "html"]),
+    ("ActivateTemplateVersionRequest", &["etag"]),
+    ("PreviewTemplateRequest.VariablesEntry", &["key", "value"]),
+    ("SendTestMessageRequest.VariablesEntry", &["key", "value"]),
+    ("NotificationInput", &["custom_content"]),
+    ("CustomDetails.VariablesEntry", &["key", "value"]),
+    ("SystemDetails", &["title", "body"]),
+    ("DocumentDetails", &["titles"]),
+    ("SecureLink", &["target_url"]),
+    ("MessageReceivedDetails", &["sender_name"]),
+    ("PaymentDetails", &["invoice_number", "method_hint"]),
+    ("Money", &["currency_code"]),
+    ("AppointmentDetails", &["time_zone", "provider_name", "location_name", "location_address"]),
+    ("PracticeSettings", &["link_hosts", "test_contacts", "etag"]),
+    ("SetupFinding", &["field", "message"]),
+    ("AfterHoursReply", &["text"]),
+    ("PushSettings", &["fcm_service_account_json"]),
+    (
+        "EmailSettings",
+        &[
+            "from_address",
+            "from_name",
+            "reply_to_address",
+            "dkim_domain",
+            "dkim_selector",
+            "dkim_private_key",
+            "dkim_record_name",
+            "dkim_record",
+            "bounce_address",
+            "bounce_secret",
+            "bounce_webhook_url",
+        ],
+    ),
+    ("SendGridSettings", &["api_key", "webhook_public_key", "event_webhook_url"]),
+    ("SmtpSettings", &["host", "username", "password"]),
+    (
+        "SmsSettings",
+        &[
+            "account_sid",
+            "auth_token",
+            "secondary_auth_token",
+            "api_key_sid",
+            "api_key_secret",
+            "from_number",
+            "messaging_service_sid",
+            "prefix",
+            "inbound_webhook_url",
+        ],
+    ),
+    ("UpdatePatientPreferencesRequest", &["etag"]),
+    ("RecordConsentRequest", &["evidence"]),
+];
 
 const fn base(call: &'static str, by: Role, request: Value, reads: bool) -> Base {
     Base { call, by, request, reads }
@@ -245,7 +330,7 @@ fn preferences() -> Vec<Base> {
         write(
             "PreferencesService/RecordConsent",
             Portal,
-            json!({"request_id": "$key", "patient_id": "$patient", "channel": 4, "state": 1, "source": 3}),
+            json!({"request_id": "$key", "patient_id": "$patient", "channel": 4, "state": 1, "source": 1}),
         ),
         read("PreferencesService/ListConsentRecords", Auditor, json!({"patient_id": "$patient"})),
         read("PreferencesService/ListConsentRecords", Staff, json!({"page_size": 1, "page_token": "$page"})),

@@ -42,6 +42,8 @@ pub(super) struct Home {
     links: Vec<(&'static str, String)>,
     /// Where the provider reports on a text that was sent and of which nothing else was heard.
     pub(super) callback: String,
+    /// What came of these keys.
+    made: BTreeSet<String>,
     /// Each is sent once.
     uploads: Vec<String>,
     next_upload: AtomicUsize,
@@ -120,7 +122,7 @@ impl Everybody<'_> {
     /// Writes to somebody by text, with a link and with a file, and by mail. Yields what they were given, and where the carrier
     /// reports on the text.
     async fn reaches(&self, patient: &str) -> (Vec<(&'static str, String)>, String) {
-        let visit = json!({"start_time": "2026-03-05T14:30:00Z", "link": {"target_url": given::TARGET}});
+        let visit = json!({"start_time": "2026-03-05T14:30:00Z", "provider_name": "Dr. Ray", "link": {"target_url": given::TARGET}});
         let request = json!({"request_id": new_key(), "notification": {"patient_id": patient, "channels": [2, 3],
             "appointment_reminder": visit}});
         self.does("NotifyService/SendNotification", request).await;
@@ -155,6 +157,16 @@ impl Everybody<'_> {
         let request = json!({"filter": {"subset": 4}});
         let listed = self.does("ConversationsService/ListConversations", request).await;
         text(&listed["conversations"][0]["conversationId"])
+    }
+}
+
+/// Every id in an answer.
+fn ids(answer: &Value, found: &mut BTreeSet<String>) {
+    match answer {
+        Value::Object(fields) => fields.values().for_each(|value| ids(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| ids(value, found)),
+        Value::String(text) if text.parse::<Uuid>().is_ok() => drop(found.insert(text.clone())),
+        _ => {}
     }
 }
 
@@ -222,7 +234,7 @@ impl Home {
         let device = me.does("InboxService/RegisterPushDevice", device(phone.clone())).await;
         let (links, callback) = me.reaches(&format!("txt-of-{practice}")).await;
         for state in [1, 2] {
-            let record = json!({"request_id": new_key(), "patient_id": pat, "channel": 3, "state": state, "source": 3, "evidence": canary});
+            let record = json!({"request_id": new_key(), "patient_id": pat, "channel": 3, "state": state, "source": 1, "evidence": canary});
             me.does("PreferencesService/RecordConsent", record).await;
         }
         for _ in 0..2 {
@@ -279,6 +291,7 @@ impl Home {
             callback,
             positions,
             keys,
+            made: BTreeSet::new(),
             uploads,
             next_upload,
         };
@@ -307,8 +320,8 @@ impl Home {
                     call => (call, "nextPageToken"),
                 };
                 let mut request = request;
-                if call == "ConversationsService/ListConversations" {
-                    request.as_object_mut().unwrap().remove("conversation_id");
+                for field in ["cursor", "conversation_id"].iter().filter(|_| call != base.call) {
+                    request.as_object_mut().unwrap().remove(*field);
                 }
                 position = Some(text(&me.does(call, request).await[field]));
                 assert_ne!(position.as_deref(), Some(""), "{} has no second page", base.call);
@@ -319,7 +332,7 @@ impl Home {
                 for (_, path, _) in names.iter().filter(|(.., name)| name == "$key") {
                     *request.pointer_mut(path).unwrap() = json!(key);
                 }
-                me.does(base.call, request).await;
+                ids(&me.does(base.call, request).await, &mut self.made);
             }
         }
     }
@@ -384,9 +397,10 @@ impl Home {
 
     /// What only this practice has, and what therefore stands in no answer to anybody else.
     pub(super) fn marks(&self) -> BTreeSet<String> {
-        let names =
-            self.names.iter().filter(|(name, _)| !["$assignee", "$actor"].contains(*name)).map(|(_, value)| value);
-        let ids = names.chain(self.closed.values()).chain(&self.uploads).chain(self.positions.iter().flatten());
+        // Whoever says these has them from then on.
+        let said = |name: &str| ["$assignee", "$newcomer", "$reference", "$template"].contains(&name);
+        let names = self.names.iter().filter(|(name, _)| !said(name)).map(|(_, value)| value);
+        let ids = names.chain(self.closed.values()).chain(&self.uploads).chain(&self.made);
         let ids = ids.filter(|id| id.contains(self.practice) || id.parse::<Uuid>().is_ok());
         ids.cloned().chain([canary(self.practice)]).collect()
     }
