@@ -198,9 +198,10 @@ impl Home {
             let id = if id.len() == 3 && id != "pat" { format!("{id}-of-{practice}") } else { (*id).to_owned() };
             let mailbox = if id.starts_with("sad") { "nouser" } else { id.as_str() };
             let phone = if id.starts_with("txt") { TEXTED } else { "" };
+            let tags: Vec<_> = (id == pat).then(|| format!("tag-of-{practice}")).into_iter().collect();
             json!({"patient_id": id, "first_name": canary, "last_name": canary, "email": format!("{mailbox}@{practice}.example"),
                 "mobile_phone": phone, "portal_enabled": true, "inactive": id.starts_with("off"),
-                "tags": [format!("tag-of-{practice}")]})
+                "tags": tags})
         });
         me.does("DirectoryService/BatchPutPatients", json!({"patients": people})).await;
         let note = format!("note-of-{practice}");
