@@ -118,6 +118,7 @@ async fn connections(t: &TestApp) -> (BTreeSet<i32>, usize) {
 on_a_server! {
     async fn calls_that_are_given_up_leave_no_connection_behind(t: &mut TestApp) {
         t.restart_with(|config| config.store.connections = 4).await;
+        let t = &*t;
         let everybody = [Somebody::of(t, ACME).await, Somebody::of(t, "beta").await];
         let all = |count: usize| join_all((0..count).map(|number| everybody[number % 2].clone().calls(t, number)));
         // As many connections as there ever are.

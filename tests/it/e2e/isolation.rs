@@ -217,6 +217,7 @@ impl<'a> Matrix<'a> {
         let mut cases = 0;
         for (number, base) in self.bases().filter(|(_, base)| Self::is_there(base)) {
             for (_, path, name) in self.names(base) {
+                let path = path.as_str();
                 let at = |whose| move |place: &str| if place == path { whose } else { Whose::Own };
                 // A key makes one thing, however many roles somebody has who uses it.
                 let some = |role| name != "$key" || role == base.by || !Self::may(base, role);
@@ -225,7 +226,7 @@ impl<'a> Matrix<'a> {
                 for ((role, said, foreign), (_, also, nobodys)) in foreign.iter().zip(&nobodys) {
                     let what = format!("{} as {role:?} with another's {name}", base.call);
                     self.tells_nothing(foreign, said, &what);
-                    let id = |request: &Value| request.pointer(&path).unwrap().as_str().unwrap().to_owned();
+                    let id = |request: &Value| request.pointer(path).unwrap().as_str().unwrap().to_owned();
                     let (one, other) = (told(foreign, &id(said)), told(nobodys, &id(also)));
                     // What a first call does may leave nothing for a second one.
                     if base.reads || foreign.is_err() {

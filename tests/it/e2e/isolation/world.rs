@@ -194,7 +194,7 @@ impl Home {
         let settings = json!({"settings": {"test_contacts": [contact]}, "update_mask": "testContacts"});
         me.does("PreferencesService/UpdatePracticeSettings", settings).await;
         // "pat" is in both practices.
-        let people = [&pat, "off", "bye", "new", "sad", "txt", "pat"].map(|id| {
+        let people = [pat.as_str(), "off", "bye", "new", "sad", "txt", "pat"].map(|id| {
             let id = if id.len() == 3 && id != "pat" { format!("{id}-of-{practice}") } else { (*id).to_owned() };
             let mailbox = if id.starts_with("sad") { "nouser" } else { id.as_str() };
             let phone = if id.starts_with("txt") { TEXTED } else { "" };
@@ -222,7 +222,7 @@ impl Home {
         me.does("BroadcastService/CancelBroadcast", json!({"broadcast_id": withdrawn})).await;
 
         let (file, read) = (me.uploads().await, me.uploads().await);
-        let said = me.says(&pat, &[file.clone()]).await;
+        let said = me.says(&pat, std::slice::from_ref(&file)).await;
         me.says(&pat, &[]).await;
         let elsewhere = me.says("pat", &[]).await;
         let moved = me.hears_of("+12025550147").await;
