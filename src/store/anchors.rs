@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn anchor_turn(&self, _: &Engine, every: TimeDelta) -> Result<bool, StoreError> {
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 let never = lease::ActiveModel {
                     name: Set(LEASE.to_owned()),
@@ -178,7 +178,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn anchor_return(&self, _: &Engine) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write_across(move |tx| {
             Box::pin(async move {
                 let free = lease::Entity::update_many()
                     .col_expr(lease::Column::Until, Expr::value(tx.now))
@@ -205,11 +205,11 @@ impl Store {
             .filter(audit_head::Column::PracticeId.gt(after.map_or("", PracticeId::as_str)))
             .order_by_asc(audit_head::Column::PracticeId)
             .limit(limit)
-            .all(self.read())
+            .all(self.across())
             .await?;
         let ledgers = consent_head::Entity::find()
             .filter(consent_head::Column::PracticeId.is_in(trails.iter().map(|row| &row.practice_id)))
-            .all(self.read())
+            .all(self.across())
             .await?;
         let mut ledgers: BTreeMap<_, _> = ledgers.into_iter().map(|row| (row.practice_id.clone(), row)).collect();
         let heads = trails.into_iter().map(|row| {

@@ -318,7 +318,7 @@ impl Store {
             .filter(audit::Column::Seq.gt(position))
             .order_by_asc(audit::Column::Seq)
             .limit(EXPORTED_AT_ONCE)
-            .all(self.read())
+            .all(&self.within(scope))
             .await?;
         rows.into_iter().map(|row| to_record(&keys, row)).collect()
     }

@@ -34,7 +34,6 @@ mod quiet;
 mod races;
 mod receipts;
 mod retries;
-mod scratch;
 mod seals;
 mod settlements;
 mod templates;

@@ -113,13 +113,8 @@ impl<'a> Matrix<'a> {
     }
 
     fn may(base: &Base, role: Role) -> bool {
-        let (_, roles, _) = CALLS.iter().find(|(call, ..)| *call == base.call).unwrap();
+        let (_, roles) = CALLS.iter().find(|(call, ..)| *call == base.call).unwrap();
         roles.contains(&role) || role == Role::PracticeAdmin && roles.contains(&Role::Staff)
-    }
-
-    /// Whether this release answers the call at all.
-    fn is_there(base: &Base) -> bool {
-        CALLS.iter().any(|(call, _, there)| *call == base.call && *there)
     }
 
     /// Fails if there is anything of the other practice in an answer, but for `asked`, which the caller said.
@@ -191,7 +186,7 @@ impl<'a> Matrix<'a> {
     /// With what is one's own, or was, all is well for whoever may. Yields the number of cases.
     async fn what_is_ones_own(&self) -> usize {
         let mut cases = 0;
-        for (number, base) in self.bases().filter(|(_, base)| Self::is_there(base)) {
+        for (number, base) in self.bases() {
             let (_, token) = self.tokens.iter().find(|(role, _)| *role == base.by).unwrap();
             let tried = self.call(token, base, &self.request(number, ACME, |_| Whose::Own)).await;
             if let Err(status) = &tried {
@@ -215,7 +210,7 @@ impl<'a> Matrix<'a> {
     /// One name at a time stands for what is the other's, and then for what is nobody's: nobody can tell the two apart.
     async fn what_is_anothers(&self) -> usize {
         let mut cases = 0;
-        for (number, base) in self.bases().filter(|(_, base)| Self::is_there(base)) {
+        for (number, base) in self.bases() {
             for (_, path, name) in self.names(base) {
                 let path = path.as_str();
                 let at = |whose| move |place: &str| if place == path { whose } else { Whose::Own };

@@ -287,10 +287,8 @@ impl Book {
 
     /// What is said of this book.
     fn flaws(&self, findings: Vec<Finding>) -> Vec<Finding> {
-        let of_this = |finding: &Finding| match (self.table, finding) {
-            ("audit", Finding::Trail(_)) => true,
-            ("consent_ledger", Finding::Ledger(_)) => true,
-            _ => false,
+        let of_this = |finding: &Finding| {
+            matches!((self.table, finding), ("audit", Finding::Trail(_)) | ("consent_ledger", Finding::Ledger(_)))
         };
         findings.into_iter().filter(of_this).collect()
     }

@@ -364,12 +364,8 @@ impl Home {
             ("$page" | "$cursor", Whose::Nobodys) => altered(self.positions[number].as_deref().unwrap()),
             ("$page" | "$cursor", Whose::Closed) => {
                 // Of another list, or another watch.
-                let others = self.positions.iter().flatten();
-                others
-                    .filter(|position| Some(*position) != self.positions[number].as_ref())
-                    .next_back()
-                    .unwrap()
-                    .clone()
+                let mut others = self.positions.iter().flatten();
+                others.rfind(|position| Some(*position) != self.positions[number].as_ref()).unwrap().clone()
             }
             ("$upload", Whose::Own) => {
                 let place = self.next_upload.fetch_add(1, Ordering::Relaxed);

@@ -167,7 +167,8 @@ on_a_server! {
     async fn what_is_not_from_a_provider_is_told_and_nothing_else_is_kept(t: &mut TestApp) {
         practice(t).await;
         let before = trail(t, ACME).await.len();
-        let fields = text(&sid(1), "+12025550177", "canary-said");
+        let id = sid(1);
+        let fields = text(&id, "+12025550177", "canary-said");
         let inbound = url(t, ACME);
         assert_eq!(post(&inbound, Some("c2lnbmF0dXJl"), FORM, form(&fields)).await, StatusCode::FORBIDDEN);
         assert_eq!(post(&inbound, None, "text/plain", String::new()).await, StatusCode::FORBIDDEN);
