@@ -239,6 +239,7 @@ fn no_span_records_the_arguments_of_a_function() {
 /// Functions of the store that see the rows of all practices and have no [`Engine`](heedwell::domain::Engine) among their
 /// arguments: groups of several practices' calls, and what one that has it is made of.
 const ACROSS: &[(&str, &str)] = &[
+    ("store/audit.rs", "run"),
     ("store/consent/mail.rs", "letter"),
     ("store/notifications/accept.rs", "run"),
     ("store/notifications/basis.rs", "answer"),

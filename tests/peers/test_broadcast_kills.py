@@ -228,9 +228,10 @@ def test_each_mailbox_gets_its_mail_once_or_it_is_said(run: Run) -> None:
     left = run.by_channel(EMAIL, SENT, DELIVERED, UNCONFIRMED)
     deliveries = {it.delivery_id.replace("-", ""): it for it in left}
     assert set(mails) <= set(deliveries)
-    # A relay cannot be asked: where a kill left a doubt, and a cancel ruled out another try, nobody knows.
+    # A relay cannot be asked: where a kill left a doubt, and a cancel ruled out another try or a second kill met that one as well,
+    # nobody knows.
     silent = [deliveries[it] for it in set(deliveries) - set(mails)]
-    assert all(run.cancelled and it.state == UNCONFIRMED for it in silent), table(silent)
+    assert all(it.state == UNCONFIRMED and (run.cancelled or it.attempts == 2) for it in silent), table(silent)
     for identifier, count in mails.items():
         assert count == 1 or (count == 2 and deliveries[identifier].possible_duplicate), f"{identifier}: {count} times"
     rest = len(run.by_channel(EMAIL, CANCELLED)) if run.cancelled else 0

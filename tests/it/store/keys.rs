@@ -97,8 +97,8 @@ async fn after_so_many_uses_another_key_takes_over_by_itself() {
     }
     assert!(keys >= 3, "{keys} keys");
     let used = t.store.keys_list(&t.engine).await.unwrap();
-    // A new one takes over three minutes later: eighteen uses in this test.
-    assert!(used.iter().all(|key| key.uses <= 100 + 30), "{used:?}");
+    // A new one takes over three minutes later: after eighteen patients in this test, each of whom is on the trail as well.
+    assert!(used.iter().all(|key| key.uses <= 100 + 40), "{used:?}");
     for number in 0..250 {
         t.store.patient_get(&scope, &format!("p{number}").parse().unwrap()).await.unwrap();
     }

@@ -330,7 +330,7 @@ fn preferences() -> Vec<Base> {
         write(
             "PreferencesService/RecordConsent",
             Portal,
-            json!({"request_id": "$key", "patient_id": "$patient", "channel": 4, "state": 1, "source": 1}),
+            json!({"request_id": "$key", "patient_id": "$patient", "channel": 4, "state": 3, "source": 1}),
         ),
         read("PreferencesService/ListConsentRecords", Auditor, json!({"patient_id": "$patient"})),
         read("PreferencesService/ListConsentRecords", Staff, json!({"page_size": 1, "page_token": "$page"})),
@@ -405,8 +405,9 @@ fn directory() -> Vec<Base> {
         read("DirectoryService/ListPatients", Directory, json!({"tags": ["$tag"]})),
         read("DirectoryService/ListPatients", Directory, json!({"page_size": 1, "page_token": "$page"})),
         write("DirectoryService/ErasePatient", PracticeAdmin, json!({"patient_id": "$leaver"})),
-        read("AuditService/ListAuditEvents", Auditor, json!({"patient_id": "$patient"})),
-        read("AuditService/ListAuditEvents", Auditor, json!({"actor_id": "$actor"})),
-        read("AuditService/ListAuditEvents", Auditor, json!({"page_size": 1, "page_token": "$page"})),
+        // That somebody reads the trail is on it.
+        write("AuditService/ListAuditEvents", Auditor, json!({"patient_id": "$patient"})),
+        write("AuditService/ListAuditEvents", Auditor, json!({"actor_id": "$actor"})),
+        write("AuditService/ListAuditEvents", Auditor, json!({"page_size": 1, "page_token": "$page"})),
     ]
 }

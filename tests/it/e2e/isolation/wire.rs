@@ -61,6 +61,8 @@ impl Wire {
         grpc.ready().await.unwrap();
         let mut answers = grpc.server_streaming(Request::new(bytes), path, Raw).await?.into_inner();
         let bytes = answers.message().await?.expect("an answer");
+        // The first tells of the file, the others hold it.
+        while call == "ConversationsService/DownloadAttachment" && answers.message().await?.is_some() {}
         let message = DynamicMessage::decode(self.method(call).output(), bytes.as_slice()).unwrap();
         Ok(Answer { json: serde_json::to_value(&message).unwrap(), bytes })
     }
@@ -100,6 +102,10 @@ pub(super) fn places(message: &MessageDescriptor, request: &Value) -> Vec<(Field
     for (field, value) in fields {
         let known =
             message.get_field_by_name(field).unwrap_or_else(|| panic!("{} has no {field}", message.full_name()));
+        // The values of a template, by their names: words, and no names of anything.
+        if known.is_map() {
+            continue;
+        }
         let values: Vec<(String, &Value)> = match value {
             Value::Array(values) => {
                 values.iter().enumerate().map(|(place, value)| (format!("/{field}/{place}"), value)).collect()

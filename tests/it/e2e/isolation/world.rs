@@ -229,12 +229,12 @@ impl Home {
         me.does("ConversationsService/LinkConversation", json!({"conversation_id": moved, "patient_id": "pat"})).await;
         let stranger = me.hears_of("+12025550148").await;
         let device = |token: String| json!({"patient_id": pat, "fcm_token": token});
-        let gone = me.does("InboxService/RegisterPushDevice", device("gone-phone".into())).await;
+        let gone = me.does("InboxService/RegisterPushDevice", device("gone-phone:made-up".into())).await;
         me.does("InboxService/DeletePushDevice", json!({"patient_id": pat, "device_id": gone["deviceId"]})).await;
         let phone = format!("phone-of-{practice}:made-up");
         let device = me.does("InboxService/RegisterPushDevice", device(phone.clone())).await;
         let (links, callback) = me.reaches(&format!("txt-of-{practice}")).await;
-        for state in [1, 2] {
+        for state in [2, 3] {
             let record = json!({"request_id": new_key(), "patient_id": pat, "channel": 3, "state": state, "source": 1, "evidence": canary});
             me.does("PreferencesService/RecordConsent", record).await;
         }
@@ -280,7 +280,7 @@ impl Home {
             ("$broadcast", withdrawn),
             ("$device", text(&gone["deviceId"])),
             ("$upload", file),
-            ("$phone", "gone-phone".into()),
+            ("$phone", "gone-phone:made-up".into()),
         ];
         let next_upload = AtomicUsize::new(0);
         let (positions, keys) = (Vec::new(), Vec::new());

@@ -464,7 +464,7 @@ fn is_told(events: &[&AuditEvent], patient: &str, resource: &str) -> bool {
 on_a_server! {
     async fn each_call_is_told_as_the_table_says_and_nothing_tells_too_much(t: &mut TestApp) {
         practice(t).await;
-        put_patient(t, ACME, Patient { patient_id: "kim".into(), ..Default::default() }).await;
+        put_patient(t, ACME, Patient { patient_id: "kim".into(), first_name: "Kim".into(), ..Default::default() }).await;
         let mut calls = Calls { t, made: BTreeSet::new() };
         calls.directory().await;
         calls.notify().await;
