@@ -6,6 +6,7 @@ use std::{
 
 use anyhow::Context;
 use axum::Router;
+use chrono::TimeDelta;
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout_at},
@@ -129,6 +130,7 @@ struct Limits {
     watch: watch::Settings,
     admission: admission::Settings,
     consent: consent::Settings,
+    content_retention: Option<TimeDelta>,
 }
 
 /// What answers, before it listens anywhere.
@@ -139,6 +141,18 @@ struct Served {
     refusals: Refusals,
     health: grpc::Health,
     readiness: http::Readiness,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        Self {
+            http: config.http,
+            watch: config.watch,
+            admission: config.admission,
+            consent: config.consent,
+            content_retention: config.duties.content_retention,
+        }
+    }
 }
 
 impl Base {
@@ -164,7 +178,8 @@ impl Base {
         let admission = Admission::new(store.clone(), limits.admission);
         let refusals = Refusals::new(store.clone(), engine.clone());
         let calls = Arc::new(Calls::new(limits.admission.calls_per_second));
-        let services = self.services((public_url, calls, &refusals), limits.consent, &watch, admission);
+        let kept = (limits.consent, limits.content_retention);
+        let services = self.services((public_url, calls, &refusals), kept, &watch, admission);
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         let sidecar = http::Services {
@@ -183,7 +198,7 @@ impl Base {
     fn services(
         &self,
         (public_url, calls, refusals): (&str, Arc<Calls>, &Refusals),
-        consent: consent::Settings,
+        (consent, content_retention): (consent::Settings, Option<TimeDelta>),
         watch: &Watch,
         admission: Admission,
     ) -> grpc::Services {
@@ -218,7 +233,7 @@ impl Base {
             notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
-            preferences: Preferences::new(store.clone(), public_url.to_owned()),
+            preferences: Preferences::new(store.clone(), public_url.to_owned(), content_retention),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
@@ -244,9 +259,8 @@ impl Answers {
     /// [`StartError`].
     pub async fn of(config: Config, time: Time) -> Result<Self, StartError> {
         let base = Base::open(&config, time).await?;
-        let limits =
-            Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
-        let public_url = config.public_url.unwrap_or_default();
+        let limits = Limits::of(&config);
+        let public_url = config.public_url.clone().unwrap_or_default();
         let Served { grpc, http, health, .. } = base.served(&public_url, limits, CancellationToken::new())?;
         health.serving().await;
         Ok(Self { grpc, http })
@@ -261,6 +275,7 @@ impl App {
     pub async fn start(config: Config, time: Time) -> Result<Self, StartError> {
         let (lease, longest_call) = (config.store.lease, config.providers.call_timeout);
         config.dispatch.check(lease, longest_call).map_err(StartError::Limits)?;
+        let limits = Limits::of(&config);
         let base = Base::open(&config, time).await?;
         recover(&base.store, &base.engine).await.map_err(StartError::Recovery)?;
         let providers = Providers::new(config.providers, base.clock.clone()).map_err(StartError::Providers)?;
@@ -271,8 +286,6 @@ impl App {
 
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Stop { planned: CancellationToken::new(), at_once: CancellationToken::new() };
-        let limits =
-            Limits { http: config.http, watch: config.watch, admission: config.admission, consent: config.consent };
         let Served { grpc, http, watch, refusals, health, readiness } =
             base.served(&public_url, limits, calls.planned.clone())?;
         if let Some(tls) = &config.tls {

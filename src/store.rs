@@ -44,6 +44,7 @@ mod proof;
 mod queue;
 mod receipts;
 mod reconcile;
+mod retention;
 mod retry;
 mod rows;
 mod stand_ins;

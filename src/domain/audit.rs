@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Author, PatientId, PracticeId};
 
@@ -32,6 +32,16 @@ impl AuditEvent {
     pub const REFUSALS: &'static str = "calls.refused";
     /// That somebody with the keys took the trail out of the database.
     pub const EXPORTED: &'static str = "audit.export";
+
+    /// That texts or files were removed when their time was over.
+    pub const REMOVED: &'static str = "content.remove";
+
+    /// That so many of them, which were older, were removed.
+    #[must_use]
+    pub fn removed(what: &str, count: u64, before: DateTime<Utc>) -> Self {
+        let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
+        Self::of_system(Self::REMOVED, None, format!("{what}/{count}/before/{before}"))
+    }
 
     /// Something that the server did by itself, or let somebody do whom it does not know.
     #[must_use]

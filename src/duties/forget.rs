@@ -1,7 +1,8 @@
 //! Forgets changes that no cursor may ask for any more, to whom broadcasts have written once that is of no more use, and files that
-//! were uploaded and never sent; removes files that are older than the operator keeps them.
+//! were uploaded and never sent; removes texts and files that are older than the operator keeps them.
 
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use crate::{
     domain::{Engine, UNSENT_FILES_KEPT},
@@ -15,6 +16,8 @@ const HISTORY: TimeDelta = TimeDelta::days(7);
 const PAGE: u64 = 1_000;
 /// The same of files, each of which has many rows.
 const FILES: u64 = 20;
+/// The same of texts: with one writer nobody waits long for a page.
+const TEXTS: u64 = 200;
 
 /// Forgets what is older, by the clock that dated it.
 pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<TimeDelta>) {
@@ -27,8 +30,12 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<T
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
     }
+    let Some(retention) = retention else { return };
     if let Err(error) = remove_files(store, engine, retention).await {
         tracing::error!(error = %telemetry::chain(&error), "files whose time is over could not be removed");
+    }
+    if let Err(error) = remove_texts(store, engine, retention).await {
+        tracing::error!(error = %telemetry::chain(&error), "texts whose time is over could not be removed");
     }
 }
 
@@ -49,9 +56,18 @@ async fn forget_files(store: &Store, engine: &Engine) -> Result<(), StoreError> 
     Ok(())
 }
 
-async fn remove_files(store: &Store, engine: &Engine, retention: Option<TimeDelta>) -> Result<(), StoreError> {
-    let Some(retention) = retention else { return Ok(()) };
+async fn remove_files(store: &Store, engine: &Engine, retention: TimeDelta) -> Result<(), StoreError> {
     let before = store.now().await? - retention;
     while store.attachments_remove(engine, before, FILES).await? > 0 {}
+    Ok(())
+}
+
+async fn remove_texts(store: &Store, engine: &Engine, retention: TimeDelta) -> Result<(), StoreError> {
+    let before = store.now().await? - retention;
+    while store.messages_remove(engine, before, TEXTS).await? > 0 {}
+    let mut after = Uuid::nil();
+    while let Some(last) = store.texts_remove(engine, (before, after), TEXTS).await? {
+        after = last;
+    }
     Ok(())
 }

@@ -5,7 +5,7 @@ mod reachability;
 pub mod service_account;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     crypto::{SigningKey, UnfitKey},
@@ -48,6 +48,8 @@ pub struct SettingsView {
     pub settings: Stored<PracticeSettings>,
     /// One per channel.
     pub statuses: Vec<ChannelStatus>,
+    /// How long texts and files are kept; unset: for good.
+    pub content_retention: Option<TimeDelta>,
     /// Where Twilio must send incoming messages.
     pub inbound_webhook_url: String,
     /// Where SendGrid must send its events.
@@ -71,13 +73,14 @@ pub fn dkim_key(pem: &str) -> Result<DkimKey, UnfitKey> {
 pub struct Preferences {
     store: Store,
     public_url: String,
+    content_retention: Option<TimeDelta>,
 }
 
 impl Preferences {
     /// Over `store`; `public_url` is where providers reach this server, without a slash at the end.
     #[must_use]
-    pub const fn new(store: Store, public_url: String) -> Self {
-        Self { store, public_url }
+    pub const fn new(store: Store, public_url: String, content_retention: Option<TimeDelta>) -> Self {
+        Self { store, public_url, content_retention }
     }
 
     /// Reads the settings of a practice.
@@ -122,7 +125,14 @@ impl Preferences {
             format!("{}/webhooks/twilio/{}/inbound#rc=3&rp=all", self.public_url, scope.practice());
         let event_webhook_url = format!("{}/webhooks/sendgrid/{}", self.public_url, scope.practice());
         let bounce_webhook_url = format!("{}/webhooks/bounce/{}", self.public_url, scope.practice());
-        Ok(SettingsView { settings, statuses, inbound_webhook_url, event_webhook_url, bounce_webhook_url })
+        Ok(SettingsView {
+            settings,
+            statuses,
+            content_retention: self.content_retention,
+            inbound_webhook_url,
+            event_webhook_url,
+            bounce_webhook_url,
+        })
     }
 }
 

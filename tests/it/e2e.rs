@@ -43,6 +43,7 @@ mod reachability;
 mod readers;
 mod reference;
 mod replicas;
+mod retention;
 mod retries;
 mod schedule;
 mod sendgrid;

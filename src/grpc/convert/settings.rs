@@ -36,9 +36,11 @@ pub(crate) fn shown(view: SettingsView) -> proto::PracticeSettings {
         link_hosts: link_hosts.iter().cloned().collect(),
         test_contacts: settings.test_contacts.iter().map(|contact| contact.as_str().to_owned()).collect(),
         channel_statuses: view.statuses.into_iter().map(shown_status).collect(),
+        content_retention: view
+            .content_retention
+            .map(|kept| prost_types::Duration { seconds: kept.num_seconds(), nanos: 0 }),
         update_time: Some(timestamp(view.settings.update_time)),
         etag: etag(view.settings.revision),
-        ..Default::default()
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::attachments::blanked;
 use crate::{
-    domain::{AttachmentState, Engine, PracticeId},
+    domain::{AttachmentState, AuditEvent, Engine, PracticeId},
     store::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation, conversation_message},
@@ -79,7 +79,17 @@ impl Store {
         for (practice, ids) in by_practice {
             let practice: PracticeId = practice.parse().map_err(|_| StoreError::Corrupt("attachment"))?;
             let keys = self.keys(&practice).await?;
-            gone += self.write_across(move |tx| Box::pin(async move { remove_on(tx, &keys, ids).await })).await?;
+            gone += self
+                .write_within(practice.clone(), move |tx| {
+                    Box::pin(async move {
+                        let gone = remove_on(tx, &keys, ids).await?;
+                        if gone > 0 {
+                            tx.note_event(&practice, AuditEvent::removed("files", gone as u64, before));
+                        }
+                        Ok(gone)
+                    })
+                })
+                .await?;
         }
         Ok(gone)
     }

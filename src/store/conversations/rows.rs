@@ -167,14 +167,16 @@ pub(super) fn to_message(
     attachments: Vec<Attachment>,
 ) -> Result<ConversationMessage, StoreError> {
     let corrupt = || StoreError::Corrupt("conversation_message");
-    let body: Body = keys.open(BODY, row.id.as_bytes(), &row.body_ct)?;
+    // Removed when its time was over.
+    let body =
+        if row.body_ct.is_empty() { None } else { Some(keys.open::<Body>(BODY, row.id.as_bytes(), &row.body_ct)?) };
     let delivery = row.delivery_id.and_then(|id| deliveries.get(&id));
     Ok(ConversationMessage {
         id: MessageId(row.id),
         conversation: ConversationId(row.conversation_id),
         direction: Direction::from_number(row.direction).ok_or_else(corrupt)?,
         route: MessageRoute::from_number(row.route).ok_or_else(corrupt)?,
-        body: Phi::new(body.text),
+        body: Phi::new(body.map(|body| body.text).unwrap_or_default()),
         attachments,
         author: Author {
             kind: ActorType::from_number(row.author_type).ok_or_else(corrupt)?,

@@ -275,7 +275,7 @@ on_a_server! {
         assert_eq!(count(t, "SELECT count(*) FROM attachment_part", Vec::new()).await, 1);
         assert_eq!(download(&t.caller(Role::Staff), &young).await.unwrap().1, PNG, "its time is not over");
         let shown = all(t).await.remove(1);
-        assert_eq!(shown.body, "look");
+        assert_eq!(shown.body, "", "what was said with it is gone as well");
         let size_bytes = i64::try_from(PNG.len()).unwrap();
         let expected = Attachment {
             attachment_id: id.clone(),

@@ -26,7 +26,7 @@ async fn erase(t: &TestApp, id: &str) -> Result<(), Status> {
     t.caller(Role::PracticeAdmin).directory.erase_patient(request).await.map(drop)
 }
 
-async fn inbox(t: &TestApp, id: &str) -> usize {
+pub(super) async fn inbox(t: &TestApp, id: &str) -> usize {
     let request = ListInboxItemsRequest { practice_id: ACME.into(), patient_id: id.into(), ..Default::default() };
     t.caller(Role::Portal).inbox.list_inbox_items(request).await.unwrap().into_inner().items.len()
 }
@@ -38,7 +38,7 @@ async fn conversations(t: &TestApp) -> Vec<String> {
 }
 
 /// Reminds somebody over every channel, with a link. Yields the notification and the address in the text.
-async fn reminded(t: &TestApp, id: &str, phone: &str) -> (String, String) {
+pub(super) async fn reminded(t: &TestApp, id: &str, phone: &str) -> (String, String) {
     let visit = heedwell::grpc::proto::AppointmentDetails { link: Some(link()), ..visit(t) };
     let every = [Channel::InApp, Channel::Email, Channel::Sms];
     let input = NotificationInput { payload: Some(Payload::AppointmentReminder(visit)), ..reminder(t, id, &every) };

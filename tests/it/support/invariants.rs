@@ -213,8 +213,9 @@ async fn rows_fit_together(t: &TestStore) {
              WHERE e.state <> d.state",
         ),
         (
-            "a stored in-app delivery without its item",
+            "a stored in-app delivery that has its text and no item",
             "SELECT count(*) FROM delivery d WHERE d.channel = 1 AND d.state = 4 \
+             AND EXISTS (SELECT 1 FROM content c WHERE c.delivery_id = d.id) \
              AND NOT EXISTS (SELECT 1 FROM inbox_item i WHERE i.delivery_id = d.id) \
              AND NOT EXISTS (SELECT 1 FROM erasure e WHERE e.practice_id = d.practice_id AND e.patient_id = d.patient_id \
              AND e.erase_time >= d.create_time)",

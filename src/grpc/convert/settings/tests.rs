@@ -83,6 +83,7 @@ fn a_form_sent_back_as_it_was_read_keeps_the_secrets() {
     let view = SettingsView {
         settings: Stored { value: before.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 3 },
         statuses: Vec::new(),
+        content_retention: None,
         inbound_webhook_url: "https://example.com/inbound".into(),
         event_webhook_url: "https://example.com/events".into(),
         bounce_webhook_url: "https://example.com/bounces".into(),
@@ -152,6 +153,7 @@ fn the_key_of_an_event_webhook_is_shown_and_its_address_beside_it() {
     let view = SettingsView {
         settings: Stored { value, update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 },
         statuses: Vec::new(),
+        content_retention: None,
         inbound_webhook_url: String::new(),
         event_webhook_url: "https://example.com/events".into(),
         bounce_webhook_url: "https://example.com/bounces".into(),
@@ -399,6 +401,7 @@ fn a_key_that_signs_mail_is_kept_and_never_shown_but_what_to_publish_is() {
         let view = SettingsView {
             settings: Stored { value: value.clone(), update_time: chrono::DateTime::UNIX_EPOCH, revision: 1 },
             statuses: Vec::new(),
+            content_retention: None,
             inbound_webhook_url: String::new(),
             event_webhook_url: String::new(),
             bounce_webhook_url: "https://example.com/bounces".into(),
@@ -539,6 +542,7 @@ fn quiet_hours_are_set_whole_and_shown_and_taken_away() {
     let view = SettingsView {
         settings,
         statuses: Vec::new(),
+        content_retention: None,
         inbound_webhook_url: String::new(),
         event_webhook_url: String::new(),
         bounce_webhook_url: "https://example.com/bounces".into(),
