@@ -33,6 +33,10 @@ impl AuditEvent {
     /// That somebody with the keys took the trail out of the database.
     pub const EXPORTED: &'static str = "audit.export";
 
+    /// That a new data key takes over, some minutes later.
+    pub const KEY_BEGUN: &'static str = "keys.begin";
+    /// That the keys of the practice were destroyed: what it tells itself cannot be read any more, but when that was.
+    pub const KEYS_SHREDDED: &'static str = "keys.shred";
     /// That texts or files were removed when their time was over.
     pub const REMOVED: &'static str = "content.remove";
 

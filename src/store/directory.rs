@@ -321,10 +321,11 @@ async fn insert_heads_on(tx: &Tx, vault: &Vault, practice: &PracticeId) -> Resul
         text_segments: Set(0),
     };
     feed_head::Entity::insert(feed).exec_without_returning(&tx.db).await?;
-    let (mac, sealed) = (|| Set(Vec::new()), seal(&vault.consent_chain(practice)));
+    let chains = vault.chains(practice);
+    let (mac, sealed) = (|| Set(Vec::new()), seal(&chains.consent));
     let consent = consent_head::ActiveModel { practice_id: id(), seq: Set(0), mac: mac(), seal: sealed };
     consent_head::Entity::insert(consent).exec_without_returning(&tx.db).await?;
-    let sealed = seal(&vault.audit_chain(practice));
+    let sealed = seal(&chains.audit);
     let audit = audit_head::ActiveModel { practice_id: id(), seq: Set(0), mac: mac(), seal: sealed };
     audit_head::Entity::insert(audit).exec_without_returning(&tx.db).await?;
     Ok(())

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     crypto::{DataKey, wrapped_by},
-    domain::{Engine, PracticeId},
+    domain::{AuditEvent, Engine, PracticeId},
 };
 
 /// A data key as operators see it.
@@ -102,6 +102,7 @@ impl Store {
                         row.update(&tx.db).await?;
                     }
                     data_key::Entity::insert(new).exec_without_returning(&tx.db).await?;
+                    tx.note_event(&id, AuditEvent::of_system(AuditEvent::KEY_BEGUN, None, "keys".to_owned()));
                     Ok(true)
                 })
             })
@@ -161,10 +162,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn keys_shred(&self, _: &Engine, practice: &PracticeId) -> Result<u64, StoreError> {
-        let id = practice.as_str().to_owned();
+        // Known to whoever writes the entry, which is the last that they seal.
+        match self.keys(practice).await {
+            Err(StoreError::NotFound(_)) => return Ok(0),
+            keys => drop(keys?),
+        }
+        let (id, of) = (practice.as_str().to_owned(), practice.clone());
         let gone = self
             .write_within(practice.clone(), move |tx| {
                 Box::pin(async move {
+                    tx.note_event(&of, AuditEvent::of_system(AuditEvent::KEYS_SHREDDED, None, "keys".to_owned()));
                     let own = data_key::Column::PracticeId.eq(id.as_str());
                     let own = data_key::Entity::delete_many().filter(own).exec(&tx.db).await?.rows_affected;
                     let theirs = subject_key::Column::PracticeId.eq(id);

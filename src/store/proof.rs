@@ -22,7 +22,7 @@ use super::{
     entity::{attempt, audit, audit_head, consent_head, consent_ledger, delivery, practice, recipient_gate},
     grounds,
     ledger::{state_number, to_entry},
-    vault::PracticeKeys,
+    vault::Chains,
 };
 use crate::domain::{
     Channel, Closure, ConsentEntry, ConsentState, DeliveryId, Engine, NumberState, PracticeId, in_force,
@@ -203,34 +203,43 @@ impl Store {
     /// NotFound when there is no such practice and never was; [`StoreError`] when the database refuses.
     pub async fn ledger_prove(
         &self,
-        _: &Engine,
+        engine: &Engine,
         practice: &PracticeId,
         anchored: &Anchored,
     ) -> Result<Proof, StoreError> {
         let (consents, events) = anchored.of(practice);
-        let keys = match self.keys(practice).await {
+        match self.keys(practice).await {
             // Whoever removes all of a practice removes the keys that say so.
-            Err(StoreError::NotFound(_)) if !consents.is_empty() || !events.is_empty() => {
+            Err(StoreError::NotFound(_)) if !self.ledgers(engine).await?.contains(practice) => {
                 let gone = chain::cut(consents).map(Finding::Ledger).chain(chain::cut(events).map(Finding::Trail));
-                return Ok(Proof { findings: gone.collect(), ..Proof::default() });
+                let findings: Vec<_> = gone.collect();
+                let never = findings.is_empty();
+                return if never {
+                    Err(StoreError::NotFound("practice"))
+                } else {
+                    Ok(Proof { findings, ..Proof::default() })
+                };
             }
-            keys => keys?,
-        };
+            // Its keys were destroyed, and what they sealed is chained as it stands.
+            Ok(_) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let chains = self.inner.vault.chains(practice);
         self.snapshot_within(practice.clone(), move |db| {
             Box::pin(async move {
                 let mut proof = Proof::default();
                 let mut entries = Vec::new();
                 // What decides is read as far as it can be, also where it does not hold.
                 let consent = |row: &consent_ledger::Model| entries.extend(to_entry(row).ok());
-                let (count, flaws) = chain::prove_on(db, &keys, consents, consent).await?;
+                let (count, flaws) = chain::prove_on(db, &chains, consents, consent).await?;
                 proof.entries = count;
                 proof.findings.extend(flaws.into_iter().map(Finding::Ledger));
-                let (count, flaws) = chain::prove_on(db, &keys, events, |_: &audit::Model| ()).await?;
+                let (count, flaws) = chain::prove_on(db, &chains, events, |_: &audit::Model| ()).await?;
                 proof.events = count;
                 proof.findings.extend(flaws.into_iter().map(Finding::Trail));
                 let known = Known::of(entries);
-                prove_gates_on(db, &keys, &known, &mut proof).await?;
-                prove_attempts_on(db, &keys, &known, &mut proof).await?;
+                prove_gates_on(db, &chains, &known, &mut proof).await?;
+                prove_attempts_on(db, &chains, &known, &mut proof).await?;
                 Ok(proof)
             })
         })
@@ -277,7 +286,7 @@ impl Known {
 
 async fn prove_gates_on(
     db: &impl ConnectionTrait,
-    keys: &PracticeKeys,
+    chains: &Chains,
     known: &Known,
     proof: &mut Proof,
 ) -> Result<(), StoreError> {
@@ -285,7 +294,7 @@ async fn prove_gates_on(
     let mut unseen_numbers: BTreeSet<&Vec<u8>> = known.numbers.keys().collect();
     let mut after: Option<recipient_gate::Model> = None;
     loop {
-        let rows = gates_page_on(db, keys.practice(), after.as_ref()).await?;
+        let rows = gates_page_on(db, chains.practice.as_str(), after.as_ref()).await?;
         for row in &rows {
             let channel = Channel::from_number(row.channel).ok_or(StoreError::Corrupt("recipient_gate"))?;
             let (patient, expected, position) = if row.subject_kind == grounds::PATIENT {
@@ -354,7 +363,7 @@ async fn gates_page_on(
 
 async fn prove_attempts_on(
     db: &impl ConnectionTrait,
-    keys: &PracticeKeys,
+    chains: &Chains,
     known: &Known,
     proof: &mut Proof,
 ) -> Result<(), StoreError> {
@@ -372,7 +381,7 @@ async fn prove_attempts_on(
                 .column(delivery::Column::PatientId)
                 .column(delivery::Column::Channel)
                 .join(JoinType::InnerJoin, of.clone())
-                .filter(attempt::Column::PracticeId.eq(keys.practice()))
+                .filter(attempt::Column::PracticeId.eq(chains.practice.as_str()))
                 .filter(Condition::any().add(attempt::Column::DeliveryId.gt(after.0)).add(
                     Condition::all().add(attempt::Column::DeliveryId.eq(after.0)).add(attempt::Column::N.gt(after.1)),
                 ))

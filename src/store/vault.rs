@@ -43,16 +43,22 @@ pub(super) struct PracticeKeys {
     subjects: Arc<[Subject]>,
 }
 
+/// What chains the ledgers of a practice. It derives from the key file alone, and proves also what cannot be read any more.
+#[derive(Debug)]
+pub(super) struct Chains {
+    pub(super) practice: PracticeId,
+    pub(super) consent: ChainKey,
+    pub(super) audit: ChainKey,
+}
+
 #[derive(Debug)]
 struct OwnKeys {
-    practice: PracticeId,
+    chains: Chains,
     current: DataKey,
     others: Vec<DataKey>,
     /// How often `current` has sealed since that was last counted.
     sealed: AtomicI64,
     blind: BlindIndexKey,
-    consent: ChainKey,
-    audit: ChainKey,
 }
 
 /// The key of somebody whose texts can be made unreadable by themselves.
@@ -148,20 +154,14 @@ impl Vault {
         }
         let current = keys.swap_remove(seals.unwrap_or(keys.len() - 1));
         let blind = self.keys.blind_index(practice.as_str());
-        let (consent, audit) = (self.consent_chain(practice), self.audit_chain(practice));
-        let sealed = AtomicI64::new(0);
-        let own = OwnKeys { practice: practice.clone(), current, others: keys, sealed, blind, consent, audit };
+        let own = OwnKeys { chains: self.chains(practice), current, others: keys, sealed: AtomicI64::new(0), blind };
         Ok(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) })
     }
 
-    /// What chains the consent ledger of `practice`.
-    pub(super) fn consent_chain(&self, practice: &PracticeId) -> ChainKey {
-        self.keys.chain("consent", practice.as_str())
-    }
-
-    /// What chains the audit trail of `practice`.
-    pub(super) fn audit_chain(&self, practice: &PracticeId) -> ChainKey {
-        self.keys.chain("audit", practice.as_str())
+    /// What chains the ledgers of `practice`, whether its data keys are there or not.
+    pub(super) fn chains(&self, practice: &PracticeId) -> Chains {
+        let chain = |ledger| self.keys.chain(ledger, practice.as_str());
+        Chains { practice: practice.clone(), consent: chain("consent"), audit: chain("audit") }
     }
 
     /// A data key for a practice that has none yet.
@@ -188,11 +188,11 @@ pub(super) struct Sealed {
 impl PracticeKeys {
     /// The id of the practice.
     pub(super) fn practice(&self) -> &str {
-        self.own.practice.as_str()
+        self.own.chains.practice.as_str()
     }
 
     fn place<'a>(&'a self, column: Sealed, row: &'a [u8]) -> Place<'a> {
-        Place { table: column.table, column: column.column, practice: self.own.practice.as_str(), row }
+        Place { table: column.table, column: column.column, practice: self.own.chains.practice.as_str(), row }
     }
 
     /// The id of the key that seals, and how often it has since this was last asked.
@@ -306,12 +306,12 @@ impl PracticeKeys {
 
     /// Chains the consent ledger.
     pub(super) fn consent_chain(&self) -> &ChainKey {
-        &self.own.consent
+        &self.own.chains.consent
     }
 
     /// Chains the audit trail.
     pub(super) fn audit_chain(&self) -> &ChainKey {
-        &self.own.audit
+        &self.own.chains.audit
     }
 
     /// The blind index of a phone number: equal for equal numbers of this practice, meaningless without the key.

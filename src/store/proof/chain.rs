@@ -17,7 +17,7 @@ use crate::{
         audit::chained as chained_event,
         chain::{mac_of, seal},
         ledger::chained as chained_entry,
-        vault::PracticeKeys,
+        vault::Chains,
     },
 };
 
@@ -32,7 +32,7 @@ type Mac = [u8; 32];
 
 /// An entry of such a ledger.
 pub(super) trait Entry: Clone + Sized {
-    fn chain(keys: &PracticeKeys) -> &ChainKey;
+    fn chain(chains: &Chains) -> &ChainKey;
     fn seq(&self) -> i64;
     fn mac(&self) -> &[u8];
     /// What its MAC covers, were it at that position.
@@ -53,8 +53,8 @@ pub(super) struct Head {
 macro_rules! entry {
     ($ledger:ident, $head:ident, $chain:ident, $chained:ident) => {
         impl Entry for $ledger::Model {
-            fn chain(keys: &PracticeKeys) -> &ChainKey {
-                keys.$chain()
+            fn chain(chains: &Chains) -> &ChainKey {
+                &chains.$chain
             }
 
             fn seq(&self) -> i64 {
@@ -90,8 +90,8 @@ macro_rules! entry {
     };
 }
 
-entry!(consent_ledger, consent_head, consent_chain, chained_entry);
-entry!(audit, audit_head, audit_chain, chained_event);
+entry!(consent_ledger, consent_head, consent, chained_entry);
+entry!(audit, audit_head, audit, chained_event);
 
 /// What came of the first look.
 struct Walk<'a, E> {
@@ -112,13 +112,13 @@ struct Walk<'a, E> {
 /// that do not hold. Yields how many there are, and what is wrong.
 pub(super) async fn prove_on<E: Entry>(
     db: &impl ConnectionTrait,
-    keys: &PracticeKeys,
+    chains: &Chains,
     mut anchored: Positions,
     mut see: impl FnMut(&E),
 ) -> Result<(u64, Vec<Flaw>), StoreError> {
-    let head = E::head_on(db, keys.practice()).await?;
+    let head = E::head_on(db, chains.practice.as_str()).await?;
     let mut walk = Walk {
-        chain: E::chain(keys),
+        chain: E::chain(chains),
         entries: 0,
         last: 0,
         macs: vec![GENESIS],
@@ -130,7 +130,7 @@ pub(super) async fn prove_on<E: Entry>(
     let (mut rewritten, mut last_mac) = (Vec::new(), Some(GENESIS));
     loop {
         let after = if walk.entries == 0 { i64::MIN } else { walk.last };
-        let rows = E::page_on(db, keys.practice(), after).await?;
+        let rows = E::page_on(db, chains.practice.as_str(), after).await?;
         let full = rows.len() as u64 == PAGE;
         for row in rows {
             see(&row);
@@ -153,7 +153,7 @@ pub(super) async fn prove_on<E: Entry>(
         None => false,
     };
     let mut flaws = walk.missing.iter().map(|&position| Flaw::Missing { position }).collect();
-    walk.judge(&walk.before_on(db, keys).await?, &mut flaws);
+    walk.judge(&walk.before_on(db, chains).await?, &mut flaws);
     if walk.more > 0 {
         flaws.push(Flaw::More { count: walk.more });
     }
@@ -238,14 +238,10 @@ impl<E: Entry> Walk<'_, E> {
     }
 
     /// The MACs of the entries before those places.
-    async fn before_on(
-        &self,
-        db: &impl ConnectionTrait,
-        keys: &PracticeKeys,
-    ) -> Result<BTreeMap<i64, Mac>, StoreError> {
+    async fn before_on(&self, db: &impl ConnectionTrait, chains: &Chains) -> Result<BTreeMap<i64, Mac>, StoreError> {
         let mut before = BTreeMap::from([(0, GENESIS)]);
         for place in self.places().collect::<BTreeSet<_>>() {
-            let row = E::one_on(db, keys.practice(), place - 1).await?;
+            let row = E::one_on(db, chains.practice.as_str(), place - 1).await?;
             before.extend(row.as_ref().and_then(mac).map(|mac| (place - 1, mac)));
         }
         Ok(before)

@@ -3,12 +3,13 @@
 
 use heedwell::{
     crypto::KeyFile,
-    domain::{Channel, Engine},
-    store::{Settings, Store, StoreError, Time},
+    domain::{Channel, ConsentSource, ConsentState, Engine},
+    store::{Anchored, Settings, Store, StoreError, Time},
     wake::Wake,
 };
 
 use super::{
+    consent::{decision, record},
     given::{NORTH, Order, SOUTH, patient, phone, ready_practice},
     *,
 };
@@ -72,11 +73,20 @@ on_both! {
         let scope = ready_practice(t, NORTH).await;
         let other = ready_practice(t, SOUTH).await;
         Order::new("one", &[Channel::Sms]).accept(t, &scope).await;
+        record(t, &scope, decision("c1", Channel::Push, ConsentState::OptedOut, ConsentSource::Portal)).await;
         assert_eq!(t.store.keys_shred(&t.engine, scope.practice()).await.unwrap(), 2);
         let read = t.store.patient_get(&scope, &"maria".parse().unwrap()).await;
         assert!(matches!(read, Err(StoreError::NotFound("practice"))), "{read:?}");
         t.store.patient_get(&other, &"maria".parse().unwrap()).await.unwrap();
-        // Nothing of it can be proven without its keys: for the checks after each test it never was.
+        // What cannot be read any more can be proven all the same, and that it was destroyed is the last that the trail tells.
+        let proof = t.store.ledger_prove(&t.engine, scope.practice(), &Anchored::default()).await.unwrap();
+        assert_eq!((proof.findings, proof.entries), (Vec::new(), 1));
+        let last = "SELECT count(*) FROM audit WHERE practice_id = 'north' AND action = 'keys.shred' AND seq = (SELECT seq FROM audit_head h WHERE h.practice_id = audit.practice_id)";
+        assert_eq!(t.number(last).await, 1);
+        t.execute(&format!("UPDATE audit SET action = 'nothing' WHERE practice_id = '{NORTH}' AND seq = 1")).await;
+        let proof = t.store.ledger_prove(&t.engine, scope.practice(), &Anchored::default()).await.unwrap();
+        assert_eq!(proof.findings.len(), 1, "{:?}", proof.findings);
+        // Whoever wants more than proofs of it finds nothing: for the checks after each test it never was.
         for table in ["practice", "feed_head", "consent_head", "audit_head", "delivery_count_head", "patient", "delivery", "notification", "feed", "content", "delivery_event", "recipient_gate", "practice_settings"] {
             t.execute(&format!("DELETE FROM {table} WHERE practice_id = '{NORTH}'")).await;
         }
