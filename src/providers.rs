@@ -285,7 +285,7 @@ impl Providers {
     /// # Errors
     /// When the settings cannot be used.
     pub fn new(settings: Settings, clock: SharedClock) -> Result<Self, SetupError> {
-        let network = Network { allow_private: settings.allow_private };
+        let network = Network::new(settings.allow_private);
         check(&settings.twilio_url, network).ok_or(SetupError::TwilioUrl)?;
         check(&settings.sendgrid_url, network).ok_or(SetupError::SendGridUrl)?;
         check(&settings.fcm_url, network).ok_or(SetupError::FcmUrl)?;
@@ -351,7 +351,7 @@ impl Providers {
 /// passes, since its addresses are looked at when it is resolved.
 #[must_use]
 pub fn is_callable(url: &Url) -> bool {
-    may_call(url, Network { allow_private: false })
+    may_call(url, Network::new(false))
 }
 
 /// The mail as a relay gets it, without a signature: for whoever reads it back.
@@ -409,7 +409,7 @@ mod tests {
             ("https://10.0.0.1/a", false),
             ("https://user:word@files.example.com/a", false),
         ] {
-            assert_eq!(may_call(&url.parse().unwrap(), Network { allow_private: false }), closed, "{url}");
+            assert_eq!(may_call(&url.parse().unwrap(), Network::new(false)), closed, "{url}");
         }
     }
 
@@ -431,8 +431,8 @@ mod tests {
             ("data:text/plain,x", false, false),
         ] {
             let url: Url = url.parse().unwrap();
-            assert_eq!(check(&url, Network { allow_private: false }).is_some(), closed, "{url}");
-            assert_eq!(check(&url, Network { allow_private: true }).is_some(), open, "{url}");
+            assert_eq!(check(&url, Network::new(false)).is_some(), closed, "{url}");
+            assert_eq!(check(&url, Network::new(true)).is_some(), open, "{url}");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use reqwest::{
     Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -55,14 +56,25 @@ impl From<NetError> for SendError {
     }
 }
 
+/// What a name stands for at this moment.
+type LookUp = fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
 /// Which addresses may be called.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network {
-    /// For stand-ins on the same machine or network: every address, and HTTP without TLS.
     pub(super) allow_private: bool,
+    look_up: LookUp,
 }
 
 impl Network {
+    /// `allow_private`: for stand-ins on the same machine or network, every address, and HTTP without TLS.
+    pub(super) fn new(allow_private: bool) -> Self {
+        Self {
+            allow_private,
+            look_up: |host, port| Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) }),
+        }
+    }
+
     /// Whether `ip` may be called.
     pub(super) fn admits(self, ip: IpAddr) -> bool {
         self.allow_private || is_public(ip)
@@ -70,7 +82,7 @@ impl Network {
 
     /// The addresses of `host`, a name or a literal, that may be called.
     async fn addresses(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, NetError> {
-        let found: Vec<_> = lookup_host((host, port)).await.map_err(|_| NetError::Dns)?.collect();
+        let found = (self.look_up)(host.to_owned(), port).await.map_err(|_| NetError::Dns)?;
         if found.is_empty() {
             return Err(NetError::Dns);
         }
@@ -228,6 +240,8 @@ const fn is_public_v6(ip: Ipv6Addr) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -326,7 +340,7 @@ mod tests {
             "2a00:1450:4001::1a",
             "3fff:1000::1",
         ];
-        let (closed, open) = (Network { allow_private: false }, Network { allow_private: true });
+        let (closed, open) = (Network::new(false), Network::new(true));
         for (addresses, expected) in [(&refused[..], false), (&admitted[..], true)] {
             for address in addresses {
                 let ip = address.parse().unwrap();
@@ -338,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_or_literal_that_leads_inside_is_not_called() {
-        let network = Network { allow_private: false };
+        let network = Network::new(false);
         for host in ["localhost", "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254", "0x7f.1", "2130706433"] {
             let error = network.connect(host, 25, Duration::from_secs(3)).await.unwrap_err();
             // Odd spellings of an address are resolved by some systems and unknown to others.
@@ -350,11 +364,47 @@ mod tests {
         assert_eq!(error.downcast_ref(), Some(&NetError::Private));
     }
 
+    /// A name that stands for something else each time that somebody asks.
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_is_asked_once_for_each_connection() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        let inside = IpAddr::from([127, 0, 0, 1]);
+        let fickle: LookUp = |_, _| {
+            Box::pin(async {
+                let turn = ASKED.fetch_add(1, Ordering::Relaxed);
+                let ip = [[8, 8, 8, 8], [127, 0, 0, 1], [169, 254, 169, 254], [10, 0, 0, 1]][turn % 4];
+                let port = PORT.load(Ordering::Relaxed);
+                // Every other time both are there at once.
+                let both = if turn % 8 < 4 { &[ip][..] } else { &[ip, [1, 1, 1, 1]] };
+                Ok(both.iter().map(|ip| SocketAddr::from((*ip, port))).collect())
+            })
+        };
+        let closed = Network { look_up: fickle, ..Network::new(false) };
+        for turn in 0..1_000 {
+            let found = closed.addresses("relay.example", 25).await;
+            let found = found.unwrap_or_default().into_iter().map(|address| address.ip()).collect::<Vec<_>>();
+            assert!(found.iter().all(|ip| is_public(*ip)), "{found:?}");
+            assert_eq!((ASKED.load(Ordering::Relaxed), found.is_empty()), (turn + 1, [1, 2, 3].contains(&(turn % 8))));
+        }
+        // Whoever is connected to is who was looked at: nobody asks again in between.
+        let listener = TcpListener::bind((inside, 0)).await.unwrap();
+        PORT.store(listener.local_addr().unwrap().port(), Ordering::Relaxed);
+        ASKED.store(1, Ordering::Relaxed);
+        let open = Network { look_up: fickle, ..Network::new(true) };
+        let stream = open.connect("relay.example", 25, Duration::from_secs(3)).await.unwrap();
+        assert_eq!((stream.peer_addr().unwrap().ip(), ASKED.load(Ordering::Relaxed)), (inside, 2));
+        ASKED.store(1, Ordering::Relaxed);
+        let refused =
+            Network { allow_private: false, ..open }.connect("relay.example", 25, Duration::from_secs(3)).await;
+        assert_eq!((refused.unwrap_err(), ASKED.load(Ordering::Relaxed)), (NetError::Private, 2));
+    }
+
     #[tokio::test]
     async fn small_writes_leave_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let network = Network { allow_private: true };
+        let network = Network::new(true);
         let stream = network.connect("127.0.0.1", port, Duration::from_secs(3)).await.unwrap();
         assert!(stream.nodelay().unwrap());
     }
@@ -364,7 +414,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let network = Network { allow_private: true };
+        let network = Network::new(true);
         let limit = Duration::from_secs(3);
         assert_eq!(network.connect("127.0.0.1", port, limit).await.unwrap_err(), NetError::Connect);
         assert_eq!(network.connect("relay.invalid.", port, limit).await.unwrap_err(), NetError::Dns);

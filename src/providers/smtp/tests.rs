@@ -165,7 +165,7 @@ fn mail(account: &SmtpAccount, text: &str) -> Mail {
 }
 
 fn client() -> Smtp {
-    Smtp::new(Network { allow_private: true }, Duration::from_secs(3), Duration::from_secs(10))
+    Smtp::new(Network::new(true), Duration::from_secs(3), Duration::from_secs(10))
 }
 
 /// What one mail to such a relay comes to.
@@ -223,7 +223,7 @@ async fn silence_is_unknown_only_after_the_dot() {
         (".", SendError::unknown("timeout")),
     ] {
         let account = account(Relay::new(&[(command, HANG)]).start().await);
-        let client = Smtp::new(Network { allow_private: true }, Duration::from_secs(3), Duration::from_millis(200));
+        let client = Smtp::new(Network::new(true), Duration::from_secs(3), Duration::from_millis(200));
         assert_eq!(client.send(&account, &mail(&account, "Hello")).await, Err(expected), "{command}");
     }
 }
@@ -321,7 +321,7 @@ async fn a_kept_connection_that_died_is_replaced() {
             let (tcp, _) = listener.accept().await.unwrap();
             server.serve(tcp).await;
         });
-        let client = Smtp::new(Network { allow_private: true }, Duration::from_millis(500), Duration::from_secs(10));
+        let client = Smtp::new(Network::new(true), Duration::from_millis(500), Duration::from_secs(10));
         for _ in 0..2 {
             client.send(&account, &mail(&account, "Hello")).await.unwrap();
         }
@@ -455,7 +455,7 @@ async fn replies_slipped_in_before_encryption_are_not_believed() {
 async fn a_relay_without_encryption_gets_nothing() {
     let relay = Relay::default();
     let socket = TcpStream::connect(("127.0.0.1", relay.start().await)).await.unwrap();
-    let strict = Smtp::new(Network { allow_private: false }, Duration::from_secs(3), Duration::from_secs(10));
+    let strict = Smtp::new(Network::new(false), Duration::from_secs(3), Duration::from_secs(10));
     let error = strict.open_and_upgrade(&account(1), Socket::new(socket)).await.err().unwrap();
     assert_eq!(error, SendError::misconfigured("starttls"));
     assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0);
@@ -465,7 +465,7 @@ async fn a_relay_without_encryption_gets_nothing() {
 async fn a_private_relay_is_not_called() {
     let relay = Relay::default();
     let account = account(relay.start().await);
-    let strict = Smtp::new(Network { allow_private: false }, Duration::from_secs(3), Duration::from_secs(10));
+    let strict = Smtp::new(Network::new(false), Duration::from_secs(3), Duration::from_secs(10));
     let outcome = strict.send(&account, &mail(&account, "Hello")).await;
     assert_eq!(outcome, Err(SendError::misconfigured("private address")));
     assert_eq!(relay.count("connect"), 0);

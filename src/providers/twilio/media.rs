@@ -124,11 +124,11 @@ mod tests {
         ] {
             let answer = || Response::from(http::Response::builder().header("location", location).body("").unwrap());
             for (allow_private, expected) in [(false, closed), (true, open)] {
-                let found = target(&url, &answer(), Network { allow_private });
+                let found = target(&url, &answer(), Network::new(allow_private));
                 assert_eq!(found.is_some(), expected, "{location} {allow_private}");
             }
         }
         let bare = Response::from(http::Response::new(""));
-        assert_eq!(target(&url, &bare, Network { allow_private: true }), None);
+        assert_eq!(target(&url, &bare, Network::new(true)), None);
     }
 }

@@ -89,6 +89,8 @@ fn no_room<T>(result: Result<T, Status>) {
 /// A full disk, as PostgreSQL tells of it (53100), in front of what `event` does to `table`. How often it was met is counted.
 async fn fills_up(t: &TestApp, table: &str, event: &str) {
     t.execute("CREATE SEQUENCE IF NOT EXISTS met").await;
+    // Whoever meets it counts it, and the server owns nothing.
+    t.execute("GRANT USAGE ON SEQUENCE met TO PUBLIC").await;
     t.execute(
         "CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS \
          'BEGIN PERFORM nextval(''met''); RAISE EXCEPTION USING ERRCODE = ''53100'', MESSAGE = ''no space left''; END'",

@@ -173,6 +173,11 @@ impl TestApp {
         self.running().channel.clone()
     }
 
+    /// A connection of its own.
+    pub(crate) async fn new_channel(&self) -> Channel {
+        connect(&self.running().app).await
+    }
+
     /// A token for one practice.
     pub(crate) fn token(&self, role: Role) -> String {
         self.token_of(&Pass::new(&[role], &[ACME]))
