@@ -17,7 +17,8 @@ use crate::{
     auth::{self, TokenError, Verifier},
     clock::SharedClock,
     config::Config,
-    crypto::{FingerprintKey, KeyFile, KeyFileError, TokenKey},
+    crypto::{FingerprintKey, TokenKey},
+    custody::{self, CustodyError},
     dispatch::{self, Dispatch},
     domain::{AuditEvent, AuditRecord, Author, Engine, PracticeId, address},
     duties::{self, Anchors},
@@ -53,9 +54,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error("HEEDWELL_DATA_DIR: the folder cannot be made or written to")]
     DataDir(#[source] io::Error),
-    /// The master key cannot be used.
-    #[error("HEEDWELL_MASTER_KEY_FILE")]
-    MasterKey(#[source] KeyFileError),
+    /// The master keys cannot be had.
+    #[error(transparent)]
+    MasterKeys(CustodyError),
     /// The database cannot be used.
     #[error("HEEDWELL_DATABASE_URL")]
     Database(#[source] OpenError),
@@ -158,7 +159,7 @@ impl Limits {
 impl Base {
     async fn open(config: &Config, time: Time) -> Result<Self, StartError> {
         make_folder(&config.data_dir).map_err(StartError::DataDir)?;
-        let keys = load_keys(config).map_err(StartError::MasterKey)?;
+        let keys = custody::load(&config.custody).await.map_err(StartError::MasterKeys)?;
         // The first number parsed loads the numbering plans; no caller shall wait for that.
         let warm = tokio::task::spawn_blocking(address::warm_up);
         let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
@@ -364,21 +365,6 @@ impl App {
 /// Makes a folder for its owner's eyes only, unless it is there.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Loads the master keys; where they may be made and are missing, makes them and says so.
-pub(crate) fn load_keys(config: &Config) -> Result<KeyFile, KeyFileError> {
-    let path = &config.master_key_file;
-    match KeyFile::load(path) {
-        Err(KeyFileError::Missing(_)) if config.may_make_keys => {
-            // A folder that cannot be made is reported by the file that cannot.
-            let _ = make_folder(&config.data_dir);
-            let keys = KeyFile::create(path)?;
-            tracing::warn!(path = %path.display(), "made a new master key: keep a copy, nothing can be read without it");
-            Ok(keys)
-        }
-        keys => keys,
-    }
 }
 
 /// What the operator's verbs work as: whoever runs them has the database and the key file anyway.

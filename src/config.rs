@@ -1,6 +1,7 @@
 //! Settings from the environment and the command line. Each room says what it needs; here it is filled in, every default
 //! stands here, and all faults are reported together, each with the name of its variable.
 
+mod custody;
 mod env;
 mod faults;
 
@@ -53,9 +54,7 @@ pub struct Config {
     /// Where files are kept that were not placed elsewhere.
     pub data_dir: PathBuf,
     /// The master keys.
-    pub master_key_file: PathBuf,
-    /// Whether keys that are missing may be made: only on a loopback address.
-    pub may_make_keys: bool,
+    pub custody: crate::custody::Settings,
     /// TLS of the gRPC port.
     pub tls: Option<Tls>,
     /// Connections of both ports.
@@ -85,13 +84,18 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 29] = [
+pub const VARIABLES: [&str; 34] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
     "HEEDWELL_HTTP_ADDR",
     "HEEDWELL_PUBLIC_URL",
     "HEEDWELL_MASTER_KEY_FILE",
+    "HEEDWELL_MASTER_KEY_COMMAND",
+    "HEEDWELL_VAULT_URL",
+    "HEEDWELL_VAULT_KEY",
+    "HEEDWELL_VAULT_TOKEN_FILE",
+    "HEEDWELL_VAULT_CA_FILE",
     "HEEDWELL_ANCHOR_FILE",
     "HEEDWELL_JWKS",
     "HEEDWELL_JWT_ISSUER",
@@ -136,8 +140,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
     let config = Config {
         grpc_addr,
         http_addr,
-        master_key_file: master_key_file(env, loopback, &mut faults),
-        may_make_keys: loopback,
+        custody: custody::settings(env, loopback, &mut faults),
         tls: tls(env, loopback, &mut faults),
         ports: ports::Settings::default(),
         http: http::Settings::default(),
@@ -244,20 +247,6 @@ fn public_url(env: &Env, http_addr: SocketAddr, faults: &mut Faults) -> Option<S
             None
         }
     }
-}
-
-fn master_key_file(env: &Env, loopback: bool, faults: &mut Faults) -> PathBuf {
-    const NAME: &str = "HEEDWELL_MASTER_KEY_FILE";
-    if let Some(path) = env.text(NAME) {
-        if !Path::new(path).is_file() {
-            faults.add(NAME, "must name a file that can be read");
-        }
-        return PathBuf::from(path);
-    }
-    if !loopback {
-        faults.add(NAME, "must be set: keys are made on the spot only while both addresses are loopback addresses");
-    }
-    data_dir(env).join("master-key")
 }
 
 fn tls(env: &Env, loopback: bool, faults: &mut Faults) -> Option<Tls> {

@@ -17,7 +17,7 @@ pub use blind::{BlindIndexKey, FingerprintKey};
 pub use chain::{ChainKey, GENESIS};
 pub use data_key::{DATA_KEY_USES, DataKey, UnwrapError, wrapped_by};
 pub use id::{new_id, new_id_after};
-pub use keys::{KeyFile, KeyFileError};
+pub use keys::{KeyFile, KeyFileError, KeyText, MAX_FILE_LEN, read_private, replace, write_new};
 pub use seal::{Place, SealError, key_id, open, seal};
 pub use secret::is_same;
 pub use signing::{SigningKey, UnfitKey};

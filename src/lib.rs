@@ -26,6 +26,7 @@ pub mod domain;
 // What everything stands on.
 pub mod clock;
 pub mod crypto;
+pub mod custody;
 pub mod telemetry;
 pub mod wake;
 

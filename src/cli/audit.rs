@@ -19,6 +19,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config, Env},
     crypto::AnchorKey,
+    custody,
     domain::{ActorType, AuditEvent, AuditRecord, PracticeId},
     store::{Anchor, Anchored, Store, Time},
     telemetry,
@@ -63,7 +64,7 @@ pub(super) fn verify(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode
     let files = matches.get_many::<PathBuf>("anchors").unwrap_or_default();
     let config = config::read(env, false)?;
     telemetry::start(&config.telemetry);
-    let key = app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?.anchor();
+    let key = runtime()?.block_on(custody::load(&config.custody))?.anchor();
     let (mut anchored, mut forged) = (Anchored::default(), false);
     for file in files {
         forged |= read_anchors(file, &key, only.as_ref(), &mut anchored)
@@ -150,12 +151,12 @@ fn object(record: AuditRecord) -> Value {
 pub(super) fn key(env: &Env) -> anyhow::Result<ExitCode> {
     let config = config::read(env, false)?;
     telemetry::start(&config.telemetry);
-    print(&app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?.anchor().public_key());
+    print(&runtime()?.block_on(custody::load(&config.custody))?.anchor().public_key());
     Ok(ExitCode::SUCCESS)
 }
 
 async fn open(config: Config) -> anyhow::Result<Store> {
-    let keys = app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?;
+    let keys = custody::load(&config.custody).await?;
     let time = Time::Database(Arc::new(SystemClock));
     Store::open(config.store, keys, time, Wake::default()).await.context("HEEDWELL_DATABASE_URL")
 }

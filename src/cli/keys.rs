@@ -1,6 +1,11 @@
 //! `heedwell keys`: which data keys there are, new ones in their place, and destroying those of a practice.
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
@@ -10,7 +15,7 @@ use crate::{
     app,
     clock::SystemClock,
     config::{self, Config, Env},
-    crypto::KeyFile,
+    custody::{self, Source, Stored},
     domain::{Engine, PracticeId},
     store::{KeyRecord, Store, Time},
     telemetry,
@@ -36,6 +41,11 @@ pub(super) fn command(settings: impl IntoIterator<Item = Arg> + Clone) -> Comman
                 .args(settings.clone()),
         )
         .subcommand(
+            Command::new("seal")
+                .about("Has Vault seal the key file, by the newest version of its key, whether it was sealed before or not")
+                .args(settings.clone()),
+        )
+        .subcommand(
             Command::new("shred")
                 .about("Destroys the keys of a practice: nothing that is sealed for it can ever be read again")
                 .arg(practice().required(true))
@@ -55,6 +65,13 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             Ok(())
         }),
         Some(("rotate", matches)) => rotate(config, matches),
+        Some(("seal", _)) => {
+            let stored = runtime()?.block_on(custody::seal(&config.custody))?;
+            if !hand_over(&stored) {
+                print("the key file is sealed: copy it to every replica");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Some(("shred", matches)) => {
             let practice = practice(matches)?.context("--practice")?;
             if matches.get_one::<String>("confirm").map(String::as_str) != Some(practice.as_str()) {
@@ -73,8 +90,12 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 fn rotate(config: Config, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let only = practice(matches)?;
     if matches.get_flag("new-master") {
-        let number = KeyFile::add_master(&config.master_key_file).context("HEEDWELL_MASTER_KEY_FILE")?;
-        print(&format!("added master.{number}: copy the file to every replica, and start them anew"));
+        refuse_screen(&config.custody)?;
+        let (number, stored) = runtime()?.block_on(custody::add_master(&config.custody))?;
+        match hand_over(&stored) {
+            false => print(&format!("added master.{number}: copy the file to every replica, and start them anew")),
+            true => say(&format!("master.{number} is new in it; start every replica anew once it is stored")),
+        }
         // A replica that does not know it could open none of the keys that it wraps.
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,13 +121,31 @@ fn rotate(config: Config, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Keys that nobody has sealed do not belong on a screen, and in what it remembers.
+fn refuse_screen(settings: &custody::Settings) -> anyhow::Result<()> {
+    if matches!(settings.source, Source::Command(_)) && settings.kms.is_none() && io::stdout().is_terminal() {
+        bail!(
+            "HEEDWELL_MASTER_KEY_COMMAND: the new keys would be printed: redirect standard output to where they are stored"
+        );
+    }
+    Ok(())
+}
+
+/// Prints what the operator has to store. False: it is stored.
+fn hand_over(stored: &Stored) -> bool {
+    let Stored::ToStore(text) = stored else { return false };
+    print(text.as_str().trim_end());
+    say("nothing is changed yet: store what stands on standard output where HEEDWELL_MASTER_KEY_COMMAND takes it from");
+    true
+}
+
 fn practice(matches: &ArgMatches) -> anyhow::Result<Option<PracticeId>> {
     matches.get_one::<String>("practice").map(|id| id.parse::<PracticeId>()).transpose().context("--practice")
 }
 
 fn with(config: Config, work: impl AsyncFnOnce(Store, Engine) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let keys = app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?;
+        let keys = custody::load(&config.custody).await?;
         let time = Time::Database(Arc::new(SystemClock));
         let store = Store::open(config.store, keys, time, Wake::default()).await.context("HEEDWELL_DATABASE_URL")?;
         let done = work(store.clone(), app::operator()).await;
@@ -128,4 +167,9 @@ fn line(record: &KeyRecord) -> String {
 #[expect(clippy::print_stdout, reason = "the result of the command")]
 fn print(line: &str) {
     println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is the result alone")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }

@@ -6,9 +6,9 @@ use anyhow::Context;
 
 use super::runtime;
 use crate::{
-    app,
     clock::SystemClock,
     config::{self, Env},
+    custody,
     store::{Store, Time},
     telemetry,
     wake::Wake,
@@ -18,7 +18,7 @@ pub(super) fn run(env: &Env) -> anyhow::Result<ExitCode> {
     let config = config::read(env, true)?;
     telemetry::start(&config.telemetry);
     runtime()?.block_on(async {
-        let keys = app::load_keys(&config).context("HEEDWELL_MASTER_KEY_FILE")?;
+        let keys = custody::load(&config.custody).await?;
         let time = Time::Database(Arc::new(SystemClock));
         let store = Store::open(config.store, keys, time, Wake::default()).await.context("HEEDWELL_DATABASE_URL")?;
         store.close().await;

@@ -15,7 +15,7 @@ fn faulty(values: &[(&str, &str)]) -> Vec<String> {
 fn nothing_set_is_a_server_on_this_machine_only() {
     let config = read(&env(&[]), false).unwrap();
     assert!(config.grpc_addr.ip().is_loopback() && config.http_addr.ip().is_loopback());
-    assert!(config.may_make_keys && !config.providers.allow_private && config.public_url.is_none());
+    assert!(config.custody.may_make && !config.providers.allow_private && config.public_url.is_none());
     assert_eq!(config.store.database_url, "sqlite:heedwell-data/heedwell.db");
     assert_eq!(config.providers.twilio_url.as_str(), "https://api.twilio.com/");
     assert_eq!(config.providers.sendgrid_url.as_str(), "https://api.sendgrid.com/");
@@ -135,4 +135,53 @@ fn files_are_kept_for_good_or_for_so_many_days() {
     ] {
         assert_eq!(kept(text), expected, "{text}");
     }
+}
+
+#[test]
+fn keys_come_from_one_source_and_vault_is_reached_safely() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "canary").unwrap();
+    let token = token.display().to_string();
+    let vault = |url: &str, key: &str, more: &[(&str, &str)]| {
+        let values = [("HEEDWELL_VAULT_URL", url), ("HEEDWELL_VAULT_KEY", key), ("HEEDWELL_VAULT_TOKEN_FILE", &token)];
+        faulty(&[&values[..], more].concat())
+    };
+    for (url, key) in [
+        ("https://vault.example:8200", "heedwell"),
+        ("https://10.0.0.7:8200/", "transit/heedwell"),
+        ("https://vault.internal/prefix", "ns1/team.a/transit/heedwell_1"),
+        ("http://127.0.0.1:8100", "heedwell"),
+        ("http://localhost:8100", "heedwell"),
+        ("http://[::1]:8100", "heedwell"),
+    ] {
+        assert_eq!(vault(url, key, &[]), Vec::<String>::new(), "{url} {key}");
+    }
+    for url in [
+        "http://vault.example",
+        "http://10.0.0.7:8200",
+        "https://user@v.example",
+        "https://v.example?x",
+        "v.example",
+        "ftp://v",
+    ] {
+        assert_eq!(vault(url, "heedwell", &[]), ["HEEDWELL_VAULT_URL"], "{url}");
+    }
+    for key in ["", "/heedwell", "transit/", "transit//heedwell", "../sys/heedwell", "a key", "key?x", "transit/.."] {
+        assert_eq!(vault("https://v.example", key, &[]), ["HEEDWELL_VAULT_KEY"], "{key}");
+    }
+    assert_eq!(
+        vault("https://v.example", "k", &[("HEEDWELL_VAULT_CA_FILE", "/nowhere.pem")]),
+        ["HEEDWELL_VAULT_CA_FILE"]
+    );
+    let names = ["HEEDWELL_VAULT_KEY", "HEEDWELL_VAULT_TOKEN_FILE", "HEEDWELL_VAULT_CA_FILE"];
+    assert_eq!(faulty(&names.map(|name| (name, "x"))), names);
+    assert_eq!(
+        faulty(&[("HEEDWELL_VAULT_URL", "http://vault.example")]),
+        ["HEEDWELL_VAULT_URL", "HEEDWELL_VAULT_KEY", "HEEDWELL_VAULT_TOKEN_FILE"]
+    );
+    let both = [("HEEDWELL_MASTER_KEY_FILE", token.as_str()), ("HEEDWELL_MASTER_KEY_COMMAND", "cat keys")];
+    assert_eq!(faulty(&both), ["HEEDWELL_MASTER_KEY_COMMAND"]);
+    let open = [("HEEDWELL_HTTP_ADDR", "0.0.0.0:8080"), ("HEEDWELL_MASTER_KEY_COMMAND", "cat keys")];
+    assert_eq!(faulty(&open), ["HEEDWELL_PUBLIC_URL", "HEEDWELL_JWKS"]);
 }

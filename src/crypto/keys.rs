@@ -1,9 +1,10 @@
 //! The key file, and the keys that derive from it. The file stays outside the database: whoever has only the one or the
 //! other can read nothing. Its content never reaches an error, a log or `Debug`.
 
+mod file;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -18,8 +19,7 @@ use super::{
     token::TokenKey,
 };
 
-/// Far above what any file of keys needs, far below what would hurt.
-const MAX_FILE_LEN: u64 = 64 * 1024;
+pub use file::{MAX_FILE_LEN, read_private, replace, write_new};
 
 /// Why there are no keys. The text is for the operator; it names lines, never what they hold.
 #[derive(Debug, thiserror::Error)]
@@ -72,29 +72,69 @@ struct Master {
     key: Secret,
 }
 
+/// The text of a key file: whoever has it has the keys. It is wiped when dropped and hidden in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyText(Zeroizing<String>);
+
+impl KeyText {
+    /// As somebody handed it over. Nothing is checked yet.
+    #[must_use]
+    pub const fn new(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
+    /// Of new keys.
+    #[must_use]
+    pub fn generate() -> Self {
+        let newest = Master { number: 1, key: Secret::generate() };
+        KeyFile { index: Secret::generate(), newest, older: Vec::new() }.text()
+    }
+
+    /// For where it is kept.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The keys that it holds.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn keys(&self) -> Result<KeyFile, KeyFileError> {
+        KeyFile::parse(&self.0)
+    }
+
+    /// The same with one more master, which wraps what is wrapped from then on, and the number of that.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn with_master(&self) -> Result<(u32, Self), KeyFileError> {
+        let number = self.keys()?.newest.number.checked_add(1).ok_or(KeyFileError::NoMaster)?;
+        let (key, name) = (Secret::generate(), format!("master.{number} "));
+        let key = Zeroizing::new(BASE64_STANDARD.encode(key.bytes()));
+        let ended = self.0.ends_with('\n');
+        // Room for all of it from the start: growing would leave copies behind that nobody wipes.
+        let mut text = Zeroizing::new(String::with_capacity(self.0.len() + name.len() + key.len() + 2));
+        for part in [self.0.as_str(), if ended { "" } else { "\n" }, &name, &key, "\n"] {
+            text.push_str(part);
+        }
+        Ok((number, Self(text)))
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
 impl KeyFile {
     /// Reads the file at `path`.
     ///
     /// # Errors
     /// Says what is wrong with the file; on Unix that includes permissions for anyone but its owner.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let refused = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
-            _ => KeyFileError::Io(path.to_owned(), error),
-        };
-        let file = File::open(path).map_err(refused)?;
-        let metadata = file.metadata().map_err(refused)?;
-        if open_to_others(&metadata) {
-            return Err(KeyFileError::TooOpen(path.to_owned()));
-        }
-        if metadata.len() > MAX_FILE_LEN {
-            return Err(refused(io::ErrorKind::FileTooLarge.into()));
-        }
-        // Room for all of it from the start: growing would leave copies behind that nobody wipes.
-        let room = usize::try_from(metadata.len() + 1).unwrap_or_default();
-        let mut text = Zeroizing::new(String::with_capacity(room));
-        file.take(MAX_FILE_LEN).read_to_string(&mut text).map_err(refused)?;
-        Self::parse(&text)
+        Self::parse(&read_private(path)?)
     }
 
     /// Makes new keys and writes them to `path`, for the owner only. They are on disk when this returns.
@@ -103,64 +143,15 @@ impl KeyFile {
     /// [`KeyFileError::Exists`] if there is anything at `path`; [`KeyFileError::Io`] if it cannot be written, in which
     /// case nothing is left there.
     pub fn create(path: &Path) -> Result<Self, KeyFileError> {
-        let keys = Self {
-            index: Secret::generate(),
-            newest: Master { number: 1, key: Secret::generate() },
-            older: Vec::new(),
-        };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-            _ => KeyFileError::Io(path.to_owned(), error),
-        })?;
-        write_durably(file, path, keys.text().as_bytes()).map_err(|error| {
-            // Half a file of keys would stand in the way of the next attempt; should even this fail, loading says so.
-            let _ = fs::remove_file(path);
-            KeyFileError::Io(path.to_owned(), error)
-        })?;
-        Ok(keys)
+        let text = KeyText::generate();
+        write_new(path, text.as_str())?;
+        text.keys()
     }
 
     /// The number of the master that wraps new data keys.
     #[must_use]
     pub const fn current_master(&self) -> u32 {
         self.newest.number
-    }
-
-    /// Adds a master to the file at `path`, which wraps what is wrapped from then on. The file is replaced as a whole, and is on disk
-    /// when this returns. Yields the number of the new one.
-    ///
-    /// # Errors
-    /// As [`Self::load`]; nothing is changed then.
-    pub fn add_master(path: &Path) -> Result<u32, KeyFileError> {
-        let number = Self::load(path)?.newest.number + 1;
-        let failed = |error| KeyFileError::Io(path.to_owned(), error);
-        let key = Secret::generate();
-        let line = Zeroizing::new(format!(
-            "master.{number} {}\n",
-            Zeroizing::new(BASE64_STANDARD.encode(key.bytes())).as_str()
-        ));
-        let mut text = Zeroizing::new(fs::read(path).map_err(failed)?);
-        if !text.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(line.as_bytes());
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
-        let _ = fs::remove_file(&beside);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&beside).map_err(failed)?;
-        write_durably(file, &beside, &text).map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)?;
-        sync_folder(path).map_err(failed)?;
-        Ok(number)
     }
 
     /// A value that only the right index key gives. Kept in the database, it shows a wrong file at start.
@@ -249,10 +240,10 @@ impl KeyFile {
         Ok(Self { index: index.ok_or(KeyFileError::NoIndex)?, newest, older: masters })
     }
 
-    fn text(&self) -> Zeroizing<String> {
+    fn text(&self) -> KeyText {
         let [master, index] =
             [&self.newest.key, &self.index].map(|key| Zeroizing::new(BASE64_STANDARD.encode(key.bytes())));
-        Zeroizing::new(format!(
+        KeyText(Zeroizing::new(format!(
             "# Heedwell's keys. Without this file nothing in the database can be read: keep a copy in a safe place.\n\
              # To rotate, add a line master.<next number>; keep the older ones until all data keys are wrapped anew.\n\
              # The index key never changes.\n\
@@ -260,7 +251,7 @@ impl KeyFile {
             number = self.newest.number,
             master = master.as_str(),
             index = index.as_str(),
-        ))
+        )))
     }
 }
 
@@ -281,34 +272,6 @@ fn master_number(name: &str) -> Option<u32> {
 fn decode(key: &str) -> Option<Secret> {
     let bytes = Zeroizing::new(BASE64_STANDARD.decode(key).ok()?);
     Secret::from_bytes(&bytes)
-}
-
-fn write_durably(mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
-    file.write_all(content)?;
-    file.sync_all()?;
-    sync_folder(path)
-}
-
-/// A file is there after a crash only if its folder was written as well.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn open_to_others(metadata: &fs::Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
-}
-
-#[cfg(not(unix))]
-fn open_to_others(_: &fs::Metadata) -> bool {
-    false
 }
 
 #[cfg(test)]

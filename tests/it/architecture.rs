@@ -32,6 +32,7 @@ const HOUSE: &[Room] = &[
     ),
     room("clock", &[], &["tonic", "sea_orm", "reqwest"]),
     room("crypto", &[], &["tonic", "sea_orm", "reqwest"]),
+    room("custody", &["crypto"], &["tonic", "axum", "sea_orm", "sqlx"]),
     room("telemetry", &[], &["tonic", "sea_orm", "reqwest"]),
     room("sandbox", &[], &["tonic", "sea_orm"]),
     room("wake", &["domain"], &["tonic", "sea_orm", "reqwest"]),

@@ -18,6 +18,7 @@ mod cancels;
 mod certificates;
 mod consent;
 mod conversations;
+mod custody;
 mod dashboard;
 mod decisions;
 mod erasure;

@@ -4,6 +4,7 @@ pub(crate) mod app;
 mod database;
 pub(crate) mod invariants;
 mod postgres;
+pub(crate) mod vault;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
 pub(crate) use postgres::{Careless, Logging, as_superuser};

@@ -1,5 +1,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
-use std::error::Error as _;
+use std::{
+    error::Error as _,
+    fs::{self, OpenOptions},
+    io::Write,
+};
 
 use super::*;
 
@@ -66,7 +70,6 @@ fn a_missing_file_is_told_from_an_unreadable_one() {
     assert!(matches!(KeyFile::load(&folder.path().join("keys")), Err(KeyFileError::Missing(_))));
     let binary = folder.path().join("binary");
     let mut options = OpenOptions::new();
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.write(true).create_new(true).open(&binary).unwrap().write_all(&[0xff, 0xfe]).unwrap();
     let error = KeyFile::load(&binary).unwrap_err();
@@ -74,7 +77,6 @@ fn a_missing_file_is_told_from_an_unreadable_one() {
     assert!(error.source().is_some());
 }
 
-#[cfg(unix)]
 #[test]
 fn a_file_open_to_others_is_refused_with_the_remedy() {
     use std::os::unix::fs::PermissionsExt;

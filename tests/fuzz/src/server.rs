@@ -102,7 +102,7 @@ impl Server {
             env.set(&format!("HEEDWELL_{name}"), "unlimited");
         }
         let config = config::read(&env, true).unwrap();
-        let (key, master) = (config::local_key(&config.data_dir), config.master_key_file.clone());
+        let (key, master) = (config::local_key(&config.data_dir), config.data_dir.join("master-key"));
         let answers = runtime.block_on(Answers::of(config, Time::Injected(clock))).unwrap();
         let (key, _) = LocalKey::load_or_create(&key).unwrap();
         let token = |practices, roles: &[Role]| {

@@ -2,7 +2,7 @@
 //! masters are rotated under work.
 
 use heedwell::{
-    crypto::KeyFile,
+    crypto::{KeyText, read_private, replace},
     domain::{Channel, ConsentSource, ConsentState, Engine},
     store::{Anchored, Settings, Store, StoreError, Time},
     wake::Wake,
@@ -119,7 +119,9 @@ async fn masters_are_rotated_while_everybody_works() {
     let Some(t) = TestStore::open(Backend::Postgres).await else { return };
     let scope = ready_practice(&t, NORTH).await;
     let old = t.home.open(Time::Injected(t.clock.clone())).await.unwrap();
-    assert_eq!(KeyFile::add_master(&t.home.path("keys")).unwrap(), 2);
+    let (number, text) = KeyText::new(read_private(&t.home.path("keys")).unwrap()).with_master().unwrap();
+    replace(&t.home.path("keys"), text.as_str()).unwrap();
+    assert_eq!(number, 2);
     let new = t.home.open(Time::Injected(t.clock.clone())).await.unwrap();
     let work = async |store: &Store, name: &str| {
         for number in 0..40 {
