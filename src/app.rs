@@ -44,7 +44,8 @@ use crate::{
         unsubscribe::Unsubscribe,
         watch::{self, Watch},
     },
-    store::{Anchored, AuditQuery, OpenError, Proof, Store, StoreError, Time},
+    store::{Anchored, AuditQuery, OpenError, Proof, ReadAnew, Store, StoreError, Time},
+    telemetry,
     wake::Wake,
 };
 
@@ -167,6 +168,7 @@ impl Base {
         let clock = time.clock().clone();
         let store = Store::open(config.store.clone(), keys, time, Wake::default()).await;
         let store = store.map_err(StartError::Database)?;
+        store.masters_anew(masters_anew(config.custody.clone()));
         let _ = warm.await;
         let verifier = Verifier::new(config.auth.clone(), clock.clone()).await.map_err(StartError::Auth)?;
         Ok(Self { store, engine: Engine::new(), clock, verifier: Arc::new(verifier), fingerprints, tokens, anchors })
@@ -277,7 +279,8 @@ impl App {
         let (lease, longest_call) = (config.store.lease, config.providers.call_timeout);
         config.dispatch.check(lease, longest_call).map_err(StartError::Limits)?;
         let limits = Limits::of(&config);
-        let base = Base::open(&config, time).await?;
+        // On the heap: what it passes through is not carried along by whoever starts servers.
+        let base = Box::pin(Base::open(&config, time)).await?;
         recover(&base.store, &base.engine).await.map_err(StartError::Recovery)?;
         let providers = Providers::new(config.providers, base.clock.clone()).map_err(StartError::Providers)?;
         let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
@@ -365,6 +368,22 @@ impl App {
 /// Makes a folder for its owner's eyes only, unless it is there.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The master keys from where they are kept, whenever one is missing.
+fn masters_anew(custody: custody::Settings) -> ReadAnew {
+    Box::new(move || {
+        let custody = custody.clone();
+        Box::pin(async move {
+            match custody::look(&custody).await {
+                Ok(keys) => keys,
+                Err(error) => {
+                    tracing::error!(error = %telemetry::chain(&error), "a master key is missing, and none can be read");
+                    None
+                }
+            }
+        })
+    })
 }
 
 /// What the operator's verbs work as: whoever runs them has the database and the key file anyway.

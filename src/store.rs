@@ -105,6 +105,7 @@ pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
 pub use templates::{NewVersion, StoredTemplate, StoredVersion, TemplateHistory, WordingHome};
 pub use test_messages::{NewTestMessage, TestAccepted};
+pub use vault::ReadAnew;
 
 use crate::{
     crypto::{KeyFile, TokenKey},

@@ -34,7 +34,7 @@ pub(super) fn command(settings: impl IntoIterator<Item = Arg> + Clone) -> Comman
                 .about("Wraps all data keys anew, by the newest master of the key file")
                 .arg(super::flag(
                     "new-master",
-                    "Adds a master to the key file first: then every replica must be started anew",
+                    "Adds a master to the key file first: then it must be where every replica finds it, and one be started anew",
                 ))
                 .arg(super::flag("data", "Begins new data keys too, which take over some minutes later"))
                 .arg(practice().help("Begins a new data key for this practice only"))
@@ -93,7 +93,9 @@ fn rotate(config: Config, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         refuse_screen(&config.custody)?;
         let (number, stored) = runtime()?.block_on(custody::add_master(&config.custody))?;
         match hand_over(&stored) {
-            false => print(&format!("added master.{number}: copy the file to every replica, and start them anew")),
+            false => {
+                print(&format!("added master.{number}: copy the file to every replica, and start one of them anew"))
+            }
             true => say(&format!("master.{number} is new in it; start every replica anew once it is stored")),
         }
         // A replica that does not know it could open none of the keys that it wraps.

@@ -14,7 +14,7 @@ use super::{
     Store, StoreError,
     entity::{data_key, subject_key},
     tx::Tx,
-    vault::TAKES_OVER_AFTER,
+    vault::{ReadAnew, TAKES_OVER_AFTER},
 };
 use crate::{
     crypto::{DataKey, wrapped_by},
@@ -64,6 +64,12 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Has the master keys read again by `anew` whenever one is missing that a data key is wrapped by: another replica was started
+    /// with it, and goes by it already.
+    pub fn masters_anew(&self, anew: ReadAnew) {
+        self.inner.vault.read_anew_by(anew);
     }
 
     /// Begins a new data key, which takes the place of the present one some minutes later, once every replica knows it. False:
@@ -119,13 +125,14 @@ impl Store {
     /// # Errors
     /// Corrupt when one does not open: the key file lacks its master.
     pub async fn keys_rewrap(&self, _: &Engine) -> Result<usize, StoreError> {
-        let newest = self.inner.vault.file().current_master();
+        let keys = self.inner.vault.file();
+        let newest = keys.current_master();
         let rows = data_key::Entity::find().order_by_asc(data_key::Column::Id).all(self.across()).await?;
         let mut count = 0;
         for row in rows.into_iter().filter(|row| wrapped_by(&row.wrapped) != Some(newest)) {
-            let (keys, name) = (self.inner.vault.file(), row.practice_id.as_bytes());
-            let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, keys, name);
-            let anew = key.map_err(|_| StoreError::Corrupt("data key"))?.wrap(keys, name);
+            let name = row.practice_id.as_bytes();
+            let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &keys, name);
+            let anew = key.map_err(|_| StoreError::Corrupt("data key"))?.wrap(&keys, name);
             let (id, before) = (row.id, row.wrapped);
             count +=
                 self.write_across(move |tx| Box::pin(async move { rewrap_on(tx, id, before, anew).await })).await?;

@@ -2,21 +2,25 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{StoreError, dialect::Time, entity::data_key};
 use crate::{
-    crypto::{BlindIndexKey, ChainKey, DataKey, KeyFile, Place, key_id, open, seal},
+    crypto::{BlindIndexKey, ChainKey, DataKey, KeyFile, Place, UnwrapError, key_id, open, seal},
     domain::{EmailAddress, PhoneNumber, PracticeId},
 };
 
@@ -25,10 +29,18 @@ const FRESH: TimeDelta = TimeDelta::seconds(60);
 /// When a new key begins to seal. All know it by then, and can open what it sealed.
 pub(super) const TAKES_OVER_AFTER: TimeDelta = TimeDelta::minutes(3);
 
+/// Reads the master keys once more from where they are kept; unset: that failed, which was said.
+pub type ReadAnew = Box<dyn Fn() -> BoxFuture<'static, Option<KeyFile>> + Send + Sync>;
+
+/// How often they are read at most.
+const ANEW_EVERY: Duration = Duration::from_secs(5);
+
 /// Unwraps data keys.
-#[derive(Debug)]
 pub(super) struct Vault {
-    keys: KeyFile,
+    keys: RwLock<Arc<KeyFile>>,
+    anew: OnceLock<ReadAnew>,
+    /// When they were last read.
+    read_at: Mutex<Option<Instant>>,
     time: Time,
     practices: RwLock<HashMap<PracticeId, Held>>,
 }
@@ -69,14 +81,54 @@ pub(super) struct Subject {
     pub(super) key: DataKey,
 }
 
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
 impl Vault {
     pub(super) fn new(keys: KeyFile, time: Time) -> Self {
-        Self { keys, time, practices: RwLock::default() }
+        Self {
+            keys: RwLock::new(Arc::new(keys)),
+            anew: OnceLock::new(),
+            read_at: Mutex::default(),
+            time,
+            practices: RwLock::default(),
+        }
     }
 
-    /// The key file.
-    pub(super) const fn file(&self) -> &KeyFile {
-        &self.keys
+    /// The master keys.
+    pub(super) fn file(&self) -> Arc<KeyFile> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where they are read again when one is missing.
+    pub(super) fn read_anew_by(&self, anew: ReadAnew) {
+        // Once for each store: whoever opened it says it.
+        let _ = self.anew.set(anew);
+    }
+
+    /// Reads the master keys again, since one is missing: another replica was started with it. True: it is there now.
+    async fn has_anew(&self, master: u32) -> bool {
+        let Some(anew) = self.anew.get() else { return false };
+        // One reads, and whoever comes meanwhile waits for it.
+        let mut read_at = self.read_at.lock().await;
+        let known = self.file();
+        if known.master_check(master).is_some() {
+            return true;
+        }
+        if read_at.is_some_and(|at| at.elapsed() < ANEW_EVERY) {
+            return false;
+        }
+        *read_at = Some(Instant::now());
+        // Other keys of this name would not find what is kept.
+        let found = anew().await.filter(|found| found.key_check() == known.key_check());
+        let found = found.filter(|found| found.master_check(master).is_some());
+        let Some(found) = found else { return false };
+        tracing::info!(master, "another master key is there");
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+        true
     }
 
     /// What is held of practices.
@@ -146,21 +198,26 @@ impl Vault {
         let seals = rows.iter().position(|row| row.retire_time.is_none_or(|retired| now < retired));
         let mut keys = Vec::with_capacity(rows.len());
         for row in &rows {
-            let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &self.keys, practice.as_str().as_bytes());
+            let unwrap =
+                || DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &self.file(), practice.as_str().as_bytes());
+            let key = match unwrap() {
+                Err(UnwrapError::UnknownMaster(master)) if self.has_anew(master).await => unwrap(),
+                key => key,
+            };
             keys.push(key.map_err(|_| StoreError::Corrupt("data key"))?);
         }
         if keys.is_empty() {
             return Err(StoreError::NotFound("practice"));
         }
         let current = keys.swap_remove(seals.unwrap_or(keys.len() - 1));
-        let blind = self.keys.blind_index(practice.as_str());
+        let blind = self.file().blind_index(practice.as_str());
         let own = OwnKeys { chains: self.chains(practice), current, others: keys, sealed: AtomicI64::new(0), blind };
         Ok(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) })
     }
 
     /// What chains the ledgers of `practice`, whether its data keys are there or not.
     pub(super) fn chains(&self, practice: &PracticeId) -> Chains {
-        let chain = |ledger| self.keys.chain(ledger, practice.as_str());
+        let chain = |ledger| self.file().chain(ledger, practice.as_str());
         Chains { practice: practice.clone(), consent: chain("consent"), audit: chain("audit") }
     }
 
@@ -170,7 +227,7 @@ impl Vault {
         data_key::ActiveModel {
             id: Set(Uuid::from_bytes(key.id())),
             practice_id: Set(practice.as_str().to_owned()),
-            wrapped: Set(key.wrap(&self.keys, practice.as_str().as_bytes())),
+            wrapped: Set(key.wrap(&self.file(), practice.as_str().as_bytes())),
             uses: Set(0),
             create_time: Set(now),
             retire_time: Set(None),

@@ -186,7 +186,7 @@ on_a_server! {
         vault.set(Mood::Ready);
         vault.rotate("transit/heedwell");
         let told = done(&env, &["keys", "rotate", "--new-master"]).await;
-        assert_eq!(told, "added master.2: copy the file to every replica, and start them anew\n");
+        assert_eq!(told, "added master.2: copy the file to every replica, and start one of them anew\n");
         let sealed = text(t, "sealed");
         assert!(sealed.starts_with("vault:v2:"), "by the newest version of Vault's key: {sealed}");
         assert_eq!(fs::metadata(t.home.path("sealed")).unwrap().permissions().mode() & 0o777, 0o600);

@@ -2,7 +2,7 @@
 //! masters are rotated under work.
 
 use heedwell::{
-    crypto::{KeyText, read_private, replace},
+    crypto::{KeyFile, KeyText, read_private, replace},
     domain::{Channel, ConsentSource, ConsentState, Engine},
     store::{Anchored, Settings, Store, StoreError, Time},
     wake::Wake,
@@ -132,11 +132,16 @@ async fn masters_are_rotated_while_everybody_works() {
         }
     };
     let rotate = async {
-        assert_eq!(new.keys_rewrap(&Engine::new()).await.unwrap(), 1);
         assert!(new.keys_begin(&Engine::new(), scope.practice()).await.unwrap());
         assert_eq!(new.keys_rewrap(&Engine::new()).await.unwrap(), 0);
     };
-    // The old one was started before the master was there: it goes on with what it has.
+    // The old one was started before the master was there, has no key of the practice yet, and finds none that it could open.
+    let path = t.home.path("keys");
+    old.masters_anew(Box::new(move || {
+        let keys = KeyFile::load(&path).ok();
+        Box::pin(async move { keys })
+    }));
+    assert_eq!(new.keys_rewrap(&Engine::new()).await.unwrap(), 1);
     tokio::join!(work(&old, "old"), work(&new, "new"), rotate);
     assert_eq!(new.masters_in_use(&t.engine).await.unwrap().into_iter().collect::<Vec<_>>(), [2]);
     for number in 0..40 {
