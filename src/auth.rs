@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, Header, Validation};
 
 use self::{
     claims::{Claims, Terms},
-    jwks::Key,
+    jwks::{Key, Source},
     keyring::Keyring,
     known::{Known, Name, Proof},
 };
@@ -43,6 +43,30 @@ pub struct Settings {
     pub leeway: Duration,
     /// A key that is trusted besides: see [`LocalKey`]. It is made if it is not there.
     pub local_key: Option<PathBuf>,
+}
+
+/// Where the keys are that verify, as somebody found them who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A published set.
+    Set,
+    /// The local key.
+    Local,
+    /// No local key yet: the first start makes it.
+    NoLocal,
+}
+
+/// Loads the keys once, and makes none.
+///
+/// # Errors
+/// As [`Verifier::new`]; that a set behind a URL does not answer is an error here.
+pub async fn look(settings: &Settings) -> Result<Found, SetupError> {
+    if let Some(path) = &settings.local_key {
+        return Ok(if LocalKey::load_if_there(path)?.is_some() { Found::Local } else { Found::NoLocal });
+    }
+    let source = settings.jwks.clone().ok_or(SetupError::NoKeys)?;
+    Source::new(source)?.load().await?;
+    Ok(Found::Set)
 }
 
 /// Why no token can be verified at all. The text is for the operator.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod demo;
+pub mod doctor;
 mod export;
 mod keys;
 mod migrate;
@@ -39,6 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(("key", matches)) => audit::key(&env(matches)),
             _ => Ok(ExitCode::from(2)),
         },
+        Some(("doctor", matches)) => doctor::run(&env(matches), matches),
         Some(("export", matches)) => match matches.subcommand() {
             Some(("broadcast", matches)) => export::broadcast(&env(matches), matches),
             _ => Ok(ExitCode::from(2)),
@@ -77,6 +79,7 @@ fn command() -> Command {
         )
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
         .subcommand(audit::command(settings))
+        .subcommand(doctor::command().args(settings()))
         .subcommand(export::command(settings()))
         .subcommand(keys::command(settings().collect::<Vec<_>>()))
         .subcommand(token::command().args(settings()))

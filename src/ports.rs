@@ -5,6 +5,7 @@
 mod connection;
 mod pace;
 mod tls;
+mod validity;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connection::Connection;
 pub use tls::{Tls, TlsError, TlsFiles, thumbprint};
+pub use validity::{Validity, validities};
 
 use crate::telemetry;
 

@@ -22,6 +22,7 @@ mod entity;
 mod erasure;
 mod error;
 mod evidence;
+mod examine;
 mod feed;
 mod forget;
 mod grounds;
@@ -81,11 +82,12 @@ pub use conversations::{
 };
 pub use counts::Counts;
 pub use deliveries::DeliveryPage;
-pub use dialect::{OpenError, Time};
+pub use dialect::{Binding, OpenError, Time};
 pub use directory::{PatientPage, PatientQuery};
-pub use disk::Reserve;
+pub use disk::{Reserve, Room};
 pub use erasure::Erasure;
 pub use error::StoreError;
+pub use examine::{Examination, Examined, SchemaState, Sealing, examine};
 pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
@@ -294,6 +296,7 @@ impl Store {
 }
 
 struct Schema {
+    applied: usize,
     missing: Vec<String>,
     unknown: Vec<String>,
 }
@@ -319,9 +322,10 @@ async fn schema(db: &impl ConnectionTrait) -> Result<Schema, sea_orm::DbErr> {
         }
     }
     let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let count = applied.len();
     let missing = known.iter().filter(|name| !applied.contains(name)).cloned().collect();
     let unknown = applied.into_iter().filter(|name| !known.contains(name)).collect();
-    Ok(Schema { missing, unknown })
+    Ok(Schema { applied: count, missing, unknown })
 }
 
 async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<(), OpenError> {

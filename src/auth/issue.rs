@@ -71,13 +71,22 @@ impl LocalKey {
     /// Says what is wrong with the file. An existing one is never overwritten.
     pub fn load_or_create(path: &Path) -> Result<(Self, bool), LocalKeyError> {
         let failed = |error| LocalKeyError::Io(path.to_owned(), error);
+        if let Some(key) = Self::load_if_there(path)? {
+            return Ok((key, false));
+        }
+        create(path).map_err(failed)?;
+        Self::load(path, File::open(path).map_err(failed)?).map(|key| (key, true))
+    }
+
+    /// Reads the key at `path`; unset: nothing is there.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file.
+    pub fn load_if_there(path: &Path) -> Result<Option<Self>, LocalKeyError> {
         match File::open(path) {
-            Ok(file) => Self::load(path, file).map(|key| (key, false)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path).map_err(failed)?;
-                Self::load(path, File::open(path).map_err(failed)?).map(|key| (key, true))
-            }
-            Err(error) => Err(failed(error)),
+            Ok(file) => Self::load(path, file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LocalKeyError::Io(path.to_owned(), error)),
         }
     }
 

@@ -235,7 +235,7 @@ impl Account {
 }
 
 /// Who carried a message; the numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
     /// This server's own inbox.
     Inbox = 1,

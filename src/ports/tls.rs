@@ -31,6 +31,9 @@ pub enum TlsError {
     /// Not PEM, or not what it must hold.
     #[error("it holds no such thing in PEM")]
     Pem(#[from] pem::Error),
+    /// No certificate in PEM, or one that cannot be read.
+    #[error("it holds no certificate that can be read")]
+    NoCertificate,
     /// The key is not that of the certificate, or of a kind that is not known.
     #[error("the certificate and the key do not go together")]
     Pair(#[from] rustls::Error),
@@ -129,6 +132,12 @@ impl Tls {
         let texts = files.read()?;
         let current = Arc::new(RwLock::new(texts.acceptor()?));
         Ok(Self { files, begun_with: texts.mark(), current })
+    }
+
+    /// Where its certificates are.
+    #[must_use]
+    pub const fn files(&self) -> &TlsFiles {
+        &self.files
     }
 
     /// For the next connection.

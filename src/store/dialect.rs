@@ -1,5 +1,6 @@
 //! The only file that asks which database this is: how to connect, which of its settings must hold, and what time it is.
 
+mod look;
 mod postgres;
 mod quick_check;
 
@@ -31,6 +32,8 @@ use super::{
     within::BoundPool,
 };
 use crate::clock::SharedClock;
+pub use look::Binding;
+pub(super) use look::{Look, look, sealing};
 
 /// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
 #[derive(Debug, thiserror::Error)]
@@ -281,8 +284,7 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
 }
 
 async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
-    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-    let path = Path::new(path.split('?').next().unwrap_or(path));
+    let path = file(url);
     let lock = lock(path)?;
     let open = async |connections: u32, cache: &'static str| {
         let mut options = options(url, connections);
@@ -316,6 +318,12 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
         State::Unknown => info!("the SQLite file is too large to be looked through at every start"),
     }
     Ok(connections)
+}
+
+/// The file that a URL of SQLite names.
+fn file(url: &str) -> &Path {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    Path::new(path.split('?').next().unwrap_or(path))
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

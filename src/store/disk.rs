@@ -45,6 +45,15 @@ impl Reserve {
     }
 }
 
+/// What a disk has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free.
+    pub free: u64,
+    /// How much of that is kept for what was accepted already.
+    pub reserve: u64,
+}
+
 /// The disk that the file is on.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -75,9 +84,15 @@ impl Disk {
     /// Whether more is free than the reserve and `more`. A disk that cannot be asked is not refused for that: if it is in
     /// trouble, the database will say so.
     fn has_room_for(&self, more: u64) -> bool {
-        let Ok(disk) = statvfs(&self.folder) else { return true };
+        self.room().is_none_or(|room| room.free >= room.reserve + more)
+    }
+
+    /// How much is free, and how much of it is kept; unset: the disk cannot be asked.
+    pub(super) fn room(&self) -> Option<Room> {
+        let disk = statvfs(&self.folder).ok()?;
         let block = disk.f_frsize;
-        disk.f_bavail.saturating_mul(block) >= self.reserve.of(disk.f_blocks.saturating_mul(block)) + more
+        let reserve = self.reserve.of(disk.f_blocks.saturating_mul(block));
+        Some(Room { free: disk.f_bavail.saturating_mul(block), reserve })
     }
 
     /// Gives the space of the ballast back, for whoever writes next.

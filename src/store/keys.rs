@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseConnection, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -145,22 +145,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn keys_list(&self, _: &Engine) -> Result<Vec<KeyRecord>, StoreError> {
-        let rows = data_key::Entity::find()
-            .order_by_asc(data_key::Column::PracticeId)
-            .order_by_asc(data_key::Column::CreateTime)
-            .all(self.across())
-            .await?;
-        let record = |row: data_key::Model| {
-            Ok(KeyRecord {
-                practice: row.practice_id.parse().map_err(|_| StoreError::Corrupt("data key"))?,
-                id: row.id,
-                master: wrapped_by(&row.wrapped),
-                uses: row.uses,
-                create_time: row.create_time,
-                retire_time: row.retire_time,
-            })
-        };
-        rows.into_iter().map(record).collect()
+        records(self.across()).await
     }
 
     /// Destroys the keys of a practice: nothing that was sealed for it opens any more, here and in what was copied without them.
@@ -204,6 +189,26 @@ impl Store {
             .await?;
         Ok(wrapped.iter().filter_map(|wrapped| wrapped_by(wrapped)).collect())
     }
+}
+
+/// The data keys that `db` shows.
+pub(super) async fn records(db: &DatabaseConnection) -> Result<Vec<KeyRecord>, StoreError> {
+    let rows = data_key::Entity::find()
+        .order_by_asc(data_key::Column::PracticeId)
+        .order_by_asc(data_key::Column::CreateTime)
+        .all(db)
+        .await?;
+    let record = |row: data_key::Model| {
+        Ok(KeyRecord {
+            practice: row.practice_id.parse().map_err(|_| StoreError::Corrupt("data key"))?,
+            id: row.id,
+            master: wrapped_by(&row.wrapped),
+            uses: row.uses,
+            create_time: row.create_time,
+            retire_time: row.retire_time,
+        })
+    };
+    rows.into_iter().map(record).collect()
 }
 
 /// Adds to how often a key has sealed. Yields the sum; unset: there is no such key any more.

@@ -4,13 +4,13 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use sea_orm::{Database, DatabaseConnection, DbErr, RuntimeErr};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, Statement};
 use sqlx::{
     ConnectOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Connections, Dialect, HintOptions, OpenError, STATEMENTS, Settings, expect, options, setting};
+use super::{Binding, Connections, Dialect, HintOptions, OpenError, STATEMENTS, Settings, expect, options, setting};
 use crate::store::within::BoundPool;
 
 /// Has the rest of a transaction work for a practice, and tells the time.
@@ -76,6 +76,35 @@ pub(super) async fn bind(connections: Connections, settings: &Settings) -> Resul
 /// Whether the policies bind the connection's user.
 async fn is_bound(db: &DatabaseConnection) -> Result<bool, OpenError> {
     Ok(setting(db, "SELECT row_security_active('feed_head')::text").await? == "true")
+}
+
+/// Tables with rows of practices that the policies of the migrations do not keep apart, also from whoever owns them.
+const OPEN_TABLES: &str = "SELECT c.relname::text FROM pg_class c \
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace \
+    AND (c.relname IN ('attachment_part', 'broadcast_address') OR EXISTS (SELECT FROM pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attname = 'practice_id' AND NOT a.attisdropped)) \
+    AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT FROM pg_policies p \
+        WHERE p.schemaname = current_schema() AND p.tablename = c.relname AND p.policyname = 'own_practice')) \
+    ORDER BY 1";
+
+/// What keeps the rows of practices apart here.
+pub(super) async fn sealing(db: &DatabaseConnection) -> Result<(Binding, Vec<String>), DbErr> {
+    // Not by what is active for one table: a policy that is gone there says nothing of the user.
+    let user = "SELECT (rolsuper OR rolbypassrls)::text FROM pg_roles WHERE rolname = current_user";
+    let binding = match text(db, user).await?.as_deref() {
+        Some("false") => Binding::Bound,
+        _ if text(db, MAY_STEP_DOWN).await?.as_deref() == Some("true") => Binding::StepsDown,
+        _ => Binding::Unbound,
+    };
+    let query = Statement::from_string(db.get_database_backend(), OPEN_TABLES);
+    let rows = db.query_all_raw(query).await?;
+    let tables = rows.iter().map(|row| row.try_get_by_index::<String>(0)).collect::<Result<_, _>>()?;
+    Ok((binding, tables))
+}
+
+async fn text(db: &DatabaseConnection, query: &str) -> Result<Option<String>, DbErr> {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
+    row.map(|row| row.try_get_by_index::<String>(0)).transpose()
 }
 
 /// For the engine.
