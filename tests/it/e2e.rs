@@ -21,6 +21,7 @@ mod conversations;
 mod custody;
 mod dashboard;
 mod decisions;
+mod doctor;
 mod erasure;
 mod fairness;
 mod given_up;
