@@ -14,7 +14,7 @@ use super::{
 /// # Errors
 /// What kept it from that.
 pub async fn reach(settings: &Settings, url: &Url, limit: Duration) -> Result<(), SendError> {
-    let network = Network { allow_private: settings.allow_private };
+    let network = Network::new(settings.allow_private);
     check(url, network).ok_or_else(|| SendError::misconfigured("private address"))?;
     let settings = Settings { connect_timeout: limit, call_timeout: limit, ..settings.clone() };
     let client = network.http_client(&settings).map_err(|error| http_failure(&error))?;
@@ -26,6 +26,6 @@ pub async fn reach(settings: &Settings, url: &Url, limit: Duration) -> Result<()
 /// # Errors
 /// What kept it from that.
 pub async fn reach_relay(settings: &Settings, host: &str, port: u16, limit: Duration) -> Result<(), SendError> {
-    let network = Network { allow_private: settings.allow_private };
+    let network = Network::new(settings.allow_private);
     Ok(network.connect(host, port, limit).await.map(drop)?)
 }
