@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use heedwell::{
     auth::LocalKey,
     cli::doctor::{Around, Finding, Level, examine},
-    clock::{ManualClock, SystemClock},
+    clock::{Clock, SystemClock},
     config::{Env, local_key},
     crypto::KeyFile,
 };
@@ -29,6 +29,16 @@ use crate::support::{
     as_superuser,
     vault::{Mood, TOKEN, Vault},
 };
+
+/// A clock that is behind.
+#[derive(Debug)]
+struct Behind(Duration);
+
+impl Clock for Behind {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::<Utc>::from(SystemTime::now() - self.0)
+    }
+}
 
 fn around() -> Around {
     Around { clock: Arc::new(SystemClock), core_dumps: false }
@@ -217,8 +227,7 @@ on_a_server! {
         t.stop().await;
         let env = healthy(t);
         for (behind, level) in [(1, None), (10, Some(Warning)), (60, Some(Wrong))] {
-            let clock = ManualClock::new(DateTime::<Utc>::from(SystemTime::now() - Duration::from_secs(behind)));
-            let around = Around { clock: Arc::new(clock), core_dumps: false };
+            let around = Around { clock: Arc::new(Behind(Duration::from_secs(behind))), core_dumps: false };
             let expected = level.map(|level| (level, "clock", "", "have both machines set theirs by NTP"));
             check(t, &env, &around, expected.as_slice()).await;
         }
@@ -302,6 +311,13 @@ on_a_server! {
             let more = bad.iter().filter(|finding| !is_meant(finding) && finding.check != "configuration").count();
             assert_eq!(more, 0, "{name} {value}: {bad:#?}");
         }
+        t.start().await;
+    }
+
+    async fn what_is_wrong_together_is_named_together(t: &mut TestApp) {
+        practice(t).await;
+        t.stop().await;
+        let env = healthy(t);
         // Private addresses are refused where practices could name them.
         let all = ["TWILIO_URL", "SENDGRID_URL", "FCM_URL", "GOOGLE_TOKEN_URL"].map(|name| (name, "https://127.0.0.1:1"));
         let closed = with(&with(&env, &all), &[("ALLOW_PRIVATE_PROVIDERS", "off")]);
