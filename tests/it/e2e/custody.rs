@@ -72,7 +72,7 @@ fn with_command(env: &Env, command: &str) -> Env {
 /// What `heedwell` answers: its exit code, standard output, and standard error.
 async fn heedwell(env: &Env, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heedwell"));
-    let output = command.args(arguments).env_clear().envs(env.iter()).output().await.unwrap();
+    let output = command.args(arguments).env_clear().envs(env.variables()).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

@@ -128,7 +128,7 @@ async fn swap(t: &TestApp, table: &str, column: &str, value: Vec<u8>) -> Vec<u8>
 
 async fn heedwell(env: &Env, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heedwell"));
-    let output = command.args(arguments).env_clear().envs(env.iter()).output().await.unwrap();
+    let output = command.args(arguments).env_clear().envs(env.variables()).output().await.unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -388,7 +388,7 @@ on_a_server! {
         ]);
         check(t, &env, &around(), &[(Wrong, "master keys", "VAULT_URL", "run `heedwell keys seal`")]).await;
         let mut command = Command::new(env!("CARGO_BIN_EXE_heedwell"));
-        assert!(command.args(["keys", "seal"]).env_clear().envs(env.iter()).output().await.unwrap().status.success());
+        assert!(command.args(["keys", "seal"]).env_clear().envs(env.variables()).output().await.unwrap().status.success());
         check(t, &env, &around(), &[]).await;
         vault.set(Mood::Sealed);
         check(t, &env, &around(), &[(Wrong, "master keys", "VAULT_URL", "unseal it")]).await;
