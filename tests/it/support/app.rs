@@ -220,7 +220,7 @@ impl TestApp {
 
     /// A connection of its own.
     pub(crate) async fn new_channel(&self) -> Channel {
-        connect(&self.running().app).await
+        connect_to(self.addresses()[0]).await
     }
 
     /// A token for one practice.
