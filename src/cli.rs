@@ -5,6 +5,7 @@ mod demo;
 mod export;
 mod keys;
 mod migrate;
+mod process;
 mod sandbox;
 mod serve;
 mod token;
@@ -28,6 +29,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
         }
     };
+    if let Err(error) = process::keep_private() {
+        complain(&anyhow::Error::new(error).context("the memory of this process cannot be kept private"));
+        return ExitCode::FAILURE;
+    }
     // In tests it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match matches.subcommand() {

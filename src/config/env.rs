@@ -1,12 +1,19 @@
 //! Where values come from: the process's environment, flags of the same names, or a map in tests.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
 use super::Faults;
 
 /// Names and values. An empty value counts as not set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Env(BTreeMap<String, String>);
+
+/// The values may have passwords in them.
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Env {
     /// The environment of this process; the values of variables that are no UTF-8 are left out.
@@ -20,6 +27,11 @@ impl Env {
     /// Sets `name`; a flag of the command line wins over the environment.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.0.insert(name.to_owned(), value.into());
+    }
+
+    /// What a process would be given.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
