@@ -4,9 +4,10 @@ pub(crate) mod app;
 mod database;
 pub(crate) mod invariants;
 mod postgres;
+pub(crate) mod process;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
-pub(crate) use postgres::{Careless, Logging, as_superuser};
+pub(crate) use postgres::{Careless, Logging, as_superuser, dump as database_dump};
 
 /// Writes each test for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
 macro_rules! on_both {

@@ -4,7 +4,7 @@
 mod calls;
 mod swaps;
 mod tokens;
-mod wire;
+pub(super) mod wire;
 mod world;
 
 use std::collections::BTreeSet;

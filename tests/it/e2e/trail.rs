@@ -14,6 +14,8 @@ use tokio::time::{interval, timeout};
 use super::given::token;
 use crate::support::app::{LIMIT, Pass, TestApp};
 
+pub(super) use calls::{CANARIES, every_call};
+
 /// Everything on a trail, the oldest first, but for what its readers leave on it.
 pub(super) async fn trail(t: &TestApp, practice: &str) -> Vec<AuditEvent> {
     let mut audit = t.caller_with(&token(t, Role::Auditor, practice)).audit;

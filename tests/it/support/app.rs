@@ -33,7 +33,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Backend, Home, TestStore, invariants};
+use super::{Backend, Home, TestStore, invariants, process::Process};
 
 /// Longest wait for anything; far beyond what a slow machine needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -51,24 +51,50 @@ pub(crate) struct TestApp {
 }
 
 struct Running {
-    app: App,
+    app: Served,
     key: LocalKey,
     channel: Channel,
+}
+
+/// A server in this process, or one that is a process of its own.
+enum Served {
+    Here(App),
+    Apart(Process),
 }
 
 impl TestApp {
     /// Starts everything; unset when there is no such database on this machine, which has been said aloud then.
     pub(crate) async fn spawn(backend: Backend) -> Option<Self> {
-        let home = Home::new(backend).await?;
         // A Monday, ten in the morning in New York.
         let start = DateTime::parse_from_rfc3339("2026-03-02T15:00:00.123456Z").unwrap();
-        let clock = Arc::new(ManualClock::new(start.to_utc()));
-        let settings = sandbox::Settings { carrier_delay: Duration::from_millis(5), ..sandbox::Settings::default() };
-        let sandbox = Sandbox::start(settings).await.unwrap();
-        let mut app = Self { home, sandbox, clock, tune: Box::new(|_| {}), running: None };
-        app.set_provider_clock();
+        let mut app = Self::around(backend, start.to_utc()).await?;
         // On the heap, or every test would carry the whole start in its own future.
         Box::pin(app.start()).await;
+        Some(app)
+    }
+
+    /// As [`TestApp::spawn`], with a server that is a process of its own, as an operator starts it: it goes by the true time, and
+    /// logs as `log` says.
+    pub(crate) async fn spawn_apart(backend: Backend, log: &str, tune: impl FnOnce(&mut Env)) -> Option<Self> {
+        let mut app = Self::around(backend, SystemTime::now().into()).await?;
+        let mut env = app.env();
+        tune(&mut env);
+        let process = Process::start(&env, log, &app.home.path("")).await;
+        let config = config::read(&env, true).unwrap();
+        let (key, _) = LocalKey::load_or_create(&config::local_key(&config.data_dir)).unwrap();
+        let channel = connect_to(process.grpc_addr).await;
+        app.running = Some(Running { app: Served::Apart(process), key, channel });
+        Some(app)
+    }
+
+    /// Everything but the server.
+    async fn around(backend: Backend, start: DateTime<Utc>) -> Option<Self> {
+        let home = Home::new(backend).await?;
+        let clock = Arc::new(ManualClock::new(start));
+        let settings = sandbox::Settings { carrier_delay: Duration::from_millis(5), ..sandbox::Settings::default() };
+        let sandbox = Sandbox::start(settings).await.unwrap();
+        let app = Self { home, sandbox, clock, tune: Box::new(|_| {}), running: None };
+        app.set_provider_clock();
         Some(app)
     }
 
@@ -100,7 +126,7 @@ impl TestApp {
         let app = App::start(config, self.time()).await.unwrap();
         let (key, _) = LocalKey::load_or_create(&signing_key).unwrap();
         let channel = connect(&app).await;
-        self.running = Some(Running { app, key, channel });
+        self.running = Some(Running { app: Served::Here(app), key, channel });
     }
 
     /// Starts the server again, with limits that a test can reach.
@@ -121,17 +147,34 @@ impl TestApp {
 
     /// The server that [`TestApp::start`] started.
     pub(crate) fn app(&self) -> &App {
-        &self.running().app
+        match &self.running().app {
+            Served::Here(app) => app,
+            Served::Apart(_) => panic!("it is a process of its own"),
+        }
+    }
+
+    /// The process that [`TestApp::spawn_apart`] started.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        match &mut self.running.as_mut().expect("it runs").app {
+            Served::Apart(process) => process,
+            Served::Here(_) => panic!("it is in this process"),
+        }
     }
 
     /// Stops the server; the stand-ins and the clock go on.
     pub(crate) async fn stop(&mut self) {
-        self.take().stop().await;
+        match self.running.take().expect("it runs").app {
+            Served::Here(app) => app.stop().await,
+            Served::Apart(process) => process.stop().await,
+        }
     }
 
     /// Takes the server out, to be stopped while something else goes on.
     pub(crate) fn take(&mut self) -> App {
-        self.running.take().expect("it runs").app
+        match self.running.take().expect("it runs").app {
+            Served::Here(app) => app,
+            Served::Apart(_) => panic!("it is a process of its own"),
+        }
     }
 
     fn running(&self) -> &Running {
@@ -159,13 +202,15 @@ impl TestApp {
 
     /// A URL of the sidecar.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.running().app.http_addr)
+        format!("http://{}{path}", self.addresses()[1])
     }
 
     /// Where gRPC and the sidecar are served.
     pub(crate) fn addresses(&self) -> [std::net::SocketAddr; 2] {
-        let app = &self.running().app;
-        [app.grpc_addr, app.http_addr]
+        match &self.running().app {
+            Served::Here(app) => [app.grpc_addr, app.http_addr],
+            Served::Apart(process) => [process.grpc_addr, process.http_addr],
+        }
     }
 
     /// The connection that callers share.
@@ -215,7 +260,7 @@ impl TestApp {
     }
 
     /// Ends everything and checks what holds after every test.
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if self.running.is_some() {
             self.stop().await;
         }
@@ -236,7 +281,11 @@ async fn close(raw: DatabaseConnection) {
 
 /// A connection to a server of this process.
 pub(crate) async fn connect(app: &App) -> Channel {
-    Channel::from_shared(format!("http://{}", app.grpc_addr)).unwrap().connect().await.unwrap()
+    connect_to(app.grpc_addr).await
+}
+
+async fn connect_to(addr: std::net::SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap()
 }
 
 /// A further server on the same database.

@@ -108,6 +108,14 @@ fn as_user(url: &str, one: &str, other: &str) -> String {
     url.replacen(&format!("postgres://{one}@"), &format!("postgres://{other}@"), 1)
 }
 
+/// A database as `pg_dump` writes it.
+pub(crate) fn dump(url: &str) -> Vec<u8> {
+    let program = binaries().unwrap().join("pg_dump");
+    let done = Command::new(program).arg(unbound(url)).output().unwrap();
+    assert!(done.status.success() && done.stdout.len() > 10_000, "{}", String::from_utf8_lossy(&done.stderr));
+    done.stdout
+}
+
 /// A server without one of the settings that guard against power loss; it ends when this is dropped.
 pub(crate) struct Careless {
     pub(crate) url: String,

@@ -9,17 +9,17 @@ use tonic::{Request, Status, client::Grpc, service::interceptor::InterceptedServ
 use crate::{e2e::access::Raw, support::app::Bearer};
 
 /// The contract.
-pub(super) struct Wire(DescriptorPool);
+pub(in crate::e2e) struct Wire(DescriptorPool);
 
 /// The first answer of a call.
-pub(super) struct Answer {
+pub(in crate::e2e) struct Answer {
     /// As it came.
-    pub(super) bytes: Vec<u8>,
-    pub(super) json: Value,
+    pub(in crate::e2e) bytes: Vec<u8>,
+    pub(in crate::e2e) json: Value,
 }
 
 impl Wire {
-    pub(super) fn new() -> Self {
+    pub(in crate::e2e) fn new() -> Self {
         Self(DescriptorPool::decode(DESCRIPTOR).unwrap())
     }
 
@@ -48,7 +48,7 @@ impl Wire {
     }
 
     /// Makes a call and takes its first answer. On the wire a call with one answer is a stream of one.
-    pub(super) async fn call(
+    pub(in crate::e2e) async fn call(
         &self,
         channel: Channel,
         token: &str,

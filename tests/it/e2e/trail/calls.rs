@@ -118,7 +118,7 @@ fn the_table_names_each_call_of_the_contract_once() {
 }
 
 /// What patients are called, where they are reached and what they say: none of it may be on a trail.
-const CANARIES: [&str; 11] = [
+pub(in crate::e2e) const CANARIES: [&str; 11] = [
     "Canaria",
     "Quillfeather",
     "quill@canary.example",
@@ -457,32 +457,37 @@ impl Calls<'_> {
     }
 }
 
+/// Makes a practice, and each call of the contract so that it ends well. Yields their names.
+pub(in crate::e2e) async fn every_call(t: &TestApp) -> BTreeSet<&'static str> {
+    practice(t).await;
+    put_patient(t, ACME, Patient { patient_id: "kim".into(), first_name: "Kim".into(), ..Default::default() }).await;
+    let mut calls = Calls { t, made: BTreeSet::new() };
+    calls.directory().await;
+    calls.notify().await;
+    calls.inbox().await;
+    calls.preferences().await;
+    calls.templates().await;
+    calls.broadcasts().await;
+    calls.conversations().await;
+    let erase = ErasePatientRequest { practice_id: acme(), patient_id: "kim".into() };
+    made!(calls, PracticeAdmin, directory.erase_patient, "DirectoryService/ErasePatient", erase);
+    let list = ListAuditEventsRequest { practice_id: acme(), patient_id: "pat".into(), ..Default::default() };
+    made!(calls, Auditor, audit.list_audit_events, "AuditService/ListAuditEvents", list);
+    calls.made
+}
+
 fn is_told(events: &[&AuditEvent], patient: &str, resource: &str) -> bool {
     events.iter().any(|event| event.patient_id == patient && event.resource.starts_with(resource))
 }
 
 on_a_server! {
     async fn each_call_is_told_as_the_table_says_and_nothing_tells_too_much(t: &mut TestApp) {
-        practice(t).await;
-        put_patient(t, ACME, Patient { patient_id: "kim".into(), ..Default::default() }).await;
-        let mut calls = Calls { t, made: BTreeSet::new() };
-        calls.directory().await;
-        calls.notify().await;
-        calls.inbox().await;
-        calls.preferences().await;
-        calls.templates().await;
-        calls.broadcasts().await;
-        calls.conversations().await;
-        let erase = ErasePatientRequest { practice_id: acme(), patient_id: "kim".into() };
-        made!(calls, PracticeAdmin, directory.erase_patient, "DirectoryService/ErasePatient", erase);
-        let mut made = calls.made;
-        let list = ListAuditEventsRequest { practice_id: acme(), patient_id: "pat".into(), ..Default::default() };
-        t.caller(Auditor).audit.list_audit_events(list.clone()).await.unwrap();
-        let mine = t.caller(Auditor).audit.list_audit_events(list).await.unwrap().into_inner().events;
-        made.insert("AuditService/ListAuditEvents");
+        let made = every_call(t).await;
         let all: BTreeSet<_> = TOLD.iter().map(|(method, _)| *method).collect();
         assert_eq!(made, all, "each call was made");
 
+        let list = ListAuditEventsRequest { practice_id: ACME.into(), patient_id: "pat".into(), ..Default::default() };
+        let mine = t.caller(Auditor).audit.list_audit_events(list).await.unwrap().into_inner().events;
         let mut events = trail(t, ACME).await;
         events.extend(mine.into_iter().filter(|event| event.resource == "audit"));
         assert!(events.iter().all(|event| event.code == 0), "nothing was refused");

@@ -1,0 +1,459 @@
+//! What must not leave by a side door: names, addresses, texts, files, credentials and tokens, each like nothing else, go through every
+//! call and every callback of a server that is a process of its own and logs all that it may. Then they are looked for, in every form,
+//! in what it said, in its refusals, in its files and in its database.
+
+mod forms;
+mod spoilt;
+
+use std::{fs, path::Path, process::Command, time::SystemTime};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, TimeDelta, Utc};
+use heedwell::{domain::Role, sandbox::SERVICE_ACCOUNT, telemetry};
+use reqwest::{Method, StatusCode};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use serde_json::{Value, json};
+use tonic::Status;
+
+use self::forms::{Canary, Seeker};
+use super::{
+    attachments::PNG,
+    callbacks::{FORM, browser, form, post, signature},
+    conversations::texts_in,
+    fairness::wait_for,
+    given::{AUTH_TOKEN, PHONE, TARGET, new_key},
+    inbound::{text, url},
+    isolation::wire::Wire,
+    seen::{everything, state},
+    trail,
+};
+use crate::support::{
+    Backend,
+    app::{ACME, Pass, TestApp},
+    database_dump,
+};
+
+/// The most that a log can be asked for, and whoever asked for it had a reason to.
+const LOG: &str = "trace,h2=trace,hyper=trace,sqlx=trace,rustls=trace,html5ever=trace";
+/// Bearer of nothing.
+const BEARER: &str = "kestrel.bearer.of-no-token";
+/// Of each way of sending, a secret of the practice's.
+const SECRETS: [(&str, &str); 4] = [
+    ("a password of the relay", "kestrel-relay-password"),
+    ("an API key of SendGrid", "SG.kestrel-api-key"),
+    ("a secret of bounces", "kestrel-secret-of-bounces"),
+    ("an auth token of Twilio", AUTH_TOKEN),
+];
+/// What a patient is, is told, and says.
+const PATIENT: [(&str, &str); 21] = [
+    ("a first name", "Zéphyrine"),
+    ("a last name", "O'Quillfeather"),
+    ("a mail address", "zephyrine.oq@kestrel.example"),
+    ("a number", "+12025550143"),
+    ("a number as it is dialled", "2025550143"),
+    ("a doctor", "Dr. Kestrel-Ray"),
+    ("a place", "Kestrel North Office"),
+    ("an address of a place", "500 Kestrel Street"),
+    ("an invoice", "INV-KESTREL-7"),
+    ("a card", "Visa kestrel 4242"),
+    ("a title of a document", "Kestrel consent form"),
+    ("a title", "Kestrel sign-in"),
+    ("a body", "Somebody like a kestrel signed in."),
+    ("a variable", "kestrel at noon"),
+    ("words of the practice's software", "Bring the kestrel's card."),
+    ("words of staff", "Staff say: a kestrel."),
+    ("words of the patient", "I am a kestrel, says the patient"),
+    ("a name of a file", "kestrel-file.png"),
+    ("a device", "kestrel-device:token"),
+    ("evidence", "kestrel evidence on paper"),
+    ("a target of a link", TARGET),
+];
+
+fn is(what: &str) -> &'static str {
+    PATIENT.iter().chain(&SECRETS).find(|(name, _)| *name == what).unwrap().1
+}
+
+/// Somebody of the practice, who keeps account of every refusal.
+struct Somebody<'a> {
+    t: &'a TestApp,
+    wire: Wire,
+    token: String,
+    refusals: Vec<u8>,
+}
+
+impl<'a> Somebody<'a> {
+    fn new(t: &'a TestApp) -> Self {
+        let token = t.token_of(&all_roles());
+        Self { t, wire: Wire::new(), token, refusals: Vec::new() }
+    }
+
+    async fn tries(&mut self, call: &str, request: Value) -> Result<Value, Status> {
+        let answer = self.wire.call(self.t.channel(), &self.token, call, &request).await;
+        if let Err(status) = &answer {
+            let metadata = format!("{:?}", status.metadata());
+            self.refusals
+                .extend([call.as_bytes(), status.message().as_bytes(), status.details(), metadata.as_bytes()].concat());
+            self.refusals.push(b'\n');
+        }
+        Ok(answer?.json)
+    }
+
+    async fn does(&mut self, call: &str, mut request: Value) -> Value {
+        request["practice_id"] = json!(ACME);
+        self.tries(call, request).await.unwrap_or_else(|status| panic!("{call}: {status:?}"))
+    }
+
+    async fn is_refused(&mut self, call: &str, mut request: Value) {
+        request["practice_id"] = json!(ACME);
+        assert!(self.tries(call, request).await.is_err(), "{call}");
+    }
+
+    async fn settings(&mut self, paths: &str, settings: Value) {
+        self.does("PreferencesService/UpdatePracticeSettings", json!({"settings": settings, "update_mask": paths}))
+            .await;
+    }
+
+    fn patient(id: &str) -> Value {
+        json!({"patient_id": id, "first_name": is("a first name"), "last_name": is("a last name"),
+            "email": is("a mail address"), "mobile_phone": is("a number"), "portal_enabled": true})
+    }
+
+    /// A patient with a phone.
+    async fn knows(&mut self) {
+        self.does("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        for query in ["a first name", "a last name", "a mail address", "a number"] {
+            self.does("DirectoryService/ListPatients", json!({"query": is(query)})).await;
+        }
+        let device = json!({"patient_id": "zoe", "fcm_token": is("a device"), "device_name": is("a title")});
+        self.does("InboxService/RegisterPushDevice", device).await;
+        let every = [1, 2, 3, 4];
+        let kinds: Vec<_> = (1..=9).map(|kind| json!({"kind": kind, "channels": every})).collect();
+        let settings = json!({"kind_channels": kinds, "push": {"fcm_service_account_json": SERVICE_ACCOUNT}});
+        self.settings("kindChannels,push", settings).await;
+    }
+
+    /// One of each kind, over every channel.
+    async fn sends(&mut self) {
+        let later = (now() + TimeDelta::days(2)).to_rfc3339();
+        let link = json!({"target_url": TARGET});
+        let visit = json!({"start_time": later, "provider_name": is("a doctor"), "location_name": is("a place"),
+            "location_address": is("an address of a place"), "link": link});
+        let payment = json!({"amount": {"currency_code": "USD", "units": 12}, "invoice_number": is("an invoice"),
+            "payment_time": later, "method_hint": is("a card"), "link": link});
+        let document = json!({"action": 1, "document_count": 1, "titles": [is("a title of a document")], "link": link});
+        let (when, at) = (is("a variable"), |channel| json!({"key": "note", "channel": channel}));
+        for channel in 1..=3 {
+            let subject = if channel == 3 { "" } else { "Hello" };
+            let content = json!({"subject": subject, "text": "Come, {{ first_name }}: {{ when }}."});
+            let version = json!({"ref": at(channel), "content": content, "variables": ["when"], "active": true});
+            self.does("TemplateService/CreateTemplateVersion", version).await;
+        }
+        let preview = json!({"ref": at(1), "variables": {"when": when}});
+        self.does("TemplateService/PreviewTemplate", preview).await;
+        for (kind, payload) in [
+            ("appointment_reminder", visit.clone()),
+            ("appointment_confirmed", visit.clone()),
+            ("appointment_cancelled", visit),
+            ("payment_due", payment.clone()),
+            ("payment_received", payment.clone()),
+            ("payment_failed", payment),
+            ("message_received", json!({"sender_name": is("a doctor"), "link": link})),
+            ("document_shared", document),
+            ("system", json!({"title": is("a title"), "body": is("a body"), "security": true})),
+            ("custom", json!({"template_key": "note", "variables": {"when": when}})),
+        ] {
+            let channels = if kind == "custom" { vec![1, 2, 3] } else { vec![1, 2, 3, 4] };
+            let mut notification = json!({"patient_id": "zoe", "channels": channels, kind: payload});
+            if kind.starts_with("appointment") {
+                notification["custom_content"] = json!(is("words of the practice's software"));
+            }
+            self.does("NotifyService/PreviewNotification", json!({"notification": notification})).await;
+            self.does("NotifyService/SendNotification", json!({"request_id": new_key(), "notification": notification}))
+                .await;
+        }
+        let consent = json!({"request_id": new_key(), "patient_id": "zoe", "channel": 3, "state": 2, "source": 2,
+            "evidence": is("evidence")});
+        self.does("PreferencesService/RecordConsent", consent).await;
+    }
+
+    /// Both sides of a conversation, with files.
+    async fn talks(&mut self) {
+        let file = json!({"request_id": new_key(), "file_name": is("a name of a file"), "media_type": "image/png",
+            "content": BASE64_STANDARD.encode(picture())});
+        let file = self.does("ConversationsService/UploadAttachment", file).await["attachment"]["attachmentId"].take();
+        for (route, files) in [(1, json!([file])), (2, json!([]))] {
+            let message = json!({"request_id": new_key(), "patient_id": "zoe", "route": route, "body": is("words of staff"),
+                "attachment_ids": files});
+            self.does("ConversationsService/SendMessage", message).await;
+        }
+        self.does("ConversationsService/DownloadAttachment", json!({"attachment_id": file})).await;
+        let said = is("words of the patient");
+        assert_eq!(texts_in(self.t, ACME, is("a number"), said).await, StatusCode::OK);
+        assert_eq!(texts_in(self.t, ACME, is("a number"), &format!("please stop, {said}")).await, StatusCode::OK);
+        assert_eq!(texts_in(self.t, ACME, is("a number"), "START").await, StatusCode::OK);
+        let list = json!({"filter": {"patient_id": "zoe"}});
+        let talk =
+            self.does("ConversationsService/ListConversations", list).await["conversations"][0]["conversationId"]
+                .take();
+        self.does("ConversationsService/ListMessages", json!({"conversation_id": talk})).await;
+        self.does("InboxService/ListInboxItems", json!({"patient_id": "zoe"})).await;
+    }
+
+    /// Waits until something has been tried with everything.
+    async fn rests(&self) {
+        let open =
+            async || everything(self.t).await.iter().filter(|it| state(it) == "PENDING" && it.attempts == 0).count();
+        wait_for("everything has been tried", async || open().await == 0).await;
+    }
+
+    /// Mails by SendGrid, and what becomes of them; and by a relay that lets nobody in.
+    async fn mails(&mut self) {
+        let key = self.t.sandbox.sendgrid_webhook(is("an API key of SendGrid"), &self.t.url("/webhooks/sendgrid/acme"));
+        let account = json!({"api_key": is("an API key of SendGrid"), "webhook_public_key": key});
+        let from = "no-reply@mail.acme.example";
+        self.settings("email", json!({"email": {"sendgrid": account, "from_address": from}})).await;
+        let mail = |id: &str| {
+            let system = json!({"title": is("a title"), "body": is("a body")});
+            let notification = json!({"patient_id": id, "channels": [2], "system": system});
+            json!({"request_id": new_key(), "notification": notification})
+        };
+        self.does("NotifyService/SendNotification", mail("zoe")).await;
+        self.rests().await;
+        let relay = self.t.sandbox.smtp_addr();
+        let relay = json!({"host": relay.ip().to_string(), "port": relay.port(), "security": 1, "username": "acme",
+            "password": is("a password of the relay")});
+        let email = json!({"smtp": relay, "from_address": from, "bounce_address": "bounce@bounces.acme.example",
+            "bounce_secret": is("a secret of bounces")});
+        self.settings("email", json!({"email": email})).await;
+        self.does("NotifyService/SendNotification", mail("zoe")).await;
+        self.rests().await;
+    }
+
+    /// What strangers may send, with what is only the practice's and the patient's.
+    async fn is_called_back(&mut self) -> Vec<Canary> {
+        let (t, mut canaries) = (self.t, Vec::new());
+        let fields = text("SM00000000000000000000000000000077", is("a number"), is("words of the patient"));
+        let ours = url(t, ACME);
+        let good = signature(AUTH_TOKEN, &ours, &fields);
+        canaries.push(Canary::new("a signature of Twilio", good.trim_end_matches('=')));
+        for (signature, expected) in [(&*good, StatusCode::OK), ("a2VzdHJlbC1zaWduYXR1cmU=", StatusCode::FORBIDDEN)] {
+            assert_eq!(post(&ours, Some(signature), FORM, form(&fields)).await, expected);
+        }
+        let said = json!([{"email": is("a mail address"), "event": is("a body"), "sg_message_id": is("a title"), "reason": is("a body"),
+            "timestamp": now().timestamp()}]).to_string();
+        let bounce = format!("To: {}\r\nSubject: {}\r\n\r\n{}\r\n", is("a mail address"), is("a title"), is("a body"));
+        let secret = format!("Bearer {}", is("a secret of bounces"));
+        for (path, header, value, body) in [
+            ("/webhooks/sendgrid/acme", "x-twilio-email-event-webhook-signature", "a2VzdHJlbC1zaWduYXR1cmU=", &said),
+            ("/webhooks/bounce/acme", "authorization", &secret, &bounce),
+            ("/webhooks/bounce/acme", "authorization", BEARER, &bounce),
+            ("/webhooks/twilio/acme/inbound", "x-twilio-signature", is("a body"), &said),
+            ("/sign-in", "authorization", BEARER, &said),
+            ("/nowhere/zephyrine.oq@kestrel.example?name=O'Quillfeather", "cookie", BEARER, &said),
+        ] {
+            let asked = browser().post(t.url(path)).header(header, value).body(body.clone());
+            let answer = asked.send().await.unwrap();
+            self.refusals.extend(answer.bytes().await.unwrap());
+        }
+        // Every link that was given, looked at and followed; and one that never was.
+        for (way, token) in links(t) {
+            canaries.push(Canary::new(format!("a token of /{way}/"), token.clone()));
+            if way == "status" {
+                continue;
+            }
+            for path in [format!("/{way}/{token}"), format!("/{way}/{token}x")] {
+                for method in [Method::GET, Method::POST] {
+                    let answer = browser().request(method, t.url(&path)).send().await.unwrap();
+                    if way != "m" && way != "l" {
+                        self.refusals.extend(answer.bytes().await.unwrap());
+                    }
+                }
+            }
+        }
+        canaries
+    }
+
+    /// Everything that is wrong with requests.
+    async fn errs(&mut self) {
+        for word in ["kestrel", "kestrel\u{0}", "kestrel{{ oq.kestrel | kestrel }}<kestrel>"] {
+            for (call, mut request) in spoilt::all(word) {
+                let _ = self.tries(&call, request.clone()).await;
+                request["practice_id"] = json!(ACME);
+                let _ = self.tries(&call, request).await;
+            }
+        }
+        let token = std::mem::replace(&mut self.token, BEARER.to_owned());
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        self.token = token;
+    }
+
+    /// A database that refuses, and one that keeps everybody waiting.
+    async fn meets_trouble(&mut self) {
+        let (never, again) = match self.t.home.backend {
+            Backend::Sqlite => (
+                "CREATE TRIGGER never BEFORE INSERT ON patient BEGIN SELECT RAISE(ABORT, 'never'); END",
+                "DROP TRIGGER never",
+            ),
+            Backend::Postgres => (
+                "ALTER TABLE patient ADD CONSTRAINT never CHECK (patient_id = '') NOT VALID",
+                "ALTER TABLE patient DROP CONSTRAINT never",
+            ),
+        };
+        self.t.execute(never).await;
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("new")]})).await;
+        self.t.execute(again).await;
+        let raw = self.t.home.raw().await;
+        let lock = raw.begin().await.unwrap();
+        let backend = raw.get_database_backend();
+        let locks = match self.t.home.backend {
+            // Whoever writes has the only place.
+            Backend::Sqlite => "UPDATE patient SET patient_id = patient_id",
+            Backend::Postgres => "LOCK TABLE patient IN ACCESS EXCLUSIVE MODE",
+        };
+        lock.execute_raw(Statement::from_string(backend, locks)).await.unwrap();
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        lock.rollback().await.unwrap();
+        raw.close().await.unwrap();
+        self.does("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    SystemTime::now().into()
+}
+
+fn all_roles() -> Pass {
+    let roles: Vec<_> = Role::ALL.into_iter().filter(|role| *role != Role::Patient).collect();
+    Pass { subject: "somebody".into(), ..Pass::new(&roles, &[ACME]) }
+}
+
+/// A picture in which something is written.
+fn picture() -> Vec<u8> {
+    [PNG, &b"a kestrel in a picture"[..]].concat()
+}
+
+/// What patients and providers were given, each with where it leads.
+fn links(t: &TestApp) -> Vec<(&'static str, String)> {
+    let told = serde_json::to_string(&t.sandbox.journal().entries()).unwrap();
+    let mut found = Vec::new();
+    for way in ["l", "u", "m", "status"] {
+        for (_, rest) in told.match_indices(&format!("/{way}/")).map(|(at, word)| told.split_at(at + word.len())) {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').unwrap_or(rest.len());
+            if end >= 16 {
+                found.push((way, rest[..end].to_owned()));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            files(&entry.path(), found);
+        } else {
+            found.push((entry.path().display().to_string(), fs::read(entry.path()).unwrap()));
+        }
+    }
+}
+
+/// Everything that is like nothing else.
+fn canaries(t: &TestApp) -> Vec<Canary> {
+    let key = SERVICE_ACCOUNT.split("PRIVATE KEY-----").nth(1).unwrap();
+    let key = key.trim_start_matches("\\n").split("\\n").nth(3).unwrap();
+    // Pat's number stands in the server's own words, as an example.
+    let told = trail::CANARIES
+        .into_iter()
+        .map(|text| ("something of Pat", text))
+        .filter(|(_, text)| text.len() >= 8 && !PHONE.ends_with(text));
+    let words = [
+        ("a key of FCM", key),
+        ("no token", BEARER),
+        ("a spoilt field", "kestrel-"),
+        ("a picture", "a kestrel in a picture"),
+    ];
+    let all = PATIENT.into_iter().chain(SECRETS).chain(told).chain(words);
+    let tokens = Role::ALL.map(|role| t.token(role)).into_iter().chain([t.token_of(&all_roles())]);
+    // Of a token, what makes it one.
+    let tokens = tokens.map(|token| Canary::new("a bearer's token", token.rsplit('.').next().unwrap()));
+    all.map(|(what, text)| Canary::new(what, text)).chain(tokens).collect()
+}
+
+/// Fails if any of it is anywhere: in what was said, in refusals, in files, in the database.
+async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>) {
+    let said = t.process().said();
+    let mut places = vec![("a refusal".to_owned(), refusals)];
+    files(&t.home.path(""), &mut places);
+    if t.home.backend == Backend::Postgres {
+        places.push(("the database".into(), database_dump(&t.home.url)));
+    }
+    t.stop().await;
+    files(&t.home.path(""), &mut places);
+    let log = said.bytes();
+    let lines = log.split(|byte| *byte == b'\n').count();
+    assert!(lines > 100, "{lines} lines of a log: it was to say all that it may");
+    places.push(("the log".into(), log));
+    let seeker = Seeker::new(canaries);
+    let found: Vec<_> = places.iter().flat_map(|(place, bytes)| seeker.found(place, bytes)).collect();
+    let first: Vec<_> = found.iter().take(30).collect();
+    assert!(found.is_empty(), "{} times, as in {first:#?}", found.len());
+    t.end().await;
+}
+
+async fn nothing_leaves(backend: Backend) {
+    let Some(t) = TestApp::spawn_apart(backend, LOG, |_| {}).await else { return };
+    let mut canaries = canaries(&t);
+    trail::every_call(&t).await;
+    let mut somebody = Somebody::new(&t);
+    somebody.knows().await;
+    somebody.sends().await;
+    somebody.talks().await;
+    somebody.rests().await;
+    somebody.mails().await;
+    canaries.extend(somebody.is_called_back().await);
+    somebody.errs().await;
+    somebody.meets_trouble().await;
+    let refusals = somebody.refusals;
+    assert!(refusals.len() > 10_000, "much was refused");
+    search(t, &canaries, refusals).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_by_a_side_door_sqlite() {
+    nothing_leaves(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_by_a_side_door_postgres() {
+    nothing_leaves(Backend::Postgres).await;
+}
+
+/// Run by the test below, in a process of its own.
+#[test]
+#[ignore = "it panics, to be looked at from outside"]
+fn panics() {
+    telemetry::start(&telemetry::Settings { filter: "trace".into(), json: false });
+    let text = is("a first name").to_owned();
+    let cut = std::panic::catch_unwind(|| text[..2].len());
+    let expected = std::panic::catch_unwind(|| Err::<(), _>(is("a last name").to_owned()).unwrap());
+    let literal = std::panic::catch_unwind(|| panic!("a literal of the program"));
+    assert!(cut.is_err() && expected.is_err() && literal.is_err());
+}
+
+#[test]
+fn a_panic_tells_where_it_was_and_nothing_of_what_was_in_hand() {
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "e2e::canaries::panics", "--ignored", "--nocapture"])
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    let text = String::from_utf8_lossy(&said);
+    assert!(done.status.success(), "{text}");
+    assert!(text.matches("tests/it/e2e/canaries.rs:").count() >= 3, "{text}");
+    assert!(text.contains("a literal of the program"), "{text}");
+    let canaries = PATIENT.map(|(what, text)| Canary::new(what, text));
+    assert_eq!(Seeker::new(&canaries).found("the log", &said), Vec::<String>::new());
+}
