@@ -2,6 +2,7 @@
 //! call and every callback of a server that is a process of its own and logs all that it may. Then they are looked for, in every form,
 //! in what it said, in its refusals, in its files and in its database.
 
+mod echo;
 mod forms;
 mod spoilt;
 
@@ -9,7 +10,7 @@ use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
-use heedwell::{domain::Role, sandbox::SERVICE_ACCOUNT, telemetry};
+use heedwell::{domain::Role, grpc::proto::Channel, sandbox::SERVICE_ACCOUNT, telemetry};
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use serde_json::{Value, json};
@@ -371,6 +372,7 @@ fn canaries(t: &TestApp) -> Vec<Canary> {
     let words = [
         ("a key of FCM", key),
         ("no token", BEARER),
+        ("an access token", echo::ACCESS),
         ("a spoilt field", "kestrel-"),
         ("a picture", "a kestrel in a picture"),
     ];
@@ -428,6 +430,52 @@ async fn nothing_leaves_by_a_side_door_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_leaves_by_a_side_door_postgres() {
     nothing_leaves(Backend::Postgres).await;
+}
+
+/// What a provider answers is its own, and may be anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_providers_repeat_is_not_repeated() {
+    let (http, relay) = (echo::Echo::start().await, echo::over_smtp().await);
+    let point = |env: &mut heedwell::config::Env| {
+        for name in ["TWILIO", "SENDGRID", "FCM", "GOOGLE_TOKEN"] {
+            env.set(&format!("HEEDWELL_{name}_URL"), http.url.clone());
+        }
+    };
+    let t = TestApp::spawn_apart(Backend::Sqlite, LOG, point).await.unwrap();
+    super::given::practice(&t).await;
+    let mut somebody = Somebody::new(&t);
+    somebody.knows().await;
+    let from = "no-reply@mail.acme.example";
+    let relay = json!({"host": relay.ip().to_string(), "port": relay.port(), "security": 1});
+    somebody.settings("email", json!({"email": {"smtp": relay, "from_address": from}})).await;
+    somebody.sends().await;
+    for way in ["/Messages", "messages:send"] {
+        wait_for("each way was tried", async || http.asked(way) > 0).await;
+    }
+    let mails =
+        async || everything(&t).await.iter().filter(|it| it.channel() == Channel::Email && it.attempts > 0).count();
+    wait_for("mails were tried", async || mails().await > 1).await;
+    let account = json!({"api_key": is("an API key of SendGrid"), "webhook_public_key": ""});
+    somebody.settings("email", json!({"email": {"sendgrid": account, "from_address": from}})).await;
+    // The relay has told of the other mailbox that there is none.
+    let mut amy = Somebody::patient("amy");
+    amy["email"] = json!(format!("x{}", is("a mail address")));
+    somebody.does("DirectoryService/BatchPutPatients", json!({"patients": [amy]})).await;
+    for _ in 0..6 {
+        let notification = json!({"patient_id": "amy", "channels": [2],
+            "system": {"title": is("a title"), "body": is("a body")}});
+        let request = json!({"request_id": new_key(), "notification": notification});
+        somebody.does("NotifyService/SendNotification", request).await;
+    }
+    wait_for("SendGrid was tried", async || http.asked("/v3/mail/send") > 0).await;
+    let told = everything(&t)
+        .await
+        .iter()
+        .map(|it| format!("{:?}", it.failure.as_ref().map(|it| &it.provider_code)))
+        .collect::<String>();
+    let (canaries, mut refusals) = (canaries(&t), somebody.refusals);
+    refusals.extend(told.into_bytes());
+    search(t, &canaries, refusals).await;
 }
 
 /// Run by the test below, in a process of its own.
