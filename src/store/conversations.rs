@@ -32,7 +32,7 @@ pub use inbound::{Heard, InboundText};
 pub use labels::Labels;
 pub use lists::{ConversationPage, MessagePage};
 pub use media::{MediaDue, MediaFetched};
-pub(super) use removal::erase_on;
+pub(super) use removal::{erase_on, remove_on};
 use rows::Owner;
 pub use send::{NewMessage, NewText, Sent};
 use thread::Thread;

@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, conversations,
     entity::{content, conversation_message, delivery, inbox_item, link},
     image::CLOSED,
     rows::padded,
@@ -24,7 +24,8 @@ type Of = (String, Uuid);
 
 /// What is removed.
 #[derive(Clone, Copy)]
-enum Old {
+pub(super) enum Old {
+    Files,
     Texts,
     Messages,
 }
@@ -107,7 +108,7 @@ impl Store {
     }
 
     /// Removes in one transaction, and has the trail tell how much.
-    async fn remove(
+    pub(super) async fn remove(
         &self,
         what: Old,
         practice: PracticeId,
@@ -115,18 +116,19 @@ impl Store {
         before: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         // Where a practice's keys were destroyed its trail is closed; what they sealed goes all the same.
-        let told = match self.keys(&practice).await {
-            Ok(_) => true,
-            Err(StoreError::NotFound(_)) => false,
+        let keys = match self.keys(&practice).await {
+            Ok(keys) => Some(keys),
+            Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(error),
         };
         self.write_within(practice.clone(), move |tx| {
             Box::pin(async move {
                 let (name, gone) = match what {
+                    Old::Files => ("files", conversations::remove_on(tx, keys.as_deref(), ids).await?),
                     Old::Texts => ("texts", texts_on(tx, ids).await?),
                     Old::Messages => ("messages", messages_on(tx, ids).await?),
                 };
-                if told && gone > 0 {
+                if keys.is_some() && gone > 0 {
                     tx.note_event(&practice, AuditEvent::removed(name, gone, before));
                 }
                 Ok(gone)
@@ -167,7 +169,7 @@ async fn messages_on(tx: &Tx, ids: Vec<Uuid>) -> Result<u64, StoreError> {
 }
 
 /// Rows of several practices, each with its own.
-fn by_practice(rows: Vec<Of>) -> Result<BTreeMap<PracticeId, Vec<Uuid>>, StoreError> {
+pub(super) fn by_practice(rows: Vec<Of>) -> Result<BTreeMap<PracticeId, Vec<Uuid>>, StoreError> {
     let mut by_practice = BTreeMap::<PracticeId, Vec<Uuid>>::new();
     for (practice, id) in rows {
         let practice = practice.parse().map_err(|_| StoreError::Corrupt("practice"))?;

@@ -1,8 +1,6 @@
 //! Files whose time is over: what was uploaded and never sent goes without a trace; of what was sent, the messages go on saying
 //! that it was there.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
@@ -14,11 +12,12 @@ use uuid::Uuid;
 
 use super::attachments::blanked;
 use crate::{
-    domain::{AttachmentState, AuditEvent, Engine, PracticeId},
+    domain::{AttachmentState, Engine},
     store::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation, conversation_message},
         idem,
+        retention::{Old, by_practice},
         rows::padded,
         subjects,
         tx::Tx,
@@ -59,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
-    pub async fn attachments_remove(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<usize, StoreError> {
+    pub async fn attachments_remove(&self, _: &Engine, before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let old = attachment::Entity::find()
             .select_only()
             .columns([attachment::Column::PracticeId, attachment::Column::Id])
@@ -71,32 +70,20 @@ impl Store {
             .into_tuple::<(String, Uuid)>()
             .all(self.across())
             .await?;
-        let mut by_practice = BTreeMap::<String, Vec<Uuid>>::new();
-        for (practice, id) in old {
-            by_practice.entry(practice).or_default().push(id);
-        }
         let mut gone = 0;
-        for (practice, ids) in by_practice {
-            let practice: PracticeId = practice.parse().map_err(|_| StoreError::Corrupt("attachment"))?;
-            let keys = self.keys(&practice).await?;
-            gone += self
-                .write_within(practice.clone(), move |tx| {
-                    Box::pin(async move {
-                        let gone = remove_on(tx, &keys, ids).await?;
-                        if gone > 0 {
-                            tx.note_event(&practice, AuditEvent::removed("files", gone as u64, before));
-                        }
-                        Ok(gone)
-                    })
-                })
-                .await?;
+        for (practice, ids) in by_practice(old)? {
+            gone += self.remove(Old::Files, practice, ids, before).await?;
         }
         Ok(gone)
     }
 }
 
-/// Removes those that are still there; another replica may be at it.
-async fn remove_on(tx: &Tx, keys: &PracticeKeys, ids: Vec<Uuid>) -> Result<usize, StoreError> {
+/// Removes those that are still there; another replica may be at it. Without keys, as they were destroyed, no type is left to tell.
+pub(in crate::store) async fn remove_on(
+    tx: &Tx,
+    keys: Option<&PracticeKeys>,
+    ids: Vec<Uuid>,
+) -> Result<u64, StoreError> {
     let rows = attachment::Entity::find()
         .filter(attachment::Column::Id.is_in(padded(ids)))
         .filter(attachment::Column::State.eq(AttachmentState::Ready.number()))
@@ -107,11 +94,11 @@ async fn remove_on(tx: &Tx, keys: &PracticeKeys, ids: Vec<Uuid>) -> Result<usize
         contents_delete_on(tx, row.id).await?;
         let mut update = row.clone().into_active_model();
         update.state = Set(AttachmentState::Removed.number());
-        update.about_ct = Set(blanked(keys, row)?);
+        update.about_ct = Set(keys.map(|keys| blanked(keys, row)).transpose()?.unwrap_or_default());
         update.parts = Set(0);
         update.update(&tx.db).await?;
     }
-    Ok(rows.len())
+    Ok(rows.len() as u64)
 }
 
 async fn contents_delete_on(tx: &Tx, id: Uuid) -> Result<(), StoreError> {

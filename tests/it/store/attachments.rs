@@ -230,6 +230,25 @@ on_both! {
         assert_ne!(upload(t, &scope, "k1", b"lost").await.id, lost.id, "the key is free again");
     }
 
+    async fn files_of_a_practice_whose_keys_are_destroyed_hold_up_nobody_elses(t: &TestStore) {
+        for practice in [NORTH, SOUTH] {
+            let scope = ready_practice(t, practice).await;
+            let sent = upload(t, &scope, "file", b"file").await;
+            say(t, &scope, message("m1", "maria", &[sent.id])).await;
+            t.advance(HOUR);
+        }
+        t.store.keys_shred(&t.engine, &NORTH.parse().unwrap()).await.unwrap();
+        let remove = async || t.store.attachments_remove(&t.engine, t.now(), 1).await.unwrap();
+        assert_eq!((remove().await, remove().await, remove().await), (1, 1, 0));
+        assert_eq!(t.number("SELECT count(*) FROM attachment_part").await, 0);
+        let before = t.now();
+        assert_eq!(t.store.messages_remove(&t.engine, before, 10).await.unwrap(), 2);
+        // For the checks after each test it never was.
+        for table in ["practice", "feed_head", "consent_head", "audit_head", "delivery_count_head", "patient", "audit", "attachment", "conversation_message", "conversation", "practice_settings"] {
+            t.execute(&format!("DELETE FROM {table} WHERE practice_id = '{NORTH}'")).await;
+        }
+    }
+
     async fn a_file_whose_time_is_over_leaves_a_mark_and_nothing_else(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let sent = upload(t, &scope, "canary", &[b'x'; 200_000]).await;
