@@ -44,8 +44,8 @@ use crate::{
         unsubscribe::Unsubscribe,
         watch::{self, Watch},
     },
-    store::{Anchored, AuditQuery, OpenError, Proof, ReadAnew, Store, StoreError, Time},
-    telemetry,
+    store::{self, Anchored, AuditQuery, OpenError, Proof, ReadAnew, Store, StoreError, Time},
+    telemetry::{self, ExportError, Telemetry},
     wake::Wake,
 };
 
@@ -84,6 +84,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Metrics or traces cannot be sent.
+    #[error(transparent)]
+    Telemetry(#[from] ExportError),
     /// The gRPC server could not be set up.
     #[error("gRPC cannot be served")]
     Grpc(#[source] grpc::ContractError),
@@ -102,6 +105,8 @@ pub struct App {
     pub grpc_addr: SocketAddr,
     /// Where the sidecar is served.
     pub http_addr: SocketAddr,
+    /// Where metrics are shown.
+    pub metrics_addr: Option<SocketAddr>,
     store: Store,
     engine: Engine,
     anchors: Anchors,
@@ -166,7 +171,9 @@ impl Base {
         let (fingerprints, tokens) = (keys.fingerprints(), keys.tokens());
         let anchors = Anchors::new(keys.anchor(), config.duties.anchor_file.clone());
         let clock = time.clock().clone();
-        let store = Store::open(config.store.clone(), keys, time, Wake::default()).await;
+        let telemetry = Telemetry::new(&config.telemetry)?;
+        let settings = store::Settings { telemetry, ..config.store.clone() };
+        let store = Store::open(settings, keys, time, Wake::default()).await;
         let store = store.map_err(StartError::Database)?;
         store.masters_anew(masters_anew(config.custody.clone()));
         let _ = warm.await;
@@ -192,6 +199,7 @@ impl Base {
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
             readiness: readiness.clone(),
             sign_in: sign_in(&home, Arc::clone(verifier)),
+            telemetry: store.telemetry().clone(),
         };
         let http = http::router(sidecar, limits.http).merge(http::with_cookie(server.web(), home));
         let grpc = server.native().map_err(StartError::Grpc)?;
@@ -239,6 +247,7 @@ impl Base {
             preferences: Preferences::new(store.clone(), public_url.to_owned(), content_retention),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
+            telemetry: store.telemetry().clone(),
             consents: Consents::new(store.clone(), fingerprints.clone(), pages.clone(), consent),
             templates: Templates::new(store.clone(), admission, fingerprints.clone(), pages, public_url.to_owned()),
         }
@@ -286,6 +295,14 @@ impl App {
         let grpc_listener = listen("HEEDWELL_GRPC_ADDR", config.grpc_addr).await?;
         let http_listener = listen("HEEDWELL_HTTP_ADDR", config.http_addr).await?;
         let (grpc_addr, http_addr) = (local(&grpc_listener, config.grpc_addr), local(&http_listener, config.http_addr));
+        let metrics = match config.metrics_addr {
+            Some(addr) => {
+                let listener = listen("HEEDWELL_METRICS_ADDR", addr).await?;
+                Some((local(&listener, addr), listener))
+            }
+            None => None,
+        };
+        let metrics_addr = metrics.as_ref().map(|(addr, _)| *addr);
         let public_url = config.public_url.unwrap_or_else(|| format!("http://{http_addr}"));
 
         let (work, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -298,6 +315,11 @@ impl App {
         let port = |router, tls, protocol| Port { router, tls, protocol, settings: config.ports };
         let sidecar = port(http, None, Protocol::Either);
         let native = port(grpc, config.tls, Protocol::Http2);
+        base.store.telemetry().metrics.watched(watch.count());
+        if let Some((_, listener)) = metrics {
+            let shown = port(http::metrics(base.store.telemetry().clone()), None, Protocol::Either);
+            tasks.spawn(shown.serve(listener, calls.clone()));
+        }
         let Base { store, engine, clock, anchors, .. } = base;
         let settings = dispatch::Settings { public_url: public_url.clone(), ..config.dispatch };
         let providers = Arc::new(providers);
@@ -315,6 +337,7 @@ impl App {
         Ok(Self {
             grpc_addr,
             http_addr,
+            metrics_addr,
             store,
             engine,
             anchors,
@@ -362,6 +385,7 @@ impl App {
         };
         let _ = timeout_at(end, last).await;
         let _ = timeout_at(end, self.store.close()).await;
+        let _ = timeout_at(end, self.store.telemetry().clone().stop()).await;
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     service::{admission, consent, watch},
     store,
     store::Reserve,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 
 pub use env::Env;
@@ -48,6 +48,8 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     /// Where the sidecar is served.
     pub http_addr: SocketAddr,
+    /// Where metrics are shown; unset: nowhere.
+    pub metrics_addr: Option<SocketAddr>,
     /// Under which address providers and patients reach the sidecar, without a slash at the end. Unset: the sidecar's own
     /// address, once it is known.
     pub public_url: Option<String>,
@@ -77,18 +79,19 @@ pub struct Config {
     pub watch: watch::Settings,
     /// How long opt-outs wait.
     pub consent: consent::Settings,
-    /// Logs.
+    /// Logs, metrics and traces.
     pub telemetry: telemetry::Settings,
     /// How long the server stays reachable after it was told to stop, so that load balancers notice.
     pub drain: Duration,
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 34] = [
+pub const VARIABLES: [&str; 35] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
     "HEEDWELL_HTTP_ADDR",
+    "HEEDWELL_METRICS_ADDR",
     "HEEDWELL_PUBLIC_URL",
     "HEEDWELL_MASTER_KEY_FILE",
     "HEEDWELL_MASTER_KEY_COMMAND",
@@ -140,6 +143,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
     let config = Config {
         grpc_addr,
         http_addr,
+        metrics_addr: metrics_addr(env, &mut faults),
         custody: custody::settings(env, loopback, &mut faults),
         tls: tls(env, loopback, &mut faults),
         ports: ports::Settings::default(),
@@ -219,6 +223,12 @@ fn address(env: &Env, name: &'static str, default: &str, faults: &mut Faults) ->
         faults.add(name, "must be an address and a port, for example 0.0.0.0:50051");
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
+}
+
+/// Metrics tell of no practice and of nobody, so that they need no key; but who sees them sees how much goes on.
+fn metrics_addr(env: &Env, faults: &mut Faults) -> Option<SocketAddr> {
+    const NAME: &str = "HEEDWELL_METRICS_ADDR";
+    if env.text(NAME) == Some("off") { None } else { Some(address(env, NAME, "127.0.0.1:9464", faults)) }
 }
 
 fn public_url(env: &Env, http_addr: SocketAddr, faults: &mut Faults) -> Option<String> {
@@ -310,6 +320,7 @@ fn store_settings(env: &Env, data_dir: &Path, migrate: bool, faults: &mut Faults
         hints: true,
         reserve,
         key_uses: DATA_KEY_USES,
+        telemetry: Telemetry::default(),
     }
 }
 
@@ -437,7 +448,28 @@ fn telemetry_settings(env: &Env, faults: &mut Faults) -> telemetry::Settings {
             false
         }
     };
-    telemetry::Settings { filter: env.text("RUST_LOG").unwrap_or_default().to_owned(), json }
+    let (traces_url, metrics_url) = collector(env, faults);
+    let filter = env.text("RUST_LOG").unwrap_or_default().to_owned();
+    telemetry::Settings { filter, json, traces_url, metrics_url }
+}
+
+/// Where traces and metrics are sent, as OpenTelemetry's specification of an exporter has it; nowhere by default.
+fn collector(env: &Env, faults: &mut Faults) -> (Option<String>, Option<String>) {
+    const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+    if env.text(PROTOCOL).is_some_and(|protocol| protocol != "grpc") {
+        faults.add(PROTOCOL, "must be grpc: nothing else is spoken");
+    }
+    let off = env.text("OTEL_SDK_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true"));
+    let mut url = |own: &'static str| {
+        const BOTH: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let (name, text) = env.text(own).map(|text| (own, text)).or_else(|| Some((BOTH, env.text(BOTH)?)))?;
+        let usable = Url::parse(text).is_ok_and(|url| url.has_host() && matches!(url.scheme(), "http" | "https"));
+        if !usable {
+            faults.add(name, "must be an http or https URL, for example http://127.0.0.1:4317");
+        }
+        (usable && !off).then(|| text.to_owned())
+    };
+    (url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), url("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"))
 }
 
 #[cfg(test)]

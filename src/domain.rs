@@ -34,6 +34,7 @@ mod settings;
 pub mod sms;
 mod stats;
 pub mod template;
+mod trace;
 
 pub use actor::{Actor, ActorType, Author, Call, Denied, Engine, Practices, Role, Scope};
 pub use address::{AddressError, EmailAddress, PhoneNumber, Textability, mail_domain};
@@ -86,3 +87,4 @@ pub use settings::{
     SmsSender, SmsSettings, SmtpAccount, SmtpSecurity, SmtpSettings, TwilioAccount, WebhookKey, in_pool,
 };
 pub use stats::{DeliveryStats, Hours};
+pub use trace::TraceContext;

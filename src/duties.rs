@@ -7,6 +7,7 @@ mod erase;
 mod expand;
 mod forget;
 mod keys;
+mod measure;
 mod parked;
 mod rescue;
 
@@ -37,6 +38,8 @@ const ERASE_EVERY: Duration = Duration::from_secs(60);
 const KEYS_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked whether the ledgers have to be anchored.
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
+/// How often it is measured how the queue stands: alarms look a few times a minute.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -67,6 +70,7 @@ pub async fn run(
             every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
             every("keys", KEYS_EVERY, &stop, || keys::run_once(&store, &engine)),
             every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, retention)),
+            every("measure", MEASURE_EVERY, &stop, || measure::run_once(&store, &engine)),
             every("anchor", ANCHOR_EVERY, &stop, || anchors.run_once(&store, &engine)),
         );
     };

@@ -24,6 +24,7 @@ use tonic::{server::NamedService, service::Routes};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::call::Observer;
 use self::proto::{
     audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
     conversations_service_server::ConversationsServiceServer, directory_service_server::DirectoryServiceServer,
@@ -38,6 +39,7 @@ use crate::{
         directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals,
         templates::Templates, watch::Watch,
     },
+    telemetry::Telemetry,
 };
 
 /// The longest message in either direction, in bytes: enough for a batch of 500 and an attachment of 3 MiB.
@@ -85,6 +87,8 @@ pub struct Services {
     pub audit: Audit,
     /// Sends and reads broadcasts.
     pub broadcasts: Broadcasts,
+    /// Where calls are counted and traced.
+    pub telemetry: Telemetry,
 }
 
 /// A service with our limits on messages. No compression in either direction: it would let bombs in and lengths out.
@@ -110,6 +114,7 @@ fn routes(services: Services) -> Routes {
         conversations,
         broadcasts,
         audit,
+        telemetry,
     } = services;
     let inbox = inbox::Handlers { inbox, watch: watch.clone() };
     let conversations = conversations::Handlers { conversations, watch: watch.clone() };
@@ -123,16 +128,16 @@ fn routes(services: Services) -> Routes {
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))
         .add_service(bounded!(AuditServiceServer(audit::Handlers { audit })));
-    guarded(routes, verifier, calls, refusals)
+    guarded(routes, verifier, calls, Observer::new(refusals, telemetry))
 }
 
 /// The calls with everything around them that is not their own business; each of them needs a token.
-fn guarded(routes: Routes, verifier: Arc<Verifier>, calls: Arc<Calls>, refusals: Refusals) -> Routes {
+fn guarded(routes: Routes, verifier: Arc<Verifier>, calls: Arc<Calls>, observer: Observer) -> Routes {
     // From the outside in.
     let layers = ServiceBuilder::new()
         // The id and the span come first, so that everything below is told apart in the log, refusals included, and these are seen
         // wherever below they are made.
-        .layer(from_fn_with_state(refusals, call::observe))
+        .layer(from_fn_with_state(observer, call::observe))
         // Inside the span, so that a panic's incident is logged there; around the rest, so that no panic escapes.
         .layer(CatchPanicLayer::custom(|_| status::panicked().into_http::<axum::body::Body>()))
         // Before any work is done for the call, and around everything that it may have to wait for.

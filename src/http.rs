@@ -5,6 +5,7 @@
 mod bounces;
 mod links;
 mod media;
+mod metrics;
 mod page;
 mod probes;
 mod sendgrid;
@@ -18,12 +19,14 @@ use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, StatusCode},
+    middleware::from_fn_with_state,
     routing::{get, post},
 };
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 
 use crate::{
+    domain::Provider,
     ports::Connection,
     service::{
         callbacks::{Answer, Callbacks},
@@ -31,6 +34,7 @@ use crate::{
         media::Media,
         unsubscribe::Unsubscribe,
     },
+    telemetry::Telemetry,
 };
 
 /// What the routes need.
@@ -48,8 +52,11 @@ pub struct Services {
     pub readiness: Readiness,
     /// Who uses the dashboard.
     pub sign_in: SignIn,
+    /// Where requests are counted.
+    pub telemetry: Telemetry,
 }
 
+pub use metrics::metrics;
 pub use probes::Readiness;
 pub use web::{Home, SignIn, Stranger, with_cookie};
 
@@ -101,6 +108,7 @@ pub fn router(services: Services, settings: Settings) -> Router {
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::overriding(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
+    let telemetry = services.telemetry.clone();
     webhooks
         .merge(pages)
         .merge(media)
@@ -108,6 +116,7 @@ pub fn router(services: Services, settings: Settings) -> Router {
         .merge(session)
         .with_state(services)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.time_limit))
+        .layer(from_fn_with_state(telemetry, metrics::measure))
         .layer(header("x-content-type-options", "nosniff"))
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("cache-control", "no-store"))
@@ -124,12 +133,14 @@ fn source(over: &Over) -> Option<IpAddr> {
     over.as_ref().and_then(|Extension(connection)| connection.peer())
 }
 
-/// How a provider is answered.
-const fn status_of(answer: Answer) -> StatusCode {
-    match answer {
-        Answer::Stored => StatusCode::NO_CONTENT,
-        Answer::Forbidden => StatusCode::FORBIDDEN,
-        Answer::Malformed => StatusCode::BAD_REQUEST,
-        Answer::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    }
+/// How a provider is answered, which is counted.
+fn answered(services: &Services, provider: Provider, answer: Answer) -> StatusCode {
+    let (status, outcome) = match answer {
+        Answer::Stored => (StatusCode::NO_CONTENT, "accepted"),
+        Answer::Forbidden => (StatusCode::FORBIDDEN, "bad_signature"),
+        Answer::Malformed => (StatusCode::BAD_REQUEST, "malformed"),
+        Answer::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    services.telemetry.metrics.callback(provider.name(), outcome, 1);
+    status
 }

@@ -112,6 +112,7 @@ pub use vault::ReadAnew;
 use crate::{
     crypto::{KeyFile, TokenKey},
     domain::Engine,
+    telemetry::Telemetry,
     wake::Wake,
 };
 use dialect::{Connections, Dialect};
@@ -140,6 +141,8 @@ pub struct Settings {
     pub reserve: Reserve,
     /// How often a data key seals before another takes its place.
     pub key_uses: i64,
+    /// Where is counted what comes of transactions.
+    pub telemetry: Telemetry,
 }
 
 impl fmt::Debug for Settings {
@@ -178,6 +181,7 @@ struct Inner {
     wording: templates::Shelf,
     lease: Duration,
     key_uses: i64,
+    telemetry: Telemetry,
     asked: Mutex<Option<Instant>>,
 }
 
@@ -212,6 +216,7 @@ impl Store {
             lease: settings.lease,
             asked: Mutex::default(),
             key_uses: settings.key_uses,
+            telemetry: settings.telemetry,
             time,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -233,6 +238,12 @@ impl Store {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.inner.wake
+    }
+
+    /// Where is counted what comes of what is kept here.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
     }
 
     /// Whether the database answers and has the schema of this binary.

@@ -1,8 +1,19 @@
-//! Logs, and how errors are written into them. It must never see an address, a name, a body or a token: whoever logs names
-//! ids, channels, providers and codes.
+//! Logs, metrics and traces, and how errors are written into logs. It must never see an address, a name, a body or a token: whoever
+//! logs, measures or traces names ids, channels, providers and codes, and of metrics not even ids.
 
-use std::{backtrace::Backtrace, error::Error, fmt, io::IsTerminal, panic};
+mod metrics;
+mod traces;
 
+use std::{backtrace::Backtrace, error::Error, fmt, io::IsTerminal, panic, time::Duration};
+
+use opentelemetry::{InstrumentationScope, metrics::MeterProvider, trace::TracerProvider};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+    trace::SdkTracerProvider,
+};
+use prometheus::{Registry, TextEncoder};
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -22,6 +33,10 @@ pub struct Settings {
     pub filter: String,
     /// One JSON object a line.
     pub json: bool,
+    /// Where OpenTelemetry's traces are sent (OTLP over gRPC).
+    pub traces_url: Option<String>,
+    /// Where OpenTelemetry's metrics are sent (OTLP over gRPC).
+    pub metrics_url: Option<String>,
 }
 
 /// Starts logging to standard error, panics too. Later calls change nothing.
@@ -55,6 +70,106 @@ fn tell_panic(panic: &panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("[hidden]");
     tracing::error!(place, said, backtrace = %Backtrace::capture(), "a panic");
+}
+
+pub use metrics::{AttemptOutcome, Metrics, QueueState};
+pub use opentelemetry::{KeyValue, trace::SpanKind};
+pub use traces::{Span, Traces};
+
+/// What a collector has to take what is left, at a stop.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// How often metrics are sent to a collector.
+const EXPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// What a server measures, and its traces.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// What is measured.
+    pub metrics: Metrics,
+    /// What is traced; nothing, unless it is sent somewhere.
+    pub traces: Traces,
+    registry: Registry,
+    meters: SdkMeterProvider,
+    tracers: Option<SdkTracerProvider>,
+}
+
+impl Default for Telemetry {
+    /// Measures, and sends nothing anywhere.
+    fn default() -> Self {
+        let (registry, meters) = (Registry::new(), SdkMeterProvider::default());
+        Self { metrics: Metrics::new(&meters.meter(SCOPE)), traces: Traces::default(), registry, meters, tracers: None }
+    }
+}
+
+/// What metrics and traces are of.
+const SCOPE: &str = "heedwell";
+
+/// An exporter cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Of OTLP.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Of Prometheus.
+    #[error("metrics cannot be shown")]
+    Prometheus(#[from] opentelemetry_sdk::error::OTelSdkError),
+}
+
+impl Telemetry {
+    /// Measures, and sends what the settings say. Wants a runtime, on which a collector is connected to once there is something to
+    /// send.
+    ///
+    /// # Errors
+    /// [`ExportError`] when an address cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, ExportError> {
+        // Reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
+        let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+        let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
+        let resource = if named { resource } else { resource.with_service_name(SCOPE) }.build();
+        let registry = Registry::new();
+        let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false);
+        let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus.build()?);
+        if let Some(url) = &settings.metrics_url {
+            let exporter = MetricExporter::builder().with_tonic().with_endpoint(url).build()?;
+            meters = meters.with_reader(PeriodicReader::builder(exporter).with_interval(EXPORT_EVERY).build());
+        }
+        let meters = meters.build();
+        let tracers = match &settings.traces_url {
+            None => None,
+            Some(url) => {
+                let exporter = SpanExporter::builder().with_tonic().with_endpoint(url).build()?;
+                // The sampler is that of OTEL_TRACES_SAMPLER.
+                Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+            }
+        };
+        let scope = InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
+        let traces = tracers.as_ref().map(|tracers| Traces::new(tracers.tracer_with_scope(scope.clone())));
+        Ok(Self {
+            metrics: Metrics::new(&meters.meter_with_scope(scope)),
+            traces: traces.unwrap_or_default(),
+            registry,
+            meters,
+            tracers,
+        })
+    }
+
+    /// All metrics in the text format of Prometheus.
+    #[must_use]
+    pub fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    /// Sends what is left, for a moment at most.
+    pub async fn stop(self) {
+        // It waits for threads of its own.
+        let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(tracers) = &self.tracers {
+                drop(tracers.shutdown_with_timeout(FLUSH_LIMIT));
+            }
+            drop(self.meters.shutdown_with_timeout(FLUSH_LIMIT));
+        });
+        let _ = stopped.await;
+    }
 }
 
 /// An error with its causes, each once.

@@ -105,6 +105,7 @@ impl Product {
             .env("HEEDWELL_DATABASE_URL", database)
             .env("HEEDWELL_GRPC_ADDR", addr.to_string())
             .env("HEEDWELL_HTTP_ADDR", http.to_string())
+            .env("HEEDWELL_METRICS_ADDR", "off")
             .env("HEEDWELL_TWILIO_URL", format!("http://{}", providers.http))
             .env("HEEDWELL_SENDGRID_URL", format!("http://{}", providers.http))
             .env("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on")

@@ -34,6 +34,7 @@ mod m20261130_000039_count_texts;
 mod m20261130_000042_create_subject_keys;
 mod m20261130_000043_erase_patients;
 mod m20261130_000044_index_texts;
+mod m20261130_000046_trace_deliveries;
 mod seal;
 
 /// Applies the changes below.
@@ -75,6 +76,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000042_create_subject_keys::Migration),
             Box::new(m20261130_000043_erase_patients::Migration),
             Box::new(m20261130_000044_index_texts::Migration),
+            Box::new(m20261130_000046_trace_deliveries::Migration),
         ]
     }
 }

@@ -27,7 +27,7 @@ use client::{ACME, Client};
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(once: bool) -> anyhow::Result<ExitCode> {
-    telemetry::start(&telemetry::Settings { filter: "warn".into(), json: false });
+    telemetry::start(&telemetry::Settings { filter: "warn".into(), ..Default::default() });
     let folder = std::env::temp_dir().join(format!("heedwell-demo-{}", uuid::Uuid::new_v4()));
     let done = runtime()?.block_on(show(once, &folder));
     // The folder holds nothing but made-up patients; what cannot be removed is left to the system.
@@ -84,6 +84,7 @@ fn environment(sandbox: &Sandbox, folder: &std::path::Path) -> Env {
     env.set("HEEDWELL_ANCHOR_FILE", folder.join("anchors").display().to_string());
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_METRICS_ADDR", "off");
     env.set("HEEDWELL_TWILIO_URL", sandbox.twilio_url());
     env.set("HEEDWELL_SENDGRID_URL", sandbox.sendgrid_url());
     env.set("HEEDWELL_FCM_URL", sandbox.fcm_url());

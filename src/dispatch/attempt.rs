@@ -11,6 +11,7 @@ use crate::{
     domain::{Account, FailureReason, Registration, Verdict},
     providers::{Handed, Outgoing, OutgoingEmail, OutgoingPush, OutgoingSms, Reach, SendError},
     store::{Claimed, Destination, Failing, Settlement},
+    telemetry::{AttemptOutcome, KeyValue, SpanKind},
 };
 
 /// Twilio tries for ten hours at most (providers: `ValidityPeriod`).
@@ -36,10 +37,22 @@ impl Dispatch {
     pub(super) async fn attempt(&self, claimed: Claimed, watch: Stopwatch) -> Settlement {
         // Kept until what the call tells of the account is noted: whoever is next in its place has to know.
         let room = self.room(&claimed, &watch).await;
+        let trace = |name, kind, took, outcome: &str| {
+            let says = || Self::says(&claimed, outcome);
+            self.store.telemetry().traces.step(name, kind, claimed.trace, took, says);
+        };
+        trace("claim", SpanKind::Internal, watch.elapsed(), "");
+        let began = watch.elapsed();
         let Answer { verdict, health, gone } = match &room {
             Some(_) => guarded(self.call(&claimed, &watch)).await,
             None => Answer::NOT_STARTED,
         };
+        if let Some(outcome) = outcome(&verdict) {
+            let took = watch.elapsed().saturating_sub(began);
+            let provider = claimed.account.provider().name();
+            self.store.telemetry().metrics.attempt(claimed.channel, provider, outcome, took);
+            trace("provider call", SpanKind::Client, took, outcome.name());
+        }
         self.limits().ended(&claimed, health, claimed.claimed_at + watch.elapsed());
         drop(room);
         Settlement {
@@ -51,6 +64,21 @@ impl Dispatch {
             gone,
             random: rand::random(),
         }
+    }
+
+    /// What a span tells of an attempt.
+    fn says(claimed: &Claimed, outcome: &str) -> Vec<KeyValue> {
+        let mut says = vec![
+            KeyValue::new("practice.id", claimed.practice.as_str().to_owned()),
+            KeyValue::new("delivery.id", claimed.id.to_string()),
+            KeyValue::new("channel", claimed.channel.label()),
+            KeyValue::new("provider", claimed.account.provider().name()),
+            KeyValue::new("attempt", i64::from(claimed.attempt)),
+        ];
+        if !outcome.is_empty() {
+            says.push(KeyValue::new("outcome", outcome.to_owned()));
+        }
+        says
     }
 
     /// Room for one more call at the account, unless there is none in time.
@@ -163,6 +191,17 @@ async fn guarded(call: impl Future<Output = Answer>) -> Answer {
     let panicked =
         |_| Answer { verdict: Verdict::Unknown { code: "panic".into() }, health: Health::Unsaid, gone: Vec::new() };
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(panicked)
+}
+
+/// How it ended, in a word; unset: it did not begin.
+const fn outcome(verdict: &Verdict) -> Option<AttemptOutcome> {
+    Some(match verdict {
+        Verdict::Accepted { .. } => AttemptOutcome::Accepted,
+        Verdict::Refused { .. } | Verdict::Misconfigured { .. } => AttemptOutcome::Refused,
+        Verdict::NotTaken { .. } | Verdict::Unreachable { .. } => AttemptOutcome::Deferred,
+        Verdict::Unknown { .. } => AttemptOutcome::Unknown,
+        Verdict::NotStarted => return None,
+    })
 }
 
 fn answer(handed: Handed) -> Answer {

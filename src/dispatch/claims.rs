@@ -259,6 +259,7 @@ impl<'a> Claims<'a> {
     fn begin(&self, grant: &Grant, watch: &Stopwatch, claimed: Vec<Claimed>) {
         for claimed in claimed {
             let (practice, class, freed) = (grant.practice.clone(), grant.class, self.freed.clone());
+            self.dispatch.store.telemetry().metrics.claimed(class, claimed.late);
             let mut slot = Slot { practice, class, given_back: false, freed };
             let (dispatch, watch) = (self.dispatch.clone(), watch.clone());
             self.tasks.spawn(async move {

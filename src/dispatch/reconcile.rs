@@ -43,6 +43,8 @@ impl Dispatch {
             let (look, facts) = timeout(LOOK_LIMIT, self.look_for(&doubt, began))
                 .await
                 .unwrap_or(Ok((Look::Unreadable, Facts::NONE)))?;
+            let provider = doubt.account.as_ref().map_or("none", |account| account.provider().name());
+            self.store.telemetry().metrics.reconciled(provider, look.name());
             self.store.doubt_settle(&self.engine, &doubt, look, facts, rand::random()).await
         };
         if let Err(error) = settled.await {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{AuditEvent, AuditNote, PatientId, PracticeId};
+use super::{AuditEvent, AuditNote, PatientId, PracticeId, TraceContext};
 
 /// What a token allows its bearer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,12 +233,14 @@ pub struct Call {
     pub trace_id: String,
     /// The address that it came from.
     pub source_address: String,
+    /// Its place in a trace that is recorded.
+    pub trace: Option<TraceContext>,
 }
 
 impl Call {
     /// What the audit trail says of the call.
     fn event(&self, actor: Author, patient: Option<PatientId>, resource: String, code: i32) -> AuditEvent {
-        let Self { action, trace_id, source_address } = self.clone();
+        let Self { action, trace_id, source_address, .. } = self.clone();
         AuditEvent { actor, action: Cow::Owned(action), patient, resource, code, trace_id, source_address }
     }
 }
@@ -273,6 +275,12 @@ impl Scope {
     pub fn refused(&self, resource: String, code: i32) -> Option<AuditNote> {
         let event = AuditEvent { code, ..self.audit(None, resource)? };
         Some(AuditNote { practice: self.practice.clone(), event })
+    }
+
+    /// Where the call stands in a trace, if that is recorded.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.call.as_ref()?.trace
     }
 
     /// The practice.
@@ -370,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_on_the_trails_that_the_token_covers_and_on_no_other() {
-        let call = Call { action: "x.Y/Z".into(), trace_id: "t".into(), source_address: "::1".into() };
+        let call = Call { action: "x.Y/Z".into(), trace_id: "t".into(), source_address: "::1".into(), trace: None };
         let told = |practices: Practices, asked: &str| {
             let actor = Actor { practices, ..actor(&[], &[Role::Staff]) };
             let refused = actor.refused(asked, &call, 7).into_iter();

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Author, Channel, DeliveryId, DeliveryState, Kind, MessageId, NotificationId, PatientId, Provider};
+use super::{
+    Author, Channel, DeliveryId, DeliveryState, Kind, MessageId, NotificationId, PatientId, Provider, TraceContext,
+};
 
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal),+ $(,)? }) => {
@@ -217,6 +219,8 @@ pub struct Delivery {
     pub retry_of: Option<DeliveryId>,
     /// The delivery that repeats this one.
     pub retried_by: Option<DeliveryId>,
+    /// Where the call that asked for it stands in its trace, if that is recorded. Nobody is shown it.
+    pub trace: Option<TraceContext>,
 }
 
 /// One line of a delivery's timeline.

@@ -34,6 +34,21 @@ pub enum Look {
     NoList,
 }
 
+impl Look {
+    /// What it came to, in a word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Found { .. } => "found",
+            Self::Absent => "absent",
+            Self::Several => "several",
+            Self::Contested => "contested",
+            Self::Unreadable => "unreadable",
+            Self::NoList => "no_list",
+        }
+    }
+}
+
 /// What is done after a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterLook {

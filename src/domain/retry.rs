@@ -75,6 +75,7 @@ mod tests {
     fn delivery(state: DeliveryState) -> Delivery {
         let now = DateTime::UNIX_EPOCH;
         Delivery {
+            trace: None,
             id: DeliveryId(Uuid::from_u128(1)),
             patient: None,
             revision: 1,

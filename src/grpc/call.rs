@@ -1,7 +1,10 @@
 //! What surrounds every call: an id to name it by, a span, one line in the log that says how it went, and its place among
 //! the calls of its connection.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     extract::{Request, State},
@@ -9,16 +12,19 @@ use axum::{
     response::Response,
 };
 use http::{HeaderName, HeaderValue};
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use super::status;
+use super::{proto, status};
 use crate::{
-    domain::{Actor, AuditNote, Call, Scope},
+    domain::{Actor, AuditNote, Call, Scope, TraceContext},
     ports::Connection,
     service::refusals::Refusals,
+    telemetry::{Span, Telemetry},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,17 +61,53 @@ impl Caller {
     }
 }
 
+/// Who watches over calls.
+#[derive(Clone, Debug)]
+pub(super) struct Observer {
+    refusals: Refusals,
+    telemetry: Telemetry,
+    /// The paths of the contract: whatever else is called is not worth a name.
+    methods: Arc<BTreeSet<Arc<str>>>,
+}
+
+impl Observer {
+    pub(super) fn new(refusals: Refusals, telemetry: Telemetry) -> Self {
+        let contract = FileDescriptorSet::decode(proto::DESCRIPTOR).unwrap_or_default();
+        let paths = contract.file.iter().flat_map(|file| {
+            file.service.iter().flat_map(|service| {
+                let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+                service.method.iter().map(move |method| Arc::from(path(method.name())))
+            })
+        });
+        Self { refusals, telemetry, methods: Arc::new(paths.collect()) }
+    }
+
+    /// The path, if it is of the contract. Another may be any text.
+    fn method(&self, path: &str) -> Arc<str> {
+        self.methods.get(path).cloned().unwrap_or_else(|| Arc::from("unknown"))
+    }
+}
+
 /// Gives the call an id, which its answer carries, and a span, and puts on record that it was refused. An id that the caller brought is not taken over: it could be
 /// any text, and would end up in the log.
-pub(super) async fn observe(State(refusals): State<Refusals>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let method = method(request.uri().path()).to_owned();
-    let span = tracing::info_span!("rpc", rpc.method = method, request.id = id, practice.id = Empty);
+    let method = observer.method(request.uri().path());
+    let name = method.trim_start_matches('/').to_owned();
+    let parent = request.headers().get("traceparent").and_then(|header| TraceContext::of_header(header.to_str().ok()?));
+    let mut traced = observer.telemetry.traces.serve(name.clone(), parent);
+    let trace = traced.context();
+    let span =
+        tracing::info_span!("rpc", rpc.method = &*method, request.id = id, practice.id = Empty, trace.id = Empty);
+    if let Some(trace) = trace {
+        span.record("trace.id", trace.trace());
+    }
     let peer = request.extensions().get::<Connection>().and_then(Connection::peer);
     let call = Call {
-        action: method.trim_start_matches('/').to_owned(),
+        action: name,
         trace_id: id.clone(),
         source_address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        trace,
     };
     let caller = Caller::default();
     request.extensions_mut().insert(call.clone());
@@ -73,10 +115,13 @@ pub(super) async fn observe(State(refusals): State<Refusals>, mut request: Reque
     let start = Instant::now();
     let mut response = in_our_words(next.run(request).instrument(span.clone()).await);
     if let Some(refusal) = status::refusal(response.headers()) {
-        caller.refused(&call, refusal).into_iter().for_each(|refusal| refusals.take(refusal));
+        caller.refused(&call, refusal).into_iter().for_each(|refusal| observer.refusals.take(refusal));
     }
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
-    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = start.elapsed();
+    observer.telemetry.metrics.call(Arc::clone(&method), name_of(code), took);
+    tell(&mut traced, &method, &id, name_of(code), &caller);
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::debug!(rpc.code = code, duration_ms, "call answered"));
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -112,8 +157,41 @@ fn in_our_words(response: Response) -> Response {
     }
 }
 
-/// The path of a call of ours; another path may be any text.
-fn method(path: &str) -> &str {
-    let plain = path.len() <= 80 && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.".contains(&byte));
-    if plain && path.starts_with("/heedwell.v1.") { path } else { "unknown" }
+/// What the span of a call says, by the semantic conventions of OpenTelemetry.
+fn tell(traced: &mut Span, method: &str, id: &str, code: &'static str, caller: &Caller) {
+    traced.set("rpc.system.name", "grpc");
+    traced.set("rpc.method", method.trim_start_matches('/').to_owned());
+    traced.set("rpc.response.status_code", code);
+    traced.set("request.id", id.to_owned());
+    if let Some(Known::Scope(scope)) = caller.0.get() {
+        traced.set("practice.id", scope.practice().as_str().to_owned());
+    }
+    // Of a server's spans these are the codes that speak of a fault of its own.
+    if matches!(code, "UNKNOWN" | "DEADLINE_EXCEEDED" | "UNIMPLEMENTED" | "INTERNAL" | "UNAVAILABLE" | "DATA_LOSS") {
+        traced.fail();
+    }
+}
+
+/// The name of a code, by its number (gRPC's `statuscodes.md`).
+fn name_of(code: &str) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    code.parse().ok().and_then(|number: usize| NAMES.get(number).copied()).unwrap_or("UNKNOWN")
 }

@@ -48,7 +48,16 @@ impl Guard {
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
         let refusals = Refusals::new(store(folder.path()).await, Engine::new());
         let calls = Arc::new(Calls::new(None));
-        Self { routes: guarded(routes, verifier, calls, refusals), key, _folder: folder }
+        Self {
+            routes: guarded(
+                routes,
+                verifier,
+                calls,
+                call::Observer::new(refusals, crate::telemetry::Telemetry::default()),
+            ),
+            key,
+            _folder: folder,
+        }
     }
 
     fn token(&self, roles: &[Role]) -> String {
@@ -86,6 +95,7 @@ async fn store(folder: &Path) -> Store {
         hints: false,
         reserve: Reserve::default(),
         key_uses: crate::crypto::DATA_KEY_USES,
+        telemetry: crate::telemetry::Telemetry::default(),
     };
     let keys = KeyFile::create(&folder.join("keys")).unwrap();
     Store::open(settings, keys, Time::Database(Arc::new(SystemClock)), Wake::default()).await.unwrap()

@@ -7,7 +7,8 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::{Over, Services, source, status_of};
+use super::{Over, Services, answered, source};
+use crate::domain::Provider;
 
 /// `POST /webhooks/bounce/{practice}`: the mail is the body, whatever its type is said to be.
 pub(super) async fn bounce(
@@ -20,10 +21,10 @@ pub(super) async fn bounce(
     let secret = authorization.and_then(bearer);
     let door = match services.callbacks.bounce_door(&practice, secret, source(&over)).await {
         Ok(door) => door,
-        Err(answer) => return status_of(answer),
+        Err(answer) => return answered(&services, Provider::Smtp, answer),
     };
     match Bytes::from_request(request, &()).await {
-        Ok(mail) => status_of(services.callbacks.bounce(&door, &mail).await),
+        Ok(mail) => answered(&services, Provider::Smtp, services.callbacks.bounce(&door, &mail).await),
         Err(rejection) => rejection.into_response().status(),
     }
 }

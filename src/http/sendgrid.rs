@@ -6,8 +6,8 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 
-use super::{Over, Services, source, status_of};
-use crate::service::callbacks::EventBatch;
+use super::{Over, Services, answered, source};
+use crate::{domain::Provider, service::callbacks::EventBatch};
 
 /// `POST /webhooks/sendgrid/{practice}`.
 pub(super) async fn events(
@@ -25,5 +25,5 @@ pub(super) async fn events(
         signature: header("x-twilio-email-event-webhook-signature"),
         body: &body,
     };
-    status_of(services.callbacks.sendgrid_events(batch).await)
+    answered(&services, Provider::SendGrid, services.callbacks.sendgrid_events(batch).await)
 }

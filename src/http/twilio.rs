@@ -7,8 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Over, Services, source, status_of};
-use crate::service::callbacks::{Answer, Incoming};
+use super::{Over, Services, answered, source};
+use crate::{domain::Provider, service::callbacks::Incoming};
 
 /// `POST /webhooks/twilio/{practice}/status/{token}`.
 pub(super) async fn status(
@@ -20,7 +20,7 @@ pub(super) async fn status(
     body: Bytes,
 ) -> StatusCode {
     let incoming = incoming((&practice, &token), &over, &uri, &headers, &body);
-    status_of(services.callbacks.twilio_status(incoming).await)
+    answered(&services, Provider::Twilio, services.callbacks.twilio_status(incoming).await)
 }
 
 /// `POST /webhooks/twilio/{practice}/inbound`.
@@ -33,10 +33,10 @@ pub(super) async fn inbound(
     body: Bytes,
 ) -> Response {
     let incoming = incoming((&practice, ""), &over, &uri, &headers, &body);
-    match services.callbacks.twilio_inbound(incoming).await {
+    match answered(&services, Provider::Twilio, services.callbacks.twilio_inbound(incoming).await) {
         // Whatever else is answered as text, Twilio would send to the patient.
-        Answer::Stored => ([(header::CONTENT_TYPE, "text/xml")], NOTHING_TO_SAY).into_response(),
-        refused => status_of(refused).into_response(),
+        StatusCode::NO_CONTENT => ([(header::CONTENT_TYPE, "text/xml")], NOTHING_TO_SAY).into_response(),
+        refused => refused.into_response(),
     }
 }
 

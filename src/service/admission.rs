@@ -141,6 +141,7 @@ impl Admission {
         if !self.texts.is_news(practice, alarm) {
             return;
         }
+        self.store.telemetry().metrics.alarm(alarm.name(), 1);
         let practice = practice.as_str();
         match alarm {
             Alarm::MostOfTheDay => {

@@ -259,7 +259,7 @@ impl Watch {
         let (sender, steps) = mpsc::channel(1);
         let cut = request.cut.clone();
         let reader = Reader::new(self, &scope, sender.clone());
-        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, reader };
+        let run = Run { watch: self.clone(), scope, request, position, unread: 0, head, reader, live: false };
         Ok(self.spawn((sender, steps), place, cut, run.run()))
     }
 
@@ -309,6 +309,12 @@ impl Watch {
     #[must_use]
     pub fn open(&self) -> usize {
         self.places.taken()
+    }
+
+    /// Says how many watches are open, and keeps nothing else alive.
+    pub fn count(&self) -> impl Fn() -> usize + Send + Sync + 'static + use<> {
+        let places = self.places.clone();
+        move || places.taken()
     }
 
     /// How often the database was asked for changes, on behalf of all watches.

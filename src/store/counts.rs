@@ -41,6 +41,7 @@ impl Store {
         let Findings { duplicates, contradictions, both_ends } = findings;
         let add = |counter: &AtomicU64, found: usize| counter.fetch_add(found as u64, Ordering::Relaxed);
         add(&self.inner.counters.duplicates_proven, duplicates.len());
+        self.telemetry().metrics.duplicates(duplicates.len() as u64);
         add(&self.inner.counters.evidence_contradicts, contradictions.len() + both_ends.len());
     }
 

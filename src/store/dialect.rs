@@ -22,7 +22,7 @@ use sea_orm::{
     },
 };
 
-use sqlx::Connection;
+use sqlx::{Connection, SqlitePool};
 use tracing::info;
 
 use self::quick_check::State;
@@ -130,6 +130,30 @@ pub(super) struct Connections {
     pub(super) disk: Option<Disk>,
     /// Held for as long as the process uses the SQLite file.
     pub(super) _lock: Option<File>,
+}
+
+impl Connections {
+    /// How many connections are idle, in use, and the most that there may be.
+    pub(super) fn in_use(&self) -> [(&'static str, u64); 3] {
+        let (mut open, mut idle, mut most) = match self.dialect {
+            Dialect::Sqlite => {
+                let pools = [&self.write, &self.read].map(DatabaseConnection::get_sqlite_connection_pool);
+                let sum = |of: fn(&SqlitePool) -> u64| pools.into_iter().map(of).sum::<u64>();
+                let most = |pool: &SqlitePool| u64::from(pool.options().get_max_connections());
+                (sum(|pool| u64::from(pool.size())), sum(|pool| pool.num_idle() as u64), sum(most))
+            }
+            // Reads and writes share one.
+            Dialect::Postgres => {
+                let pool = self.write.get_postgres_connection_pool();
+                (u64::from(pool.size()), pool.num_idle() as u64, u64::from(pool.options().get_max_connections()))
+            }
+        };
+        if let Some(bound) = &self.bound {
+            let (used, waiting, all) = bound.in_use();
+            (open, idle, most) = (open + used + waiting, idle + waiting, most + all);
+        }
+        [("idle", idle), ("used", open.saturating_sub(idle)), ("max", most)]
+    }
 }
 
 /// How to open connections for hints.

@@ -243,6 +243,7 @@ pub(super) fn fresh(id: Uuid, facts: Facts, channel: Channel, now: DateTime<Utc>
         send_time: None,
         deliver_time: None,
         open_time: None,
+        trace: None,
     }
 }
 

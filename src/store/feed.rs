@@ -59,6 +59,16 @@ pub(super) struct Was {
     pub(super) failure: Option<FailureReason>,
 }
 
+impl News {
+    /// Over which channel a delivery came to another state than to wait, if it tells of that.
+    fn settled(&self) -> Option<(Channel, DeliveryState)> {
+        let Self::Delivery(delivery, was) = self else { return None };
+        let was = was.map_or(DeliveryState::Pending, |was| was.state);
+        (delivery.state != was && delivery.state != DeliveryState::Pending)
+            .then_some((delivery.channel, delivery.state))
+    }
+}
+
 impl Was {
     /// What a change of the feed keeps of it; unset for a new delivery.
     pub(super) fn of(row: &feed::Model) -> Option<Self> {
@@ -152,6 +162,9 @@ pub(super) async fn append_on(tx: &Tx, changes: Vec<Change>) -> Result<(), Store
         let mut seq = advance_on(tx, &practice, &changes).await?;
         failpoint!("feed");
         for Change { news, .. } in changes {
+            if let Some((channel, state)) = news.settled() {
+                tx.settled(channel, state);
+            }
             let Some(mut row) = row(news)? else { continue };
             seq += 1;
             (row.seq, row.at) = (seq, tx.now);

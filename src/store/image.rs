@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     ActorType, Author, Channel, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Facts, Failure, FailureReason,
-    Kind, MessageId, NotificationId, PatientId, Provider, SkipReason, Source,
+    Kind, MessageId, NotificationId, PatientId, Provider, SkipReason, Source, TraceContext,
 };
 
 /// Waiting for its time.
@@ -84,6 +84,7 @@ pub(super) fn to_delivery(row: &delivery::Model) -> Result<Delivery, StoreError>
         reference: row.reference.clone(),
         retry_of: row.retry_of.map(DeliveryId),
         retried_by: row.retried_by.map(DeliveryId),
+        trace: row.trace.as_deref().and_then(TraceContext::of_bytes),
     })
 }
 
@@ -159,6 +160,8 @@ struct Image {
     reference: String,
     retry_of: Option<Uuid>,
     retried_by: Option<Uuid>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    trace: String,
 }
 
 impl Default for Image {
@@ -189,6 +192,7 @@ impl Default for Image {
             reference: String::new(),
             retry_of: None,
             retried_by: None,
+            trace: String::new(),
         }
     }
 }
@@ -223,6 +227,7 @@ pub(super) fn encode(delivery: &Delivery) -> Result<Vec<u8>, StoreError> {
         reference: delivery.reference.clone(),
         retry_of: delivery.retry_of.map(|id| id.0),
         retried_by: delivery.retried_by.map(|id| id.0),
+        trace: delivery.trace.map(|trace| trace.to_string()).unwrap_or_default(),
     };
     serde_json::to_vec(&image).map_err(|_| corrupt())
 }
@@ -261,5 +266,6 @@ pub(super) fn decode(id: Uuid, revision: i64, state: i16, bytes: &[u8]) -> Resul
         reference: image.reference,
         retry_of: image.retry_of.map(DeliveryId),
         retried_by: image.retried_by.map(DeliveryId),
+        trace: TraceContext::of_header(&image.trace),
     })
 }

@@ -202,7 +202,7 @@ mod tests {
                 code: String::new(),
                 failure: None,
             };
-            Outcome::Reported(scope, receipt)
+            Outcome::Reported(scope, receipt, Instant::now())
         };
         assert_eq!([1, 2].map(|seconds| refused(Other(practice()), seconds)), [false, true]);
         // Its sender has gone after ten.

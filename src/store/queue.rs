@@ -5,8 +5,9 @@ mod claim;
 mod due;
 mod rescue;
 mod settle;
+mod state;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -23,7 +24,7 @@ use crate::{
     crypto,
     domain::{
         Account, AttachmentId, Channel, Content, DeliveryId, Device, EmailAddress, Facts, NotificationId, Phi,
-        PhoneNumber, PracticeId, Provider, Registration, Tries, Verdict, next_poll,
+        PhoneNumber, PracticeId, Provider, Registration, TraceContext, Tries, Verdict, next_poll,
     },
 };
 pub use claim::{Failing, Handover, Leave, Taken, Turn};
@@ -66,6 +67,10 @@ pub struct Claimed {
     pub content: Content,
     /// The files that go along.
     pub media: Vec<AttachmentId>,
+    /// How long it had been due.
+    pub late: Duration,
+    /// Where the call that asked for it stands in its trace, if that is recorded.
+    pub trace: Option<TraceContext>,
     /// No attempt after this.
     pub expires_at: DateTime<Utc>,
     /// The moment of the claim, by the queue's clock.

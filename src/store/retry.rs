@@ -24,7 +24,7 @@ use crate::{
     crypto,
     domain::{
         Author, Channel, ChannelSet, Class, Decision, Delivery, DeliveryId, DeliveryState, Expiry, Facts,
-        GIVE_UP_AFTER, Grounds, Known, Patient, RetryBar, Scope, SkipReason,
+        GIVE_UP_AFTER, Grounds, Known, Patient, RetryBar, Scope, SkipReason, TraceContext,
     },
 };
 
@@ -119,7 +119,8 @@ async fn retry_on(
     let (patient, decision, expires_at) = decide_on(tx, store, keys, (&draft.row, &text), &origin).await?;
     let plan = Plan { id: new, decision: &decision, expires_at, may_arrive_twice: in_doubt(&draft.row, &attempts) };
     let sms_segments = notifications::to_content(keys, &text)?.sms_segments;
-    let row = plan.row(tx, keys, &draft.row, patient.as_ref(), sms_segments);
+    let mut row = plan.row(tx, keys, &draft.row, patient.as_ref(), sms_segments);
+    row.trace = scope.trace().map(TraceContext::to_bytes);
     if let Some(patient) = patient.filter(|_| decision.skip_reason.is_none()) {
         let gates = grounds::gate_keys(keys, decision.channel, &patient).into_iter();
         let gates = gates.filter(|gate| gate.kind == grounds::ADDRESS || !stand_ins::has(&row));

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     crypto,
-    domain::{Channel, Class, Content, Delivery, DeliveryId, Facts, Kind, Scope, TestContact},
+    domain::{Channel, Class, Content, Delivery, DeliveryId, Facts, Kind, Scope, TestContact, TraceContext},
 };
 
 /// Most tests of a practice in [`WINDOW`].
@@ -173,6 +173,7 @@ async fn insert_on(
         give_up_at: tx.now + PATIENCE,
         expires_at: tx.now + LASTS,
         sms_segments: new.content.sms_segments,
+        trace: scope.trace().map(TraceContext::to_bytes),
         ..draft::fresh(id.0, Facts::NONE, channel, tx.now)
     };
     let gate = row.address_bi.as_deref().map(|address| grounds::address_gate(channel, address));

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 
 use super::{Store, StoreError, audit, dialect::Dialect, vault::PracticeKeys};
-use crate::domain::{AuditEvent, AuditNote, PatientId, PracticeId, Scope};
+use crate::domain::{AuditEvent, AuditNote, Channel, DeliveryState, PatientId, PracticeId, Scope};
 
 /// An open transaction, and what must happen after it.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Tx {
     pub(super) dialect: Dialect,
     store: Store,
     touched: Mutex<BTreeSet<PracticeId>>,
+    /// Over which channel deliveries came to which state, to be counted after COMMIT.
+    settled: Mutex<Vec<(Channel, DeliveryState)>>,
     /// What goes on audit trails before this ends, and whether the feed was appended to already.
     noted: Mutex<Noted>,
     /// Outside of the transaction, for a planted bug.
@@ -47,6 +49,11 @@ impl Tx {
     /// Notes that something of `practice` changed: whoever waits for it is woken after COMMIT.
     pub(super) fn touch(&self, practice: &PracticeId) {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(practice.clone());
+    }
+
+    /// Notes that a delivery came to another state.
+    pub(super) fn settled(&self, channel: Channel, state: DeliveryState) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((channel, state));
     }
 
     /// Puts on the trail that the call behind `scope` changes something, or lets somebody see it: about `patient` and `resource`,
@@ -156,6 +163,7 @@ impl Store {
             dialect,
             store: self.clone(),
             touched: Mutex::default(),
+            settled: Mutex::default(),
             noted: Mutex::default(),
             #[cfg(feature = "mutants")]
             aside: inner.connections.write.clone(),
@@ -177,6 +185,9 @@ impl Store {
         };
         tx.db.commit().await?;
         failpoint!("F11");
+        for (channel, state) in tx.settled.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            inner.telemetry.metrics.settled(channel, state);
+        }
         for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
             inner.wake.practice(&practice);
         }

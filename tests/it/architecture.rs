@@ -33,7 +33,8 @@ const HOUSE: &[Room] = &[
     room("clock", &[], &["tonic", "sea_orm", "reqwest"]),
     room("crypto", &[], &["tonic", "sea_orm", "reqwest"]),
     room("custody", &["crypto"], &["tonic", "axum", "sea_orm", "sqlx"]),
-    room("telemetry", &[], &["tonic", "sea_orm", "reqwest"]),
+    // Of it the words for what is counted, and where something stands in a trace.
+    room("telemetry", &["domain"], &["tonic", "sea_orm", "reqwest"]),
     room("sandbox", &[], &["tonic", "sea_orm"]),
     room("wake", &["domain"], &["tonic", "sea_orm", "reqwest"]),
     room("auth", &["domain", "clock"], &["tonic", "axum", "sea_orm"]),

@@ -55,6 +55,7 @@ mod settings;
 mod start;
 mod stats;
 mod stop;
+mod telemetry;
 mod templates;
 mod test_messages;
 mod texts;

@@ -60,6 +60,7 @@ export class Server {
       HEEDWELL_DATA_DIR: this.folder,
       HEEDWELL_GRPC_ADDR: this.grpc,
       HEEDWELL_HTTP_ADDR: this.http,
+      HEEDWELL_METRICS_ADDR: "off",
       HEEDWELL_TWILIO_URL: this.stands.get("twilio"),
       HEEDWELL_SENDGRID_URL: this.stands.get("sendgrid"),
       HEEDWELL_FCM_URL: this.stands.get("fcm"),

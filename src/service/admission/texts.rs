@@ -39,6 +39,18 @@ pub(super) enum Alarm {
     OddNumbers,
 }
 
+impl Alarm {
+    /// As metrics have it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::MostOfTheDay => "most_of_the_day",
+            Self::Day => "day",
+            Self::Velocity => "velocity",
+            Self::OddNumbers => "odd_numbers",
+        }
+    }
+}
+
 /// Counts texts.
 #[derive(Debug)]
 pub(super) struct Texts {

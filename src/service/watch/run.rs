@@ -13,6 +13,7 @@ use crate::{
     domain::{Channel, DeliveryChange, DeliveryFilter, DeliveryId, DeliveryState, PatientId, Scope, Side},
     service::Error,
     store::FeedPage,
+    telemetry::{KeyValue, SpanKind},
 };
 
 /// Most items of an inbox in one step: with the longest texts that there are they stay below what a message may have.
@@ -28,6 +29,8 @@ pub(super) struct Run {
     pub(super) unread: i32,
     pub(super) head: Head,
     pub(super) reader: Reader<Step>,
+    /// All that had been when it began has been told: what comes now is news.
+    pub(super) live: bool,
 }
 
 /// Why a watch stopped waiting.
@@ -71,6 +74,7 @@ impl Run {
         // What it says is there must be found.
         let newest = self.head.newest();
         if newest <= self.position {
+            self.live = true;
             return Ok(false);
         }
         let page = match self.watch.pages.after(&self.scope, self.position).await? {
@@ -118,8 +122,29 @@ impl Run {
         if shown.is_empty() {
             return Ok(false);
         }
+        let told = self.live.then(|| (Arc::clone(&page), shown.clone()));
         self.send(News::Deliveries(Some((page, shown)))).await?;
+        if let Some((page, shown)) = told {
+            self.measure(shown.iter().filter_map(|&place| page.changes.get(place)));
+        }
         Ok(true)
+    }
+
+    /// Counts how long after they were committed changes were told, and adds that to their traces.
+    fn measure<'p>(&self, changes: impl Iterator<Item = &'p DeliveryChange>) {
+        let (now, telemetry) = (self.watch.clock.now(), self.watch.store.telemetry());
+        for DeliveryChange { delivery, .. } in changes {
+            let lag = (now - delivery.update_time).to_std().unwrap_or_default();
+            telemetry.metrics.told(lag);
+            telemetry.traces.step("stream step", SpanKind::Internal, delivery.trace, lag, || {
+                let id = KeyValue::new("delivery.id", delivery.id.to_string());
+                vec![
+                    id,
+                    KeyValue::new("revision", delivery.revision),
+                    KeyValue::new("state", format!("{:?}", delivery.state)),
+                ]
+            });
+        }
     }
 
     /// Tells how the items are now, if there are any. Texts are long, so that they go in parts; only with the last of them

@@ -137,7 +137,7 @@ pub(super) async fn say_on(
         consent_source: None,
     };
     let message = thread.say_on(tx, keys, saying).await?;
-    text_on(tx, keys, (&thread.row.owner, &author), (message, delivery), &text).await.map(Some)
+    text_on(tx, keys, (&thread.row.owner, &author, None), (message, delivery), &text).await.map(Some)
 }
 
 /// When the server wrote into the conversation, the latest first.

@@ -17,6 +17,7 @@ use crate::{
     domain::{
         AttachmentId, Author, Channel, Class, Content, Conversation, ConversationId, ConversationMessage, DeliveryId,
         Direction, Facts, GIVE_UP_AFTER, MessageId, MessageRoute, Patient, Phi, PhoneNumber, Said, Scope, Side,
+        TraceContext,
     },
     store::{
         NewNotification, Store, StoreError, draft,
@@ -170,7 +171,8 @@ async fn send_on(tx: &Tx, keys: &Arc<PracticeKeys>, scope: &Scope, new: &NewMess
     attachments::attach_on(tx, scope, id, &new.attachments).await?;
     tx.note(scope, rows::patient(&thread.row)?.as_ref(), format_args!("message/{id}"));
     if let (Some(text), Some(delivery)) = (&new.text, delivery) {
-        changes.push(text_on(tx, keys, (&thread.row.owner, scope.author()), (id, delivery), text).await?);
+        changes
+            .push(text_on(tx, keys, (&thread.row.owner, scope.author(), scope.trace()), (id, delivery), text).await?);
         if text.number.is_none() {
             thread.row.phone_hint = text.reader.address_hint(Channel::Sms);
         }
@@ -193,7 +195,7 @@ pub(super) async fn gates_on(tx: &Tx, keys: &PracticeKeys, text: &NewText) -> Re
 pub(super) async fn text_on(
     tx: &Tx,
     keys: &PracticeKeys,
-    (owner, author): (&str, &Author),
+    (owner, author, trace): (&str, &Author, Option<TraceContext>),
     (message, id): (MessageId, DeliveryId),
     text: &NewText,
 ) -> Result<Change, StoreError> {
@@ -210,6 +212,7 @@ pub(super) async fn text_on(
         give_up_at: tx.now + GIVE_UP_AFTER,
         expires_at: text.expire_time,
         sms_segments: text.content.sms_segments,
+        trace: trace.map(TraceContext::to_bytes),
         ..draft::fresh(id.0, Facts::NONE, Channel::Sms, tx.now)
     };
     delivery::Entity::insert(row.clone().into_active_model()).exec_without_returning(&tx.db).await?;

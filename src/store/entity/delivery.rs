@@ -53,6 +53,9 @@ pub struct Model {
     pub send_time: Option<DateTimeUtc>,
     pub deliver_time: Option<DateTimeUtc>,
     pub open_time: Option<DateTimeUtc>,
+    /// Where the call that asked for it stands in its trace, if that is recorded.
+    #[sea_orm(column_type = "Blob")]
+    pub trace: Option<Vec<u8>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -15,7 +15,7 @@ use super::{
     to_record,
 };
 use crate::{
-    domain::{Channel, Delivery, NotificationId, PracticeId, Scope},
+    domain::{Channel, Delivery, NotificationId, PracticeId, Scope, TraceContext},
     store::{
         Store, StoreError,
         draft::{self, Draft},
@@ -231,7 +231,8 @@ impl Rows {
             let decision = new.decisions.iter().find(|decision| decision.channel == delivery.channel);
             let decision = decision.ok_or(StoreError::Corrupt("decision"))?;
             let stored = is_filed(decision, tx.now) && !shut && delivery.over.is_none();
-            let row = delivery_row(tx, keys, new, (delivery, decision), stored);
+            let mut row = delivery_row(tx, keys, new, (delivery, decision), stored);
+            row.trace = job.scope.trace().map(TraceContext::to_bytes);
             if let Some(content) = &delivery.content {
                 self.contents.push(content_row(keys, (&owner, delivery.id), content)?);
             }

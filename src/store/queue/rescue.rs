@@ -50,6 +50,7 @@ impl Store {
             tracing::error!(delivery.id = %id, "delivery quarantined: its worker died too often");
         }
         self.tell(&rescued.findings);
+        self.telemetry().metrics.rescued(rescued.count as u64);
         Ok(rescued.count)
     }
 }

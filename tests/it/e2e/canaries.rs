@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
-use heedwell::{domain::Role, sandbox::SERVICE_ACCOUNT, telemetry};
+use heedwell::{config::Env, domain::Role, sandbox::SERVICE_ACCOUNT, telemetry};
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ use super::{
 use crate::support::{
     Backend,
     app::{ACME, Pass, TestApp},
+    collector::Collector,
     database_dump,
 };
 
@@ -381,8 +382,8 @@ fn canaries(t: &TestApp) -> Vec<Canary> {
     all.map(|(what, text)| Canary::new(what, text)).chain(tokens).collect()
 }
 
-/// Fails if any of it is anywhere: in what was said, in refusals, in files, in the database.
-async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>) {
+/// Fails if any of it is anywhere: in what was said, in refusals, in traces and metrics, in files, in the database.
+async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>, collector: &Collector) {
     let said = t.process().said();
     let mut places = vec![("a refusal".to_owned(), refusals)];
     files(&t.home.path(""), &mut places);
@@ -395,6 +396,9 @@ async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>) {
     let lines = log.split(|byte| *byte == b'\n').count();
     assert!(lines > 100, "{lines} lines of a log: it was to say all that it may");
     places.push(("the log".into(), log));
+    let (spans, exported) = (collector.spans().len(), collector.bytes());
+    assert!(spans > 300, "{spans} spans: each call was to have one");
+    places.push(("a trace or a metric".into(), exported));
     let seeker = Seeker::new(canaries);
     let found: Vec<_> = places.iter().flat_map(|(place, bytes)| seeker.found(place, bytes)).collect();
     let first: Vec<_> = found.iter().take(30).collect();
@@ -403,7 +407,9 @@ async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>) {
 }
 
 async fn nothing_leaves(backend: Backend) {
-    let Some(t) = TestApp::spawn_apart(backend, LOG, |_| {}).await else { return };
+    let (collector, addr) = Collector::start().await;
+    let export = |env: &mut Env| env.set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{addr}"));
+    let Some(t) = TestApp::spawn_apart(backend, LOG, export).await else { return };
     let mut canaries = canaries(&t);
     trail::every_call(&t).await;
     let mut somebody = Somebody::new(&t);
@@ -417,7 +423,7 @@ async fn nothing_leaves(backend: Backend) {
     somebody.meets_trouble().await;
     let refusals = somebody.refusals;
     assert!(refusals.len() > 10_000, "much was refused");
-    search(t, &canaries, refusals).await;
+    search(t, &canaries, refusals, &collector).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -434,7 +440,7 @@ async fn nothing_leaves_by_a_side_door_postgres() {
 #[test]
 #[ignore = "it panics, to be looked at from outside"]
 fn panics() {
-    telemetry::start(&telemetry::Settings { filter: "trace".into(), json: false });
+    telemetry::start(&telemetry::Settings { filter: "trace".into(), ..Default::default() });
     let text = is("a first name").to_owned();
     let cut = std::panic::catch_unwind(|| text[..2].len());
     let named: Result<(), String> = is("a last name").parse::<u8>().map(drop).map_err(|_| is("a last name").to_owned());

@@ -310,6 +310,7 @@ pub(crate) fn environment(home: &Home, twilio_url: &str) -> Env {
     env.set("HEEDWELL_ANCHOR_FILE", home.path("anchors").display().to_string());
     env.set("HEEDWELL_GRPC_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_HTTP_ADDR", "127.0.0.1:0");
+    env.set("HEEDWELL_METRICS_ADDR", "127.0.0.1:0");
     env.set("HEEDWELL_TWILIO_URL", twilio_url);
     env.set("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", "on");
     env.set("HEEDWELL_DRAIN_SECONDS", "0");

@@ -79,6 +79,7 @@ impl Home {
             // However full the disk is that the tests happen to run on.
             reserve: Reserve { percent: 0, ..Reserve::default() },
             key_uses: heedwell::crypto::DATA_KEY_USES,
+            telemetry: heedwell::telemetry::Telemetry::default(),
         }
     }
 
@@ -157,7 +158,8 @@ impl TestStore {
             display_name: "Robin".into(),
         };
         // As if somebody called, so that the audit trail is written wherever it is in production.
-        let call = Call { action: "test".into(), trace_id: "trace".into(), source_address: "192.0.2.1".into() };
+        let call =
+            Call { action: "test".into(), trace_id: "trace".into(), source_address: "192.0.2.1".into(), trace: None };
         self.engine.scope(practice.parse().unwrap(), author).during(call)
     }
 

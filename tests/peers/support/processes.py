@@ -148,6 +148,7 @@ class Server(Process):
             HEEDWELL_DATA_DIR=str(folder / f"{name}-data"),
             HEEDWELL_GRPC_ADDR=self.grpc_address,
             HEEDWELL_HTTP_ADDR=self.http_address,
+            HEEDWELL_METRICS_ADDR="off",
             HEEDWELL_DRAIN_SECONDS="0",
             # Many tests send faster than any real number may.
             HEEDWELL_SMS_RATE="unlimited",

@@ -87,6 +87,7 @@ fn a_watch_begins_where_it_is_told() {
 fn delivery() -> Delivery {
     let time = DateTime::from_timestamp(1_700_000_000, 5_000).unwrap();
     Delivery {
+        trace: None,
         id: DeliveryId(Uuid::try_parse(ID).unwrap()),
         patient: Some("p1".parse().unwrap()),
         revision: 4,

@@ -13,7 +13,7 @@ use crate::{
     crypto,
     domain::{
         Account, AttachmentId, Author, Channel, ChannelSet, Class, ConsentState, Decision, DeliveryId, Device, Facts,
-        FailureReason, Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason,
+        FailureReason, Grounds, NotificationId, Patient, Phi, Practice, PracticeSettings, SkipReason, TraceContext,
     },
     store::{
         Store, StoreError, broadcasts, conversations, devices,
@@ -22,7 +22,7 @@ use crate::{
         grounds::{self, GateKey, Recipient},
         image::{self, CONVERSATION_MESSAGE, IN_FLIGHT, TEST},
         notifications, preferences,
-        queue::{Claimed, Destination},
+        queue::{Claimed, Destination, due::ready_at},
         rows::padded,
         stand_ins::{self, reader_id},
         stop, subjects, test_messages,
@@ -183,6 +183,7 @@ impl<'a> World<'a> {
             return park(tx, draft, at, failing);
         }
         draft.row.address_hint = patient.address_hint(channel);
+        let due_at = ready_at(&draft.row);
         let attempt = self.intend(tx, draft, &account);
         made.claimed.push(Claimed {
             practice: self.turn.practice.clone(),
@@ -196,6 +197,8 @@ impl<'a> World<'a> {
             notification: NotificationId(draft.row.source_id),
             content,
             media: self.media.get(&draft.row.source_id).cloned().unwrap_or_default(),
+            late: (tx.now - due_at).to_std().unwrap_or_default(),
+            trace: draft.row.trace.as_deref().and_then(TraceContext::of_bytes),
             expires_at: draft.row.expires_at,
             claimed_at: tx.now,
         });
