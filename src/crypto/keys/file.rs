@@ -14,7 +14,7 @@ use super::KeyFileError;
 /// Far above what any file of keys needs, in bytes, and far below what would hurt.
 pub const MAX_FILE_LEN: u64 = 64 * 1024;
 
-/// Reads what only its owner may read.
+/// Reads what only its owner may read, or root and a group to which root gave it.
 ///
 /// # Errors
 /// Says what is wrong with the file; permissions for anyone but its owner are.
@@ -25,7 +25,11 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     };
     let file = File::open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
-    if metadata.mode() & 0o077 != 0 {
+    // What root gives to somebody else's process is for a group of that process at least: so does Kubernetes with the files of a
+    // secret, and PostgreSQL with its own key.
+    let given = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
+    let others = if given { 0o037 } else { 0o077 };
+    if metadata.mode() & others != 0 {
         return Err(KeyFileError::TooOpen(path.to_owned()));
     }
     if metadata.len() > MAX_FILE_LEN {
