@@ -4,6 +4,7 @@ mod audit;
 mod demo;
 pub mod doctor;
 mod export;
+mod health;
 mod keys;
 mod migrate;
 mod process;
@@ -45,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(("key", matches)) => audit::key(&env(matches)),
             _ => Ok(ExitCode::from(2)),
         },
+        Some(("health", matches)) => health::run(&env(matches)),
         Some(("doctor", matches)) => doctor::run(&env(matches), matches),
         Some(("export", matches)) => match matches.subcommand() {
             Some(("broadcast", matches)) => export::broadcast(&env(matches), matches),
@@ -83,6 +85,11 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(Command::new("migrate").about("Brings the schema up to date").args(settings()))
+        .subcommand(
+            Command::new("health")
+                .about("Asks the server of these settings whether it may be sent work")
+                .args(settings()),
+        )
         .subcommand(audit::command(settings))
         .subcommand(doctor::command().args(settings()))
         .subcommand(export::command(settings()))

@@ -127,6 +127,9 @@ pub const VARIABLES: [&str; 35] = [
 /// Where gRPC is served, and the default.
 const GRPC_ADDR: (&str, &str) = ("HEEDWELL_GRPC_ADDR", "127.0.0.1:50051");
 
+/// Where the sidecar is served, and the default.
+const HTTP_ADDR: (&str, &str) = ("HEEDWELL_HTTP_ADDR", "127.0.0.1:8080");
+
 /// Reads the configuration of a server.
 ///
 /// # Errors
@@ -136,7 +139,7 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
     env.refuse_unknown(&VARIABLES, &mut faults);
     let data_dir = data_dir(env);
     let grpc_addr = address(env, GRPC_ADDR.0, GRPC_ADDR.1, &mut faults);
-    let http_addr = address(env, "HEEDWELL_HTTP_ADDR", "127.0.0.1:8080", &mut faults);
+    let http_addr = address(env, HTTP_ADDR.0, HTTP_ADDR.1, &mut faults);
     let loopback = grpc_addr.ip().is_loopback() && http_addr.ip().is_loopback();
     let public_url = public_url(env, http_addr, &mut faults);
     let allow_private = env.flag("HEEDWELL_ALLOW_PRIVATE_PROVIDERS", &mut faults);
@@ -207,6 +210,16 @@ pub fn local_key(data_dir: &Path) -> PathBuf {
 pub fn grpc_addr(env: &Env) -> Result<SocketAddr, Faults> {
     let mut faults = Faults::default();
     let addr = address(env, GRPC_ADDR.0, GRPC_ADDR.1, &mut faults);
+    if faults.is_empty() { Ok(addr) } else { Err(faults) }
+}
+
+/// `HEEDWELL_HTTP_ADDR`.
+///
+/// # Errors
+/// When it is not an address.
+pub fn http_addr(env: &Env) -> Result<SocketAddr, Faults> {
+    let mut faults = Faults::default();
+    let addr = address(env, HTTP_ADDR.0, HTTP_ADDR.1, &mut faults);
     if faults.is_empty() { Ok(addr) } else { Err(faults) }
 }
 
@@ -450,7 +463,8 @@ fn telemetry_settings(env: &Env, faults: &mut Faults) -> telemetry::Settings {
     };
     let (traces_url, metrics_url) = collector(env, faults);
     let filter = env.text("RUST_LOG").unwrap_or_default().to_owned();
-    telemetry::Settings { filter, json, traces_url, metrics_url }
+    let service = env.text("OTEL_SERVICE_NAME").map(str::to_owned);
+    telemetry::Settings { filter, json, service, traces_url, metrics_url }
 }
 
 /// Where traces and metrics are sent, as OpenTelemetry's specification of an exporter has it; nowhere by default.

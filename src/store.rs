@@ -308,6 +308,8 @@ impl Store {
 
 struct Schema {
     applied: usize,
+    /// Whether this release may work with it though it holds changes that are unknown here.
+    open_to_us: bool,
     missing: Vec<String>,
     unknown: Vec<String>,
 }
@@ -334,16 +336,23 @@ async fn schema(db: &impl ConnectionTrait) -> Result<Schema, sea_orm::DbErr> {
     }
     let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
     let count = applied.len();
-    let missing = known.iter().filter(|name| !applied.contains(name)).cloned().collect();
+    let missing: Vec<_> = known.iter().filter(|name| !applied.contains(name)).cloned().collect();
     let unknown = applied.into_iter().filter(|name| !known.contains(name)).collect();
-    Ok(Schema { applied: count, missing, unknown })
+    let open_to_us = match &missing[..] {
+        [] => entity::schema_floor::Entity::find().one(db).await?.is_some_and(|floor| known.contains(&floor.migration)),
+        _ => false,
+    };
+    Ok(Schema { applied: count, open_to_us, missing, unknown })
 }
 
 async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<(), OpenError> {
     let db = &connections.write;
     let state = schema(db).await.map_err(OpenError::Statement)?;
     if let Some(name) = state.unknown.into_iter().next() {
-        return Err(OpenError::NewerSchema(name));
+        if !state.open_to_us {
+            return Err(OpenError::NewerSchema(name));
+        }
+        tracing::info!(change = name, "the schema is of a newer release, which this one may work beside");
     }
     if state.missing.is_empty() {
         return Ok(());

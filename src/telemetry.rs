@@ -33,6 +33,8 @@ pub struct Settings {
     pub filter: String,
     /// One JSON object a line.
     pub json: bool,
+    /// By which name OpenTelemetry knows it (`OTEL_SERVICE_NAME`); unset: heedwell.
+    pub service: Option<String>,
     /// Where OpenTelemetry's traces are sent (OTLP over gRPC).
     pub traces_url: Option<String>,
     /// Where OpenTelemetry's metrics are sent (OTLP over gRPC).
@@ -122,10 +124,11 @@ impl Telemetry {
     /// # Errors
     /// [`ExportError`] when an address cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, ExportError> {
-        // Reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
-        let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-        let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
-        let resource = if named { resource } else { resource.with_service_name(SCOPE) }.build();
+        // Reads OTEL_RESOURCE_ATTRIBUTES.
+        let resource = Resource::builder()
+            .with_service_name(settings.service.clone().unwrap_or_else(|| SCOPE.to_owned()))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
         let registry = Registry::new();
         let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false);
         let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus.build()?);

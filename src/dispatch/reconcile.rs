@@ -44,7 +44,7 @@ impl Dispatch {
                 .await
                 .unwrap_or(Ok((Look::Unreadable, Facts::NONE)))?;
             let provider = doubt.account.as_ref().map_or("none", |account| account.provider().name());
-            self.store.telemetry().metrics.reconciled(provider, look.name());
+            self.store.telemetry().metrics.reconciled(provider, look.name(), 1);
             self.store.doubt_settle(&self.engine, &doubt, look, facts, rand::random()).await
         };
         if let Err(error) = settled.await {

@@ -75,7 +75,7 @@ impl Observer {
         let contract = FileDescriptorSet::decode(proto::DESCRIPTOR).unwrap_or_default();
         let paths = contract.file.iter().flat_map(|file| {
             file.service.iter().flat_map(|service| {
-                let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+                let path = |method: &str| format!("{}.{}/{method}", file.package(), service.name());
                 service.method.iter().map(move |method| Arc::from(path(method.name())))
             })
         });
@@ -84,7 +84,7 @@ impl Observer {
 
     /// The path, if it is of the contract. Another may be any text.
     fn method(&self, path: &str) -> Arc<str> {
-        self.methods.get(path).cloned().unwrap_or_else(|| Arc::from("unknown"))
+        path.strip_prefix('/').and_then(|path| self.methods.get(path)).cloned().unwrap_or_else(|| Arc::from("unknown"))
     }
 }
 
@@ -93,7 +93,7 @@ impl Observer {
 pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
     let method = observer.method(request.uri().path());
-    let name = method.trim_start_matches('/').to_owned();
+    let name = (*method).to_owned();
     let parent = request.headers().get("traceparent").and_then(|header| TraceContext::of_header(header.to_str().ok()?));
     let mut traced = observer.telemetry.traces.serve(name.clone(), parent);
     let trace = traced.context();
@@ -160,7 +160,7 @@ fn in_our_words(response: Response) -> Response {
 /// What the span of a call says, by the semantic conventions of OpenTelemetry.
 fn tell(traced: &mut Span, method: &str, id: &str, code: &'static str, caller: &Caller) {
     traced.set("rpc.system.name", "grpc");
-    traced.set("rpc.method", method.trim_start_matches('/').to_owned());
+    traced.set("rpc.method", method.to_owned());
     traced.set("rpc.response.status_code", code);
     traced.set("request.id", id.to_owned());
     if let Some(Known::Scope(scope)) = caller.0.get() {

@@ -38,6 +38,7 @@ pub(super) mod practice;
 pub(super) mod practice_settings;
 pub(super) mod push_device;
 pub(super) mod recipient_gate;
+pub(super) mod schema_floor;
 pub(super) mod subject_key;
 pub(super) mod template;
 pub(super) mod template_version;

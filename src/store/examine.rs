@@ -58,6 +58,8 @@ pub enum SchemaState {
     Empty,
     /// So many changes are missing.
     Older(usize),
+    /// It has this change, which the binary does not know, and may be worked with all the same.
+    Ahead(String),
     /// It has this change, which the binary does not know.
     Newer(String),
 }
@@ -87,6 +89,7 @@ pub async fn examine(
         let state = schema(db).await?;
         let known = state.missing.len();
         let schema = match state.unknown.into_iter().next() {
+            Some(name) if state.open_to_us => SchemaState::Ahead(name),
             Some(name) => SchemaState::Newer(name),
             None if known == 0 => SchemaState::Current,
             None if state.applied == 0 => SchemaState::Empty,
@@ -103,7 +106,7 @@ pub async fn examine(
             schema,
         };
         // What an older or newer schema holds, this binary cannot tell.
-        if found.schema == SchemaState::Current {
+        if matches!(found.schema, SchemaState::Current | SchemaState::Ahead(_)) {
             if let Some((binding, open_tables)) = dialect::sealing(db).await? {
                 found.sealing = Some(Sealing { binding, open_tables });
             }

@@ -186,7 +186,7 @@ impl Store {
         tx.db.commit().await?;
         failpoint!("F11");
         for (channel, state) in tx.settled.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            inner.telemetry.metrics.settled(channel, state);
+            inner.telemetry.metrics.settled(channel, state, 1);
         }
         for practice in tx.touched.into_inner().unwrap_or_else(PoisonError::into_inner) {
             inner.wake.practice(&practice);

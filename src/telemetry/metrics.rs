@@ -165,6 +165,14 @@ impl Metrics {
         let it = &self.0;
         it.rescued.add(0, &[]);
         it.duplicates.add(0, &[]);
+        for channel in Channel::ALL {
+            for state in DeliveryState::ALL.into_iter().filter(|state| *state != DeliveryState::Pending) {
+                self.settled(channel, state, 0);
+            }
+        }
+        for outcome in ["found", "absent", "several", "contested", "unreadable", "no_list"] {
+            self.reconciled("twilio", outcome, 0);
+        }
         for provider in ["twilio", "sendgrid", "smtp"] {
             for outcome in ["accepted", "bad_signature", "malformed", "unavailable"] {
                 self.callback(provider, outcome, 0);
@@ -196,10 +204,10 @@ impl Metrics {
         self.0.attempts.record(took.as_secs_f64(), &labels);
     }
 
-    /// Counts a change of a delivery into `state`.
-    pub fn settled(&self, channel: Channel, state: DeliveryState) {
+    /// Counts changes of deliveries into `state`.
+    pub fn settled(&self, channel: Channel, state: DeliveryState, count: u64) {
         let labels = [KeyValue::new("channel", word_of(channel)), KeyValue::new("state", word_of_state(state))];
-        self.0.settled.add(1, &labels);
+        self.0.settled.add(count, &labels);
     }
 
     /// Counts a delivery that was claimed so long after it was due.
@@ -222,10 +230,10 @@ impl Metrics {
         self.0.key_use.record(state.key_use, &[]);
     }
 
-    /// Counts a look for what became of an attempt.
-    pub fn reconciled(&self, provider: &'static str, outcome: &'static str) {
+    /// Counts looks for what became of an attempt.
+    pub fn reconciled(&self, provider: &'static str, outcome: &'static str, count: u64) {
         let labels = [KeyValue::new("provider", provider), KeyValue::new("outcome", outcome)];
-        self.0.reconciliations.add(1, &labels);
+        self.0.reconciliations.add(count, &labels);
     }
 
     /// Counts deliveries that were taken over.

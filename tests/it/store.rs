@@ -30,6 +30,7 @@ mod parking;
 mod patients;
 mod polls;
 mod practices;
+mod queue_state;
 mod quiet;
 mod races;
 mod receipts;

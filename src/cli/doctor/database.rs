@@ -56,6 +56,10 @@ fn there(found: &Examination, report: &mut Report) -> Used {
         SchemaState::Older(count) => {
             report.wrong("schema", NAME, format!("is older by {count} changes: run `heedwell migrate`"));
         }
+        SchemaState::Ahead(name) => {
+            let text = format!("is of a newer release (it holds {name}), beside which this one may work");
+            report.ok("schema", NAME, text);
+        }
         SchemaState::Newer(name) => {
             let text = format!("is newer than this binary (it holds {name}): start the newer release");
             report.wrong("schema", NAME, text);

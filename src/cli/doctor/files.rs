@@ -2,11 +2,10 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    time::Duration,
 };
 
 use chrono::TimeDelta;
@@ -14,12 +13,10 @@ use rustix::fs::{Access, access};
 use url::{Host, Url};
 
 use super::{Around, Report};
-use crate::{config::Config, ports, telemetry};
+use crate::{cli::health::ask, config::Config, ports, telemetry};
 
 /// When somebody should be renewing a certificate: those of Let's Encrypt are, with so much left.
 const SOON: TimeDelta = TimeDelta::days(30);
-/// For something on this machine.
-const LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn look(config: &Config, around: &Around, report: &mut Report) {
     folder(&config.data_dir, report);
@@ -176,14 +173,5 @@ fn is_taken(error: &io::Error) -> bool {
 
 /// Whether what listens there says that it lives, as the sidecar does.
 fn answers(addr: SocketAddr) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&addr, LIMIT)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.take(4_096).read_to_end(&mut answer)?;
-        io::Result::Ok(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"\r\n\r\nok"))
-    };
-    ask().unwrap_or(false)
+    ask(addr, "/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"))
 }

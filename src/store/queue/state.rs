@@ -35,14 +35,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
-    pub async fn queue_state(&self, _: &Engine) -> Result<QueueState, StoreError> {
+    pub async fn queue_state(&self, engine: &Engine) -> Result<QueueState, StoreError> {
         let now = self.now().await?;
         let since = |time: Option<DateTime<Utc>>| {
             time.map_or_else(Default::default, |time| (now - time).to_std().unwrap_or_default())
         };
         let mut classes = Vec::with_capacity(CLASSES);
         for &class in Class::ALL {
-            classes.push((class, self.depth(class).await?, since(self.oldest_due(class).await?)));
+            classes.push((class, self.depth(engine, class).await?, since(self.oldest_due(engine, class).await?)));
         }
         let in_doubt = delivery::Entity::find().filter(delivery::Column::Phase.eq(RECONCILING));
         let lease = delivery::Entity::find()
@@ -67,7 +67,7 @@ impl Store {
         })
     }
 
-    async fn depth(&self, class: Class) -> Result<i64, StoreError> {
+    async fn depth(&self, _: &Engine, class: Class) -> Result<i64, StoreError> {
         let mut sum = Query::select();
         sum.expr(Func::coalesce([Func::sum(Expr::col(open(class))).cast_as("bigint"), Expr::val(0)]))
             .from(feed_head::Entity);
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// When the first delivery of a class was due, or will be: the first of each practice, by its index, and of these the first.
-    async fn oldest_due(&self, class: Class) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn oldest_due(&self, _: &Engine, class: Class) -> Result<Option<DateTime<Utc>>, StoreError> {
         let first = Query::select()
             .expr(ready())
             .from(delivery::Entity)

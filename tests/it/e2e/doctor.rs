@@ -199,8 +199,11 @@ on_a_server! {
         t.execute("UPDATE data_key SET uses = 1").await;
 
         t.execute("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20990101_000001_later', 0)").await;
+        check(t, &env, &around(), &[]).await;
+        t.execute("UPDATE schema_floor SET migration = 'm20990101_000001_later'").await;
         check(t, &env, &around(), &[(Wrong, "schema", "DATABASE_URL", "m20990101_000001_later): start the newer release")]).await;
         t.execute("DELETE FROM seaql_migrations WHERE version = 'm20990101_000001_later'").await;
+        t.execute("UPDATE schema_floor SET migration = 'm20261130_000047_let_older_releases_start'").await;
         t.execute("UPDATE seaql_migrations SET applied_at = -7 WHERE version = (SELECT max(version) FROM seaql_migrations)").await;
         t.execute("CREATE TABLE kept AS SELECT * FROM seaql_migrations WHERE applied_at = -7").await;
         t.execute("DELETE FROM seaql_migrations WHERE applied_at = -7").await;

@@ -126,12 +126,26 @@ on_a_server! {
         store.telemetry().metrics.queue(&store.queue_state(engine).await.unwrap());
         let text = metrics(t).await;
         for (line, least) in [
-            ("rpc_server_call_duration_seconds_count{rpc_method=\"/heedwell.v1.NotifyService/SendNotification\",rpc_response_status_code=\"OK\"}", 1.0),
+            ("rpc_server_call_duration_seconds_count{rpc_method=\"heedwell.v1.NotifyService/SendNotification\",rpc_response_status_code=\"OK\"}", 1.0),
             ("heedwell_provider_call_duration_seconds_count{channel=\"sms\",outcome=\"accepted\",provider=\"twilio\"}", 1.0),
             ("heedwell_deliveries_settled_total{channel=\"sms\",state=\"delivered\"}", 1.0),
             ("heedwell_callbacks_total{outcome=\"bad_signature\",provider=\"twilio\"}", 1.0),
         ] {
             assert!(value(&text, line) >= least, "{line}: {text}");
         }
+        let there: BTreeSet<_> = text.lines().filter(|line| !line.starts_with('#')).flat_map(names).collect();
+        for read in ["helm/dashboards/heedwell.json", "helm/alerts/heedwell.yaml"] {
+            let wanted = names(&std::fs::read_to_string(read).unwrap());
+            assert!(wanted.len() > 5, "{read}: {wanted:?}");
+            let missing: Vec<_> = wanted.difference(&there).collect();
+            assert!(missing.is_empty(), "{read} reads what is never told: {missing:?}");
+        }
     }
+}
+
+/// The words of a text that begin as our metrics do.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_' && char != ':');
+    let ours = |word: &&str| ["heedwell_", "rpc_server_", "http_server_"].iter().any(|begin| word.starts_with(begin));
+    words.filter(ours).map(str::to_owned).collect()
 }
