@@ -142,10 +142,12 @@ fn public_url(config: &Config, report: &mut Report) {
 fn addresses(config: &Config, report: &mut Report) {
     let sidecar = state(config.http_addr);
     let runs = sidecar.as_ref().is_err_and(is_taken) && answers(config.http_addr);
-    for (name, addr, state) in [
+    let metrics = config.metrics_addr.map(|addr| ("HEEDWELL_METRICS_ADDR", addr, state(addr)));
+    let both = [
         ("HEEDWELL_GRPC_ADDR", config.grpc_addr, state(config.grpc_addr)),
         ("HEEDWELL_HTTP_ADDR", config.http_addr, sidecar),
-    ] {
+    ];
+    for (name, addr, state) in both.into_iter().chain(metrics) {
         match state {
             Ok(()) => report.ok("addresses", name, format!("{addr} is free to listen on")),
             Err(error) if is_taken(&error) && runs => {
