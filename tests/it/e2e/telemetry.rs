@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heedwell::grpc::proto::{Channel, DeliveryFilter};
+use heedwell::{
+    config::Env,
+    grpc::proto::{Channel, DeliveryFilter},
+};
 use sea_orm::{ConnectionTrait, Statement};
 use tonic::Request;
 
@@ -12,6 +15,7 @@ use super::{
     seen::{Watcher, until_state},
 };
 use crate::support::{
+    Backend,
     app::{TestApp, on_a_server},
     collector::{Collector, said},
 };
@@ -141,6 +145,21 @@ on_a_server! {
             assert!(missing.is_empty(), "{read} reads what is never told: {missing:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_the_log_name_the_trace() {
+    let (_collector, addr) = Collector::start().await;
+    let tune = |env: &mut Env| env.set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("http://{addr}"));
+    let mut t = TestApp::spawn_apart(Backend::Sqlite, "info,heedwell=debug", tune).await.unwrap();
+    let said = t.process().said();
+    practice(&t).await;
+    sends_a_text(&t, Some(PARENT)).await;
+    t.stop().await;
+    let text = String::from_utf8(said.bytes()).unwrap();
+    let trace = format!("trace.id=\"{}\"", &PARENT[3..35]);
+    assert!(text.lines().any(|line| line.contains(&trace) && line.contains("call answered")), "{text}");
+    t.end().await;
 }
 
 /// The words of a text that begin as our metrics do.
