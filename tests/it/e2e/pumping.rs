@@ -19,6 +19,7 @@ use tonic_types::StatusExt;
 use super::{
     given::{new_key, patient, practice, practice_named, put_patient, reminder, request, send, token, try_send},
     seen::{delivery, everything, metadata, refused, skipped},
+    telemetry::{metrics, value},
 };
 use crate::support::app::{ACME, LIMIT, Pass, TestApp, on_a_server};
 
@@ -65,6 +66,11 @@ async fn announce(t: &TestApp, expected: i64) -> Result<(), Status> {
     t.caller(Role::PracticeAdmin).broadcasts.create_broadcast(request).await.map(drop)
 }
 
+/// How often that alarm was raised.
+async fn alarms(t: &TestApp, alarm: &str) -> f64 {
+    value(&metrics(t).await, &format!("heedwell_alarms_total{{alarm=\"{alarm}\"}}"))
+}
+
 on_a_server! {
     async fn a_practice_texts_so_much_in_a_day_and_no_more(t: &mut TestApp) {
         practice(t).await;
@@ -75,7 +81,9 @@ on_a_server! {
         let segments = delivery(t, &first.deliveries[0].delivery_id).await.sms_segments;
         assert_eq!(segments, 1, "the numbers below count on it");
         text(t, "pat").await.unwrap();
+        assert_eq!(alarms(t, "most_of_the_day").await, 0.0);
         answer(t).await.unwrap();
+        assert_eq!((alarms(t, "most_of_the_day").await, alarms(t, "day").await), (1.0, 0.0));
         let before = everything(t).await.len();
         let wait = too_much(text(t, "pat").await, "sms_segments_per_day");
         // Ten in the morning in New York: nine hours to go until midnight in UTC.
@@ -84,6 +92,7 @@ on_a_server! {
         too_much(announce(t, 1).await, "sms_segments_per_day");
         too_much(try_send(t, &new_key(), reminder(t, "pat", &[Channel::Email, Channel::Sms])).await, "sms_segments_per_day");
         assert_eq!(everything(t).await.len(), before, "nothing is stored of what is refused");
+        assert_eq!(alarms(t, "day").await, 1.0, "once in an hour");
 
         // What is no text goes on, and so does whatever was accepted before, and everybody else.
         try_send(t, &new_key(), reminder(t, "pat", &[Channel::Email, Channel::InApp])).await.unwrap();
@@ -126,6 +135,7 @@ on_a_server! {
         }
         too_much(text(t, "p-147").await, "sms_to_block");
         text(t, "far").await.unwrap();
+        assert_eq!(alarms(t, "velocity").await, 1.0);
     }
 
     async fn numbers_that_cost_extra_get_nothing(t: &mut TestApp) {
@@ -142,6 +152,7 @@ on_a_server! {
             }
         }
         assert!(t.sandbox.journal().entries().is_empty(), "nothing left");
+        assert_eq!(alarms(t, "odd_numbers").await, 1.0);
         text(t, "pat").await.unwrap();
     }
 

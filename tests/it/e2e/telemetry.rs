@@ -52,7 +52,7 @@ async fn sends_a_text(t: &TestApp, parent: Option<&str>) -> String {
 }
 
 /// What Prometheus would read.
-async fn metrics(t: &TestApp) -> String {
+pub(super) async fn metrics(t: &TestApp) -> String {
     let url = format!("http://{}/metrics", t.app().metrics_addr.unwrap());
     let answer = browser().get(url).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -60,7 +60,7 @@ async fn metrics(t: &TestApp) -> String {
 }
 
 /// The value of the only line that begins so.
-fn value(text: &str, line: &str) -> f64 {
+pub(super) fn value(text: &str, line: &str) -> f64 {
     let lines: Vec<_> = text.lines().filter_map(|it| it.strip_prefix(line)).collect();
     assert_eq!(lines.len(), 1, "{line}: {text}");
     lines[0].trim().parse().unwrap()
