@@ -51,6 +51,15 @@ async fn sends_a_text(t: &TestApp, parent: Option<&str>) -> String {
     id
 }
 
+/// Deliveries with which a place in a trace is kept.
+async fn kept(t: &TestApp) -> i64 {
+    let raw = t.home.raw().await;
+    let count = "SELECT count(*) FROM delivery WHERE trace IS NOT NULL";
+    let row = raw.query_one_raw(Statement::from_string(raw.get_database_backend(), count)).await.unwrap().unwrap();
+    raw.close().await.unwrap();
+    row.try_get_by_index(0).unwrap()
+}
+
 /// What Prometheus would read.
 pub(super) async fn metrics(t: &TestApp) -> String {
     let url = format!("http://{}/metrics", t.app().metrics_addr.unwrap());
@@ -73,6 +82,7 @@ on_a_server! {
         practice(t).await;
         let id = sends_a_text(t, Some(PARENT)).await;
         t.stop().await;
+        assert_eq!(kept(t).await, 1);
 
         let spans = collector.spans();
         let own: Vec<_> = spans.iter().filter(|span| hex(&span.trace_id) == PARENT[3..35]).collect();
@@ -106,17 +116,14 @@ on_a_server! {
         sends_a_text(t, Some(&unrecorded)).await;
         t.stop().await;
         assert!(collector.spans().iter().all(|span| hex(&span.trace_id) != PARENT[3..35]));
+        assert_eq!(kept(t).await, 0);
         t.start().await;
     }
 
     async fn without_a_collector_nothing_is_kept_of_a_trace(t: &mut TestApp) {
         practice(t).await;
         sends_a_text(t, Some(PARENT)).await;
-        let raw = t.home.raw().await;
-        let count = "SELECT count(*) FROM delivery WHERE trace IS NOT NULL";
-        let row = raw.query_one_raw(Statement::from_string(raw.get_database_backend(), count)).await.unwrap().unwrap();
-        assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 0);
-        raw.close().await.unwrap();
+        assert_eq!(kept(t).await, 0);
     }
 
     async fn all_that_goes_on_is_measured(t: &mut TestApp) {
