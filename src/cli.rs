@@ -1,13 +1,17 @@
 //! The command line: one file per verb. Every setting is also a flag of the same name, which wins over the environment.
 
 mod audit;
+mod backup;
 mod demo;
 pub mod doctor;
 mod export;
 mod health;
+mod instance;
 mod keys;
 mod migrate;
 mod process;
+mod progress;
+mod relocate;
 mod sandbox;
 mod serve;
 mod token;
@@ -56,6 +60,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some((_, settings)) => keys::run(&env(settings), matches),
             None => Ok(ExitCode::from(2)),
         },
+        Some(("backup", matches)) => backup::run(&env(matches), matches),
+        Some(("move", matches)) => relocate::run(&env(matches), matches),
+        Some(("hold", matches)) => instance::hold(&env(matches)),
+        Some(("resume", matches)) => instance::resume(&env(matches), matches),
         Some(("token", matches)) => token::run(&env(matches), matches),
         Some(("sandbox", matches)) => sandbox::run(matches),
         Some(("demo", matches)) => demo::run(matches.get_flag("once")),
@@ -94,6 +102,9 @@ fn command() -> Command {
         .subcommand(doctor::command().args(settings()))
         .subcommand(export::command(settings()))
         .subcommand(keys::command(settings().collect::<Vec<_>>()))
+        .subcommand(backup::command(settings()))
+        .subcommands(instance::commands(settings))
+        .subcommand(relocate::command(settings()))
         .subcommand(token::command().args(settings()))
         .subcommand(sandbox::command())
         .subcommand(

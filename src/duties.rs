@@ -6,6 +6,7 @@ mod count;
 mod erase;
 mod expand;
 mod forget;
+mod instance;
 mod keys;
 mod measure;
 mod parked;
@@ -40,6 +41,8 @@ const KEYS_EVERY: Duration = Duration::from_secs(60);
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 /// How often it is measured how the queue stands: alarms look a few times a minute.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// How often is looked whether the database may send; whatever would send looks by itself.
+const INSTANCE_EVERY: Duration = Duration::from_secs(5);
 /// How often old changes are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -61,8 +64,10 @@ pub async fn run(
     public_url: String,
     stop: CancellationToken,
 ) {
+    let watchman = instance::Watchman::default();
     let duties = async {
         tokio::join!(
+            every("instance", INSTANCE_EVERY, &stop, || watchman.run_once(&store, &engine)),
             every("disk", TEND_EVERY, &stop, || store.disk_tend(&engine)),
             every("rescue", dialled!("rescue", RESCUE_EVERY), &stop, || rescue::run_once(&store, &engine)),
             every("parked", dialled!("parked", RETRY_EVERY), &stop, || parked::run_once(&store, &engine)),

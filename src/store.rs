@@ -6,6 +6,7 @@
 mod anchors;
 mod attempts;
 mod audit;
+mod backup;
 mod broadcasts;
 mod chain;
 mod choices;
@@ -31,6 +32,7 @@ mod hints;
 mod idem;
 mod image;
 mod inbox;
+mod instance;
 mod keys;
 mod lane;
 mod ledger;
@@ -45,6 +47,7 @@ mod proof;
 mod queue;
 mod receipts;
 mod reconcile;
+mod relocate;
 mod retention;
 mod retry;
 mod rows;
@@ -72,6 +75,7 @@ use tokio_util::task::TaskTracker;
 
 pub use anchors::{Anchor, Anchored, LedgerHead, PracticeHeads};
 pub use audit::{AuditPage, AuditQuery};
+pub use backup::{Backup, BackupError, backup};
 pub use broadcasts::{
     AddressKey, AudiencePage, BroadcastPage, Created, Member, NewBroadcast, PlanTurn, Position, SharePage,
 };
@@ -92,6 +96,7 @@ pub use feed::{FeedBounds, FeedPage, OpenDeliveries};
 pub use grounds::GroundsRow;
 pub use health::ChannelHealth;
 pub use inbox::{InboxPage, InboxPlace};
+pub use instance::{Quiet, Reason, Standing};
 pub use keys::KeyRecord;
 pub use ledger::{ConsentPage, ConsentQuery};
 pub use links::{LinkState, NewLink};
@@ -103,6 +108,7 @@ pub use proof::{Finding, Flaw, Proof};
 pub use queue::{Asked, CLASSES, Claimed, Destination, Failing, Handover, Leave, Settlement, Taken, Turn, place};
 pub use receipts::{Applied, MailAttempt, Receipt};
 pub use reconcile::{Doubt, Rival};
+pub use relocate::{RelocateError, Rows, relocate};
 pub use retry::{NewRetry, Retried};
 pub use stop::Cancelled;
 pub use templates::{NewVersion, StoredTemplate, StoredVersion, TemplateHistory, WordingHome};
@@ -192,10 +198,31 @@ impl Store {
     /// # Errors
     /// [`OpenError`], which says what to mend.
     pub async fn open(settings: Settings, keys: KeyFile, time: Time, wake: Wake) -> Result<Self, OpenError> {
-        let connections = dialect::connect(&settings).await?;
-        let migrate = settings.migrate || connections.dialect == Dialect::Sqlite;
-        bring_up_to_date(&connections, migrate).await?;
+        let connections = dialect::connect(&settings, false).await?;
+        // On the heap: what it passes through is not carried along by whoever opens stores.
+        Box::pin(Self::over(connections, settings, keys, time, wake)).await
+    }
+
+    /// As [`Self::open`], also while a server has the SQLite file: for what an operator must be able to do then.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to mend.
+    pub async fn open_beside(settings: Settings, keys: KeyFile, time: Time) -> Result<Self, OpenError> {
+        let connections = dialect::connect(&settings, true).await?;
+        Box::pin(Self::over(connections, settings, keys, time, Wake::default())).await
+    }
+
+    async fn over(
+        connections: Connections,
+        settings: Settings,
+        keys: KeyFile,
+        time: Time,
+        wake: Wake,
+    ) -> Result<Self, OpenError> {
+        let alone = connections.place.as_ref().is_some_and(dialect::Place::is_ours);
+        bring_up_to_date(&connections, settings.migrate || alone).await?;
         check_key(&connections, &keys, &time).await?;
+        instance::recognise(&connections, &time).await?;
         let connections = dialect::bind(connections, &settings).await?;
         // More than one writer would only wait for each other.
         let lanes = if connections.dialect == Dialect::Sqlite { 1 } else { LANES };
@@ -227,6 +254,10 @@ impl Store {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let connections = &self.inner.connections;
+        // Whoever copied the file while it was open has another one than it is from now on.
+        if let Err(error) = instance::renew(connections).await {
+            tracing::warn!(error = %crate::telemetry::chain(&error), "the database's token stays");
+        }
         if let Some(bound) = &connections.bound {
             bound.close().await;
         }

@@ -34,6 +34,7 @@ mod m20261130_000039_count_texts;
 mod m20261130_000042_create_subject_keys;
 mod m20261130_000043_erase_patients;
 mod m20261130_000044_index_texts;
+mod m20261130_000045_know_instances;
 mod m20261130_000046_trace_deliveries;
 mod m20261130_000047_let_older_releases_start;
 mod seal;
@@ -77,6 +78,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000042_create_subject_keys::Migration),
             Box::new(m20261130_000043_erase_patients::Migration),
             Box::new(m20261130_000044_index_texts::Migration),
+            Box::new(m20261130_000045_know_instances::Migration),
             Box::new(m20261130_000046_trace_deliveries::Migration),
             Box::new(m20261130_000047_let_older_releases_start::Migration),
         ]

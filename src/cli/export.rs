@@ -2,7 +2,6 @@
 //! `ListDeliveries` of a running server, and writes nothing that this does not show.
 
 mod files;
-mod progress;
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -14,7 +13,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::runtime;
+use super::{progress::Progress, runtime};
 use crate::{
     auth::{LocalKey, NewToken},
     clock::{Clock, SystemClock},
@@ -26,7 +25,6 @@ use crate::{
     },
 };
 use files::Files;
-use progress::Progress;
 
 /// Deliveries of a page: as many as there may be.
 const PAGE: i32 = 500;

@@ -37,6 +37,10 @@ impl AuditEvent {
     pub const KEY_BEGUN: &'static str = "keys.begin";
     /// That the keys of the practice were destroyed: what it tells itself cannot be read any more, but when that was.
     pub const KEYS_SHREDDED: &'static str = "keys.shred";
+    /// That somebody made the database quiet: nothing is sent from it any more.
+    pub const HELD: &'static str = "instance.hold";
+    /// That somebody made it live again; the resource says what became of what waited in it.
+    pub const RESUMED: &'static str = "instance.resume";
     /// That texts or files were removed when their time was over.
     pub const REMOVED: &'static str = "content.remove";
 

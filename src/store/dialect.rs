@@ -1,11 +1,11 @@
 //! The only file that asks which database this is: how to connect, which of its settings must hold, and what time it is.
 
 mod look;
+mod place;
 mod postgres;
 mod quick_check;
 
 use std::{
-    fs::{File, TryLockError},
     future::ready,
     path::{Path, PathBuf},
     time::Duration,
@@ -33,7 +33,8 @@ use super::{
 };
 use crate::clock::SharedClock;
 pub use look::Binding;
-pub(super) use look::{Look, look, sealing};
+pub(super) use look::{Look, absent, copy, look, sealing, source};
+pub(super) use place::{NO_TOKEN, Place, Tokens, copy_into, identity, is_same};
 
 /// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,21 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    /// The SQLite file cannot be asked which it is.
+    #[error("cannot look at {path}: check that it can be read")]
+    Place {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// PostgreSQL does not say which cluster it is, so that no restored copy could be told from it.
+    #[error(
+        "the database's user may not ask which cluster this is, so that a restored copy could send everything again: run, as a \
+         superuser, `GRANT EXECUTE ON FUNCTION pg_control_system() TO` this user"
+    )]
+    Nameless,
     /// The server or file cannot be reached.
     #[error("cannot open the database: check that it exists, runs, and lets this user in")]
     Unreachable(#[source] DbErr),
@@ -128,8 +144,8 @@ pub(super) struct Connections {
     pub(super) hints: Option<HintOptions>,
     /// The disk that is ours to watch; unset where it is another server's.
     pub(super) disk: Option<Disk>,
-    /// Held for as long as the process uses the SQLite file.
-    pub(super) _lock: Option<File>,
+    /// The SQLite file; unset: another database.
+    pub(super) place: Option<Place>,
 }
 
 impl Connections {
@@ -274,9 +290,10 @@ impl Time {
     }
 }
 
-pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenError> {
+/// `beside`: also while another process has the SQLite file.
+pub(super) async fn connect(settings: &Settings, beside: bool) -> Result<Connections, OpenError> {
     match Dialect::of(&settings.database_url)? {
-        Dialect::Sqlite => sqlite(&settings.database_url, settings.reserve).await,
+        Dialect::Sqlite => sqlite(&settings.database_url, settings.reserve, beside).await,
         Dialect::Postgres => postgres::connect(settings).await,
     }
 }
@@ -307,9 +324,12 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
     options
 }
 
-async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
+async fn sqlite(url: &str, reserve: Reserve, beside: bool) -> Result<Connections, OpenError> {
     let path = file(url);
-    let lock = lock(path)?;
+    let place = match Place::take(path) {
+        Err(OpenError::Locked(_)) if beside => Place::of(path),
+        place => place?,
+    };
     let open = async |connections: u32, cache: &'static str| {
         let mut options = options(url, connections);
         options.map_sqlx_sqlite_opts(move |sqlite| {
@@ -331,8 +351,8 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
     };
     let (write, read) = (open(1, WRITER_CACHE).await?, open(4, READER_CACHE).await?);
     let disk = Some(Disk::of(path, reserve));
-    let connections =
-        Connections { write, read, bound: None, dialect: Dialect::Sqlite, hints: None, disk, _lock: Some(lock) };
+    let place = Some(place);
+    let connections = Connections { write, read, bound: None, dialect: Dialect::Sqlite, hints: None, disk, place };
     // SQLite's own default of `synchronous` depends on how it was compiled: read back what holds.
     expect(&connections.write, "PRAGMA synchronous", "synchronous", "2").await?;
     expect(&connections.write, "PRAGMA journal_mode", "journal_mode", "wal").await?;
@@ -348,18 +368,6 @@ async fn sqlite(url: &str, reserve: Reserve) -> Result<Connections, OpenError> {
 fn file(url: &str) -> &Path {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     Path::new(path.split('?').next().unwrap_or(path))
-}
-
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let file = File::create(&name).map_err(|source| OpenError::Lock { path: name.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Lock { path: name, source }),
-    }
 }
 
 async fn expect(

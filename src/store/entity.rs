@@ -29,6 +29,7 @@ pub(super) mod idem;
 pub(super) mod inbound_message;
 pub(super) mod inbox_item;
 pub(super) mod installation;
+pub(super) mod instance;
 pub(super) mod lease;
 pub(super) mod link;
 pub(super) mod notification;

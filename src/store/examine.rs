@@ -11,6 +11,7 @@ use super::{
     dialect::{self, Binding, Look, Time},
     disk::Room,
     entity::{installation, practice},
+    instance::{self, Standing},
     keys, preferences, schema,
     vault::Vault,
 };
@@ -39,6 +40,8 @@ pub struct Examination {
     pub clock: Option<(TimeDelta, TimeDelta)>,
     /// The disk of a SQLite file.
     pub room: Option<Room>,
+    /// Whether it may send; unset: no schema, or no start yet.
+    pub standing: Option<Standing>,
     /// Whether the key file belongs to it; unset: no schema, no key file, or no start yet.
     pub key_belongs: Option<bool>,
     /// The data keys.
@@ -84,7 +87,7 @@ pub async fn examine(
     _: &Engine,
 ) -> Result<Examined, OpenError> {
     let Some(look) = dialect::look(settings, time.clock()).await? else { return Ok(Examined::Absent) };
-    let Look { db, clock, room, .. } = &look;
+    let Look { db, clock, room, place } = &look;
     let found = async {
         let state = schema(db).await?;
         let known = state.missing.len();
@@ -99,6 +102,7 @@ pub async fn examine(
             sealing: None,
             clock: *clock,
             room: *room,
+            standing: None,
             key_belongs: None,
             keys: Vec::new(),
             key_uses: settings.key_uses,
@@ -109,6 +113,11 @@ pub async fn examine(
         if matches!(found.schema, SchemaState::Current | SchemaState::Ahead(_)) {
             if let Some((binding, open_tables)) = dialect::sealing(db).await? {
                 found.sealing = Some(Sealing { binding, open_tables });
+            }
+            let place = place.as_ref();
+            let own = dialect::identity(db, place).await.map_err(|error| sea_orm::DbErr::Custom(error.to_string()))?;
+            if let Some((row, is_other)) = instance::look(db, place, &own).await? {
+                found.standing = Some(instance::standing(&row, is_other, time.clock().now()).map_err(as_db)?);
             }
             found.keys = keys::records(db).await.map_err(as_db)?;
             let stored = installation::Entity::find_by_id(1_i16).one(db).await?;

@@ -15,6 +15,7 @@ use super::{
     Store, StoreError,
     entity::{attempt, delivery},
     evidence::{Evidence, EvidenceSource, Findings, Hearing},
+    instance::may_send,
     receipts,
     reconcile::legible,
     tx::Tx,
@@ -140,6 +141,7 @@ impl Store {
 async fn take_on(tx: &Tx, limit: u64) -> Result<Vec<delivery::Model>, StoreError> {
     let rows = delivery::Entity::find()
         .filter(delivery::Column::PollAt.lte(tx.now))
+        .filter(may_send(tx.dialect))
         .order_by_asc(delivery::Column::PollAt)
         .limit(limit)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)

@@ -24,6 +24,7 @@ use super::{
     entity::{attempt, content, delivery},
     grounds,
     image::RECONCILING,
+    instance::may_send,
     notifications, preferences, stand_ins, subjects,
     tx::Tx,
     vault::PracticeKeys,
@@ -257,6 +258,7 @@ async fn take_on(tx: &Tx, limit: u64) -> Result<(Vec<delivery::Model>, DateTime<
     let rows = delivery::Entity::find()
         .filter(delivery::Column::Phase.eq(RECONCILING))
         .filter(delivery::Column::NotBefore.lte(tx.now))
+        .filter(may_send(tx.dialect))
         .filter(untaken)
         .order_by_asc(delivery::Column::NotBefore)
         .limit(if mutant!("unknown forgotten") { 0 } else { limit })

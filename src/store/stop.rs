@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use uuid::Uuid;
 
@@ -96,6 +97,21 @@ pub(super) async fn void_on(
     Ok(drafts)
 }
 
+/// Locks and stops those of `query` that the original of this database may have handed over since it was copied: what was due by
+/// `cut`, and what is in doubt, of which a look would not see that it was sent again meanwhile. They are not saved yet, since that
+/// ends with the feed. Says how many are cancelled now.
+pub(super) async fn stop_copied_on(
+    tx: &Tx,
+    query: sea_orm::Select<delivery::Entity>,
+    cut: DateTime<Utc>,
+) -> Result<(BTreeMap<Uuid, Draft>, i32), StoreError> {
+    let begun_or_due =
+        Condition::any().add(delivery::Column::Phase.ne(WAITING)).add(delivery::Column::NotBefore.lte(cut));
+    let mut drafts = open_on(tx, query.filter(begun_or_due)).await?;
+    let stopped = stop_all(&mut drafts, Cause::Copied, &Author::system(), tx.now)?;
+    Ok((drafts, stopped))
+}
+
 /// Locks those that are not closed, in the order of their ids.
 async fn open_on(tx: &Tx, query: sea_orm::Select<delivery::Entity>) -> Result<BTreeMap<Uuid, Draft>, StoreError> {
     let rows = query.filter(open()).order_by_asc(delivery::Column::Id).lock_exclusive().all(&tx.db).await?;
@@ -108,6 +124,7 @@ enum Cause {
     Cancelled,
     VisitCancelled,
     Paid,
+    Copied,
 }
 
 /// Stops each as far as it can be. Says how many are cancelled now.
@@ -140,6 +157,12 @@ fn sentence(cause: Cause, draft: &Draft) -> &'static str {
         (Cause::Cancelled, true) => "Cancelled before it was sent.",
         (Cause::VisitCancelled, true) => "Not sent: the visit was cancelled.",
         (Cause::Paid, true) => "Not sent: the payment was received.",
+        (Cause::Copied, true) => {
+            "Not sent from this database, which was restored from a copy: the original may have sent it."
+        }
+        (Cause::Copied, false) => {
+            "The database was restored from a copy: what is under way stays as it is, and it is not tried again."
+        }
         (Cause::Cancelled, false) => "Cancelled: what is under way stays as it is, and it is not tried again.",
         (Cause::VisitCancelled, false) => {
             "The visit was cancelled: what is under way stays as it is, and it is not tried again."

@@ -47,6 +47,7 @@ mod reachability;
 mod readers;
 mod reference;
 mod replicas;
+mod restores;
 mod retention;
 mod retries;
 mod schedule;

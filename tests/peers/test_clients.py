@@ -151,6 +151,7 @@ class Play:
         shutil.rmtree(data)
         backup.rename(data)
         self.server.start()
+        self.server.verb("resume", "--send-pending")
         self.each("it noticed the gap", lambda it: it.events("gap"))
         for client in self.clients:
             client.feed(visit(62), visit(63), visit(63, moved=timedelta(hours=1)))

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     crypto::KeyFile,
     domain::{Channel, EmailProvider, PracticeSettings, Provider},
-    store::{self, Binding, Examination, Examined, OpenError, Room, SchemaState, Sealing, Time},
+    store::{self, Binding, Examination, Examined, OpenError, Reason, Room, SchemaState, Sealing, Standing, Time},
     telemetry,
 };
 
@@ -74,6 +74,9 @@ fn there(found: &Examination, report: &mut Report) -> Used {
     if let Some(room) = found.room {
         disk(room, report);
     }
+    if let Some(standing) = &found.standing {
+        instance(standing, report);
+    }
     if found.key_belongs == Some(false) {
         let text = "does not belong to this database: it must be the one that the database was made with".to_owned();
         report.wrong("key check", "HEEDWELL_MASTER_KEY_FILE", text);
@@ -103,6 +106,28 @@ fn seals(sealing: &Sealing, report: &mut Report) {
         );
         report.wrong("row-level security", NAME, text);
     }
+}
+
+fn instance(standing: &Standing, report: &mut Report) {
+    const CHECK: &str = "instance";
+    let Standing::Quiet(quiet) = standing else {
+        report.ok(CHECK, NAME, "may send".to_owned());
+        return;
+    };
+    let text = match quiet.reason {
+        Reason::Held => "sends nothing, since an operator held it: `heedwell resume` ends that".to_owned(),
+        Reason::Copy => {
+            let made = quiet.copy_time.map(|time| format!(", made at {}", time.to_rfc3339())).unwrap_or_default();
+            format!(
+                "is a copy of another database{made}, and sends nothing: see to it that the other never runs again, then run \
+                 `heedwell resume`"
+            )
+        }
+        Reason::Moved => {
+            "was moved to another database, and sends nothing: HEEDWELL_DATABASE_URL must name that".to_owned()
+        }
+    };
+    report.wrong(CHECK, NAME, text);
 }
 
 fn clock(skew: TimeDelta, doubt: TimeDelta, report: &mut Report) {

@@ -17,7 +17,9 @@ use crate::{
     store::{
         NewNotification, Store, StoreError,
         entity::{broadcast, broadcast_address},
-        feed, notifications,
+        feed,
+        instance::may_send,
+        notifications,
         tx::Tx,
     },
 };
@@ -85,6 +87,7 @@ impl Store {
         loop {
             let due = broadcast::Entity::find()
                 .filter(broadcast::Column::WorkAt.lte(self.now().await?))
+                .filter(may_send(self.inner.connections.dialect))
                 .order_by_asc(broadcast::Column::WorkAt)
                 .one(self.across())
                 .await?;
@@ -214,7 +217,8 @@ async fn take_on(
 
 /// Whether the turn holds, as far as can be seen without a lock, which would keep others from counting for as long as a page takes.
 async fn is_ours_on(tx: &Tx, turn: &PlanTurn) -> Result<bool, StoreError> {
-    let row = broadcast::Entity::find_by_id(turn.broadcast.id.0).one(&tx.db).await?;
+    // A copy has the turn as well, and may not use it.
+    let row = broadcast::Entity::find_by_id(turn.broadcast.id.0).filter(may_send(tx.dialect)).one(&tx.db).await?;
     Ok(row.is_some_and(|row| row.term == turn.term))
 }
 

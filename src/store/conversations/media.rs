@@ -23,7 +23,9 @@ use crate::{
     store::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation_message},
-        feed, preferences,
+        feed,
+        instance::may_send,
+        preferences,
         tx::Tx,
     },
 };
@@ -198,6 +200,7 @@ async fn message_on(tx: &Tx, id: AttachmentId) -> Result<Option<conversation_mes
 async fn take_on(tx: &Tx, limit: u64) -> Result<Vec<attachment::Model>, StoreError> {
     let mut rows = attachment::Entity::find()
         .filter(attachment::Column::TryAt.lte(tx.now))
+        .filter(may_send(tx.dialect))
         .order_by_asc(attachment::Column::TryAt)
         .limit(limit)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)

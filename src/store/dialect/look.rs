@@ -6,12 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbErr, Statement};
 
 use super::{
-    Dialect, LONGEST_CHECK, OpenError, Settings, file, options, postgres,
+    Dialect, LONGEST_CHECK, OpenError, Place, Settings, file, options, postgres,
     quick_check::{self, State},
 };
 use crate::{
     clock::SharedClock,
     store::{
+        backup::BackupError,
         disk::{Disk, Room},
         examine::skew,
     },
@@ -33,6 +34,8 @@ pub(in crate::store) struct Look {
     pub(in crate::store) db: DatabaseConnection,
     pub(in crate::store) clock: Option<(TimeDelta, TimeDelta)>,
     pub(in crate::store) room: Option<Room>,
+    /// The SQLite file.
+    pub(in crate::store) place: Option<Place>,
 }
 
 /// Opens it. Unset: there is no such file.
@@ -46,7 +49,7 @@ pub(in crate::store) async fn look(settings: &Settings, clock: &SharedClock) -> 
             let row = db.query_one_raw(statement).await.map_err(OpenError::Statement)?;
             let theirs = row.and_then(|row| row.try_get_by_index::<DateTime<Utc>>(0).ok());
             let clock = theirs.map(|theirs| skew(before, theirs, clock.now()));
-            Ok(Some(Look { db, clock, room: None }))
+            Ok(Some(Look { db, clock, room: None, place: None }))
         }
     }
 }
@@ -62,7 +65,7 @@ async fn sqlite(settings: &Settings) -> Result<Option<Look>, OpenError> {
     if quick_check::look(&db, LONGEST_CHECK).await.map_err(OpenError::Statement)? == State::Damaged {
         return Err(OpenError::Damaged);
     }
-    Ok(Some(Look { db, clock: None, room: room(path, settings) }))
+    Ok(Some(Look { db, clock: None, room: room(path, settings), place: Some(Place::of(path)) }))
 }
 
 /// How much is free where the file is, or will be; unset: that cannot be asked.
@@ -76,4 +79,28 @@ pub(in crate::store) async fn sealing(db: &DatabaseConnection) -> Result<Option<
         sea_orm::DbBackend::Postgres => postgres::sealing(db).await.map(Some),
         _ => Ok(None),
     }
+}
+
+/// A SQLite file to be copied, which a server may have. Unset: there is none, or it is another database.
+pub(in crate::store) async fn source(settings: &Settings) -> Result<Option<DatabaseConnection>, OpenError> {
+    let is_there = Dialect::of(&settings.database_url)? == Dialect::Sqlite && file(&settings.database_url).exists();
+    if !is_there {
+        return Ok(None);
+    }
+    let mut options = options(&settings.database_url, 1);
+    options.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true).create_if_missing(false));
+    Database::connect(options).await.map(Some).map_err(OpenError::Unreachable)
+}
+
+/// Why there is nothing to be copied.
+pub(in crate::store) fn absent(settings: &Settings) -> BackupError {
+    match Dialect::of(&settings.database_url) {
+        Ok(Dialect::Sqlite) => BackupError::Absent(file(&settings.database_url).to_owned()),
+        _ => BackupError::NotSqlite,
+    }
+}
+
+/// A copy that nobody else has yet.
+pub(in crate::store) async fn copy(path: &str) -> Result<DatabaseConnection, DbErr> {
+    Database::connect(options(&format!("sqlite:{path}"), 1)).await
 }

@@ -43,7 +43,7 @@ pub(super) async fn connect(settings: &Settings) -> Result<Connections, OpenErro
     }
     let hints = if settings.hints { Some(hint_options(&settings.database_url)?) } else { None };
     let read = write.clone();
-    Ok(Connections { write, read, bound: None, dialect: Dialect::Postgres, hints, disk: None, _lock: None })
+    Ok(Connections { write, read, bound: None, dialect: Dialect::Postgres, hints, disk: None, place: None })
 }
 
 /// Opens what works for one practice at a time. A user whom no policy binds steps down first, if that is possible.

@@ -21,6 +21,7 @@ use crate::{
         Store, StoreError,
         draft::{Draft, save_all_on},
         entity::{attempt, delivery, inbox_item},
+        instance::may_send,
         tx::Tx,
     },
 };
@@ -158,6 +159,7 @@ async fn due_on(tx: &Tx, turn: &Turn) -> Result<Vec<delivery::Model>, StoreError
     let mut query = delivery::Entity::find()
         .filter(delivery::Column::PracticeId.eq(turn.practice.as_str()))
         .filter(waiting(turn.class))
+        .filter(may_send(tx.dialect))
         .filter(ready().lte(tx.now));
     if let Some(mark) = turn.mark {
         query = query.filter(ready().gte(mark));

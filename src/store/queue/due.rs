@@ -14,6 +14,7 @@ use crate::{
     store::{
         Store, StoreError,
         entity::{delivery, feed_head},
+        instance::may_send,
         rows::padded,
     },
 };
@@ -66,13 +67,14 @@ impl Store {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let now = self.inner.connections.dialect.now_expr(&self.inner.time);
+        let dialect = self.inner.connections.dialect;
+        let now = dialect.now_expr(&self.inner.time);
         let rows = padded(asked).into_iter().map(|asked| {
             let mark = |class: Class| asked.marks.get(place(class)).copied().flatten().unwrap_or_default();
             (asked.practice.as_str(), mark(Class::Urgent), mark(Class::Normal), mark(Class::Bulk))
         });
         let mut query = Query::select();
-        query.column(("asked", "column1")).from_values(rows, "asked");
+        query.column(("asked", "column1")).from_values(rows, "asked").and_where(may_send(dialect));
         for &class in Class::ALL {
             let mark = Expr::col(("asked", format!("column{}", place(class) + 2)));
             query.expr(Expr::exists(due(Expr::col(("asked", "column1")), class, mark, now.clone())));

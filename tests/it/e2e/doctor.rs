@@ -154,7 +154,7 @@ on_a_server! {
             &["configuration", "data folder", "anchors", "certificates", "public address", "addresses", "core dumps"][..],
             &["callers' keys", "master keys", "database", "schema"],
             own,
-            &["key check", "data keys", "practices", "providers"],
+            &["instance", "key check", "data keys", "practices", "providers"],
         ];
         assert_eq!(looked, expected.concat());
         let relay = format!("the relay {} can be reached", t.sandbox.smtp_addr());

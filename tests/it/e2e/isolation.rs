@@ -44,6 +44,11 @@ struct Matrix<'a> {
     tokens: Vec<(Role, String)>,
 }
 
+/// Makes a practice that has something of everything, and waits until nothing of it is under way.
+pub(super) async fn furnish(t: &TestApp, practice: &'static str) {
+    Home::make(t, &Wire::new(), practice, &calls::all()).await.rests(t).await;
+}
+
 fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }

@@ -79,12 +79,18 @@ impl TestApp {
         let mut app = Self::around(backend, SystemTime::now().into()).await?;
         let mut env = app.env();
         tune(&mut env);
-        let process = Process::start(&env, log, &app.home.path("")).await;
-        let config = config::read(&env, true).unwrap();
+        app.start_apart(&env, log).await;
+        Some(app)
+    }
+
+    /// Starts a server again that is a process of its own, and tells it that.
+    pub(crate) async fn start_apart(&mut self, env: &Env, log: &str) {
+        assert!(self.running.is_none(), "it runs already");
+        let process = Process::start(env, log, &self.home.path("")).await;
+        let config = config::read(env, true).unwrap();
         let (key, _) = LocalKey::load_or_create(&config::local_key(&config.data_dir)).unwrap();
         let channel = connect_to(process.grpc_addr).await;
-        app.running = Some(Running { app: Served::Apart(process), key, channel });
-        Some(app)
+        self.running = Some(Running { app: Served::Apart(process), key, channel });
     }
 
     /// Everything but the server.
@@ -166,6 +172,14 @@ impl TestApp {
         match self.running.take().expect("it runs").app {
             Served::Here(app) => app.stop().await,
             Served::Apart(process) => process.stop().await,
+        }
+    }
+
+    /// Kills the server, which must be a process of its own.
+    pub(crate) async fn kill(&mut self) {
+        match self.running.take().expect("it runs").app {
+            Served::Apart(mut process) => drop(process.ended_by(rustix::process::Signal::KILL).await),
+            Served::Here(_) => panic!("it is in this process"),
         }
     }
 

@@ -3,7 +3,8 @@
 //! so, and fails if it was demanded: nothing is skipped in silence.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, Write},
     os::unix::{
         fs::{MetadataExt, chown},
         process::CommandExt,
@@ -114,6 +115,20 @@ pub(crate) fn dump(url: &str) -> Vec<u8> {
     let done = Command::new(program).arg(unbound(url)).output().unwrap();
     assert!(done.status.success() && done.stdout.len() > 10_000, "{}", String::from_utf8_lossy(&done.stderr));
     done.stdout
+}
+
+/// Runs what `pg_dump` wrote in another database.
+pub(crate) fn restore(url: &str, dump: &[u8]) {
+    let program = binaries().unwrap().join("psql");
+    let mut child = Command::new(program)
+        .args(["-q", "-v", "ON_ERROR_STOP=1"])
+        .arg(unbound(url))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(dump).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// A server without one of the settings that guard against power loss; it ends when this is dropped.

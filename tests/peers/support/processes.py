@@ -196,12 +196,16 @@ class Server(Process):
         self.private.add(token)
         return token
 
+    def verb(self, *arguments: str) -> str:
+        """What another verb prints that goes well, beside the server or without it."""
+        command = [*self.within, binary(), *arguments]
+        done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"heedwell {arguments[0]}: {done.stdout}{done.stderr}"
+        return done.stdout
+
     def audit(self, *arguments: str) -> str:
         """What `heedwell audit` prints, of a server that has stopped and whose ledgers hold."""
-        command = [*self.within, binary(), "audit", *arguments]
-        done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"heedwell audit {arguments[0]}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return self.verb("audit", *arguments)
 
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(self.grpc_address, options=_CHANNEL)

@@ -1,4 +1,4 @@
-//! How far an export has come: a bar on a terminal, and nothing where nobody looks.
+//! How far something has come: a bar on a terminal, and nothing where nobody looks.
 
 use std::{
     io::{IsTerminal, Write, stderr},
