@@ -27,7 +27,7 @@ const VALUES: usize = 60_000;
 const BYTES: usize = 4 << 20;
 
 /// What each database writes for itself.
-const OWN: [&str; 2] = ["seaql_migrations", "instance"];
+const OWN: [&str; 3] = ["seaql_migrations", "schema_floor", "instance"];
 /// What the first start writes, which is that of the source in the end.
 const FIRST_START: &str = "installation";
 
