@@ -64,8 +64,9 @@ def test_prometheus_reads_a_server_and_answers_what_the_dashboard_asks(
     target = f"127.0.0.1:{free_port()}"
     server = sandboxed(None, HEEDWELL_METRICS_ADDR=target)
     practice = Practice(server).furnish([patient()], sandbox=sandbox)
-    prometheus = Prometheus(tmp_path, target).start()
+    prometheus = Prometheus(tmp_path, target)
     processes.append(prometheus)
+    prometheus.start()
     follower = Follower(practice, practice.cursor())
     # What was counted between two looks is a rate; what had been counted at the first is not.
     for number, told in enumerate(("heedwell_feed_lag_seconds_count > 0", "rate(heedwell_feed_lag_seconds_count[1m]) > 0")):
