@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from links import Link, Links
 from messages import PATIENTS, mailbox, patient_id, phone
 from profiles import Profile
 from support import contract
 from support.contract import directory
+from support.links import Link, Links
 from support.network import http
 from support.postgres import Cluster
 from support.practice import ACCOUNT_SID, AUTH_TOKEN, SERVICE_SID, Practice, relay, twilio

@@ -1,5 +1,5 @@
-"""Links that can be cut or fall silent: a forwarder in front of a port or of a database's socket. It runs as a process of its
-own, so that neither clients nor watchers slow it down, and ends when its standard input closes."""
+"""Links that can be cut, fall silent or lead elsewhere: a forwarder in front of a port or of a database's socket. It runs as a
+process of its own, so that neither clients nor watchers slow it down, and ends when its standard input closes."""
 
 import asyncio
 import json
@@ -40,6 +40,10 @@ class Links:
         self.tell(to=str(socket), at=str(folder / socket.name))
         return Link(self, str(folder), str(folder / socket.name))
 
+    def from_port(self, socket: Path) -> "Link":
+        """A link to a database's socket, itself reached at a port."""
+        return Link(self, self.tell(to=str(socket)))
+
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -62,6 +66,10 @@ class Link:
 
     def heal(self) -> None:
         self._links.tell(link=self._name, do="heal")
+
+    def lead(self, target: str | Path) -> None:
+        """Leads elsewhere from now on, and resets what leads to where it was."""
+        self._links.tell(link=self._name, do="lead", target=str(target))
 
 
 class Forwarder:
@@ -119,8 +127,15 @@ class Forwarder:
     def cut(self) -> None:
         self._broken = True
         self._flows.set()
+        self._reset()
+
+    def lead(self, target: str) -> None:
+        self._target = target
+        self._reset()
+
+    def _reset(self) -> None:
         for writer in list(self._open):
-            # A reset, as from a router that forgot the connection.
+            # As from a router that forgot the connection.
             writer.transport.abort()
 
     def freeze(self) -> None:
@@ -143,7 +158,7 @@ async def main() -> None:
             answer = await forwarder.listen(order.get("at"))
             forwarders[answer] = forwarder
         else:
-            getattr(forwarders[order["link"]], order["do"])()
+            getattr(forwarders[order.pop("link")], order.pop("do"))(**order)
         print(json.dumps(answer), flush=True)
 
 
