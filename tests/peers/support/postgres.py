@@ -10,6 +10,9 @@ from pathlib import Path
 
 from .waiting import until
 
+# What a standby is called where commits wait for it.
+STANDBY = "standby"
+
 # Ends the server when its standard input closes: the kernel does that when the test process is gone, however it ended. A line
 # on its standard input crashes the server and starts it again.
 _KEEPER = """
@@ -43,9 +46,9 @@ def programs() -> Path:
 
 
 class Cluster:
-    """A running server; every test gets a database of its own in it."""
+    """A running server; every test gets a database of its own in it. With a primary it is that one's standby."""
 
-    def __init__(self) -> None:
+    def __init__(self, primary: "Cluster | None" = None) -> None:
         self._bin = programs()
         # The path of the socket may have 107 bytes, so the folder's name is short.
         self._folder = Path(tempfile.mkdtemp(prefix="hw-pg-"))
@@ -54,9 +57,14 @@ class Cluster:
             # initdb and postgres refuse to run as root.
             shutil.chown(self._folder, "nobody", "nogroup")
             self._as = {"user": "nobody", "group": "nogroup"}
-        make = ["-A", "trust", "-U", "postgres", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"]
-        made = self._run("initdb", *make, "-D", str(self._folder / "data"))
-        assert made.returncode == 0, f"initdb: {made.stderr}"
+        data = ["-D", str(self._folder / "data")]
+        if primary is None:
+            make = ["-A", "trust", "-U", "postgres", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"]
+            made = self._run("initdb", *make, *data)
+        else:
+            source = f"host={primary._folder} user=postgres application_name={STANDBY}"
+            made = self._run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "-d", source, *data)
+        assert made.returncode == 0, f"no cluster: {made.stderr}"
         self._keeper = subprocess.Popen(
             ["sh", "-c", _KEEPER, "keeper", self._bin, self._folder],
             stdin=subprocess.PIPE,
@@ -109,7 +117,20 @@ class Cluster:
         except FileNotFoundError:
             return ""
 
+    def wait_for_standby(self, url: str) -> None:
+        """Has no commit acknowledged from now on before the standby has it on disk."""
+        self.execute(url, f"ALTER SYSTEM SET synchronous_standby_names TO '{STANDBY}'")
+        self.execute(url, "SELECT pg_reload_conf()")
+        state = "SELECT sync_state FROM pg_stat_replication WHERE sync_state = 'sync'"
+        until("commits wait for the standby", 30, lambda: "1 row" in self.execute(url, state))
+
+    def promote(self) -> None:
+        """Makes a standby a server that writes, and returns once it does."""
+        made = self._run("pg_ctl", "promote", "-D", str(self._folder / "data"))
+        assert made.returncode == 0, f"pg_ctl: {made.stderr}"
+
     def stop(self) -> None:
+        """Stops the server at once, as if its machine failed, for good."""
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()
         self._keeper.wait(timeout=60)
