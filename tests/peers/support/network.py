@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import random
 import socket
 import urllib.error
@@ -12,7 +13,10 @@ from typing import Any
 
 # Below the range from which the system takes ports for outgoing connections: a server that was killed must find its port
 # free when it comes back, and a client's connection could have taken it meanwhile.
-_FIRST, _LAST = 20_000, 32_000
+# Workers that run beside each other have a range each.
+_WIDTH = 2_000
+_FIRST = 20_000 + _WIDTH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_LAST = _FIRST + _WIDTH
 _given: set[int] = set()
 
 
