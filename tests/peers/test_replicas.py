@@ -42,8 +42,8 @@ LONG = "HEEDWELL_DRILL_RESTARTS" in os.environ
 FEW = 6
 # Connections to each replica that never say a word.
 MUTE = 50
-# How long a stream may be away for a planned end: the pause of the client's own choice, and the promise of the server.
-AWAY = 1.0 + 2.0
+# How long a stream may be away, in seconds.
+AWAY = 2.0
 # A delivery in doubt may need, one after the other: its lease (60 s), the next search for ended leases (5 s), and the second
 # look at the provider (120 s and a fifth). The rest is for a busy machine.
 SETTLE_LIMIT = 60 + 5 + 144 + 120

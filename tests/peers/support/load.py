@@ -38,7 +38,7 @@ class Stream:
         # Changes that were left out, and that came once more or late.
         self.missed = self.repeated = 0
         self.ends: Counter[str] = Counter()
-        # The longest time without a stream, in seconds.
+        # The longest time without a stream, in seconds, but for the pauses that the client makes by itself.
         self.away = 0.0
 
     def take(self, change: Any) -> None:
@@ -205,9 +205,9 @@ class Load:
             ended = ended or time.monotonic()
             stream.ends[code.name] += 1
             if code is grpc.StatusCode.OK:
-                await asyncio.sleep(random.uniform(0, _JITTER))
+                ended += await _rest(_JITTER)
             elif code in _AGAIN or code is grpc.StatusCode.CANCELLED:
-                await asyncio.sleep(random.uniform(0, pause))
+                ended += await _rest(pause)
                 pause = min(2 * pause, _PAUSE[1])
             else:
                 raise AssertionError(f"a watch ended with {code}")
@@ -240,3 +240,10 @@ class Load:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()
+
+
+async def _rest(longest: float) -> float:
+    """A pause of any length up to that. Says how long it was."""
+    began = time.monotonic()
+    await asyncio.sleep(random.uniform(0, longest))
+    return time.monotonic() - began
