@@ -220,10 +220,11 @@ impl Store {
         wake: Wake,
     ) -> Result<Self, OpenError> {
         let alone = connections.place.as_ref().is_some_and(dialect::Place::is_ours);
-        bring_up_to_date(&connections, settings.migrate || alone).await?;
+        bring_up_to_date(&connections, (settings.migrate || alone).then_some(&settings)).await?;
         check_key(&connections, &keys, &time).await?;
-        instance::recognise(&connections, &time).await?;
         let connections = dialect::bind(connections, &settings).await?;
+        // As whom everything is done from here on.
+        instance::recognise(&connections, &time).await?;
         // More than one writer would only wait for each other.
         let lanes = if connections.dialect == Dialect::Sqlite { 1 } else { LANES };
         let inner = Inner {
@@ -376,7 +377,8 @@ async fn schema(db: &impl ConnectionTrait) -> Result<Schema, sea_orm::DbErr> {
     Ok(Schema { applied: count, open_to_us, missing, unknown })
 }
 
-async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<(), OpenError> {
+/// With the settings by which an older schema is changed; without them it is refused.
+async fn bring_up_to_date(connections: &Connections, migrate: Option<&Settings>) -> Result<(), OpenError> {
     let db = &connections.write;
     let state = schema(db).await.map_err(OpenError::Statement)?;
     if let Some(name) = state.unknown.into_iter().next() {
@@ -388,9 +390,7 @@ async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<()
     if state.missing.is_empty() {
         return Ok(());
     }
-    if !migrate {
-        return Err(OpenError::OlderSchema);
-    }
+    let Some(settings) = migrate else { return Err(OpenError::OlderSchema) };
     match connections.dialect {
         Dialect::Sqlite => Migrator::up(db, None).await.map_err(OpenError::Migration),
         Dialect::Postgres => {
@@ -399,7 +399,10 @@ async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<()
             lock.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(727501)")
                 .await
                 .map_err(OpenError::Statement)?;
-            let done = Migrator::up(db, None).await;
+            // With time for what takes long on a database that has grown.
+            let own = dialect::patient(settings).await?;
+            let done = Migrator::up(&own, None).await;
+            let _ = own.close().await;
             lock.commit().await.map_err(OpenError::Statement)?;
             done.map_err(OpenError::Migration)
         }

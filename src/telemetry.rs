@@ -74,7 +74,7 @@ fn tell_panic(panic: &panic::PanicHookInfo<'_>) {
     tracing::error!(place, said, backtrace = %Backtrace::capture(), "a panic");
 }
 
-pub use metrics::{AttemptOutcome, Metrics, QueueState};
+pub use metrics::{AttemptOutcome, Metrics, QUIET, QueueState};
 pub use opentelemetry::{KeyValue, trace::SpanKind};
 pub use traces::{Span, Traces};
 
@@ -162,16 +162,16 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    /// Sends what is left, for a moment at most.
+    /// Sends what is left, for a moment at most: whatever a collector that is away makes it wait for goes on without us.
     pub async fn stop(self) {
-        // It waits for threads of its own.
+        // It waits for threads of its own, and by itself for metrics longer than it is told.
         let stopped = tokio::task::spawn_blocking(move || {
             if let Some(tracers) = &self.tracers {
                 drop(tracers.shutdown_with_timeout(FLUSH_LIMIT));
             }
             drop(self.meters.shutdown_with_timeout(FLUSH_LIMIT));
         });
-        let _ = stopped.await;
+        let _ = tokio::time::timeout(FLUSH_LIMIT, stopped).await;
     }
 }
 

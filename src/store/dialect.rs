@@ -34,7 +34,8 @@ use super::{
 use crate::clock::SharedClock;
 pub use look::Binding;
 pub(super) use look::{Look, absent, copy, look, sealing, source};
-pub(super) use place::{NO_TOKEN, Place, Tokens, copy_into, identity, is_same};
+pub(super) use place::{NO_TOKEN, Place, Tokens, copy_into, identity, identity_on, is_same};
+pub(super) use postgres::patient;
 
 /// Why the database cannot be used. Each says what to mend; the variable is `HEEDWELL_DATABASE_URL` unless named.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ pub enum OpenError {
     /// PostgreSQL does not say which cluster it is, so that no restored copy could be told from it.
     #[error(
         "the database's user may not ask which cluster this is, so that a restored copy could send everything again: run, as a \
-         superuser, `GRANT EXECUTE ON FUNCTION pg_control_system() TO` this user"
+         superuser, `GRANT EXECUTE ON FUNCTION pg_control_system() TO` this user, and where it steps down, to `heedwell_bound`"
     )]
     Nameless,
     /// The server or file cannot be reached.
@@ -149,26 +150,29 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// How many connections are idle, in use, and the most that there may be.
-    pub(super) fn in_use(&self) -> [(&'static str, u64); 3] {
-        let (mut open, mut idle, mut most) = match self.dialect {
+    /// Of each pool how many connections are in use, and the most that there may be.
+    pub(super) fn in_use(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let mut found = Vec::new();
+        let mut tell = |pool, used, most| found.extend([(pool, "used", used), (pool, "max", most)]);
+        match self.dialect {
             Dialect::Sqlite => {
-                let pools = [&self.write, &self.read].map(DatabaseConnection::get_sqlite_connection_pool);
-                let sum = |of: fn(&SqlitePool) -> u64| pools.into_iter().map(of).sum::<u64>();
-                let most = |pool: &SqlitePool| u64::from(pool.options().get_max_connections());
-                (sum(|pool| u64::from(pool.size())), sum(|pool| pool.num_idle() as u64), sum(most))
+                for (name, db) in [("write", &self.write), ("read", &self.read)] {
+                    let pool: &SqlitePool = db.get_sqlite_connection_pool();
+                    let used = u64::from(pool.size()).saturating_sub(pool.num_idle() as u64);
+                    tell(name, used, u64::from(pool.options().get_max_connections()));
+                }
             }
-            // Reads and writes share one.
             Dialect::Postgres => {
                 let pool = self.write.get_postgres_connection_pool();
-                (u64::from(pool.size()), pool.num_idle() as u64, u64::from(pool.options().get_max_connections()))
+                let used = u64::from(pool.size()).saturating_sub(pool.num_idle() as u64);
+                tell("all", used, u64::from(pool.options().get_max_connections()));
             }
-        };
-        if let Some(bound) = &self.bound {
-            let (used, waiting, all) = bound.in_use();
-            (open, idle, most) = (open + used + waiting, idle + waiting, most + all);
         }
-        [("idle", idle), ("used", open.saturating_sub(idle)), ("max", most)]
+        if let Some(bound) = &self.bound {
+            let (used, most) = bound.in_use();
+            tell("practice", used, most);
+        }
+        found
     }
 }
 

@@ -6,8 +6,8 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, TryInsertResult,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, TryInsertResult,
     sea_query::{Expr, LockType, Query},
 };
 use uuid::Uuid;
@@ -21,7 +21,10 @@ use super::{
     stop,
     tx::Tx,
 };
-use crate::domain::{BroadcastId, DeliveryId, Engine, PracticeId};
+use crate::{
+    domain::{BroadcastId, DeliveryId, Engine, PracticeId},
+    telemetry::QUIET,
+};
 
 /// The row's id.
 const ONLY: i16 = 1;
@@ -113,6 +116,20 @@ async fn settle(
     now: DateTime<Utc>,
 ) -> Result<Option<instance::Model>, sea_orm::DbErr> {
     let (db, place) = (&connections.write, connections.place.as_ref());
+    if let Some(here) = connections.dialect.identity_expr() {
+        // In one statement: two could run in two databases, while connections are led from one to the other.
+        instance::Entity::update_many()
+            .col_expr(instance::Column::State, Expr::value(COPY))
+            .col_expr(instance::Column::Since, Expr::value(now))
+            .col_expr(instance::Column::Identity, here.clone())
+            .col_expr(instance::Column::Cut, Expr::value(None::<DateTime<Utc>>))
+            .filter(instance::Column::Id.eq(ONLY))
+            .filter(instance::Column::State.ne(MOVED))
+            .filter(Expr::col(instance::Column::Identity).ne(here))
+            .exec(db)
+            .await?;
+        return row_on(db).await;
+    }
     match look(db, place, own).await? {
         Some((row, true)) if row.state != MOVED => {
             let token = place.and_then(Place::tokens).map_or(row.token, |Tokens([_, newest])| newest);
@@ -184,14 +201,22 @@ pub(super) async fn hold_on(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Re
 }
 
 /// Has a copy of a SQLite database say that it is one, which it does wherever it is opened.
+/// A copy of one that was moved stays one that was moved.
 pub(super) async fn mark_backup(db: &DatabaseConnection, now: DateTime<Utc>) -> Result<(), sea_orm::DbErr> {
+    instance::Entity::update_many().col_expr(instance::Column::CopyTime, Expr::value(now)).exec(db).await?;
     instance::Entity::update_many()
         .col_expr(instance::Column::State, Expr::value(COPY))
         .col_expr(instance::Column::Since, Expr::value(now))
-        .col_expr(instance::Column::CopyTime, Expr::value(now))
+        .filter(instance::Column::State.ne(MOVED))
         .exec(db)
         .await
         .map(drop)
+}
+
+/// Why the database is quiet, in a word; unset: it is not.
+pub(super) async fn quiet_on(db: &impl ConnectionTrait) -> Result<Option<&'static str>, sea_orm::DbErr> {
+    let row = row_on(db).await?;
+    Ok(row.and_then(|row| usize::try_from(row.state - 1).ok()).and_then(|place| QUIET.get(place).copied()))
 }
 
 impl Store {
@@ -200,11 +225,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn standing(&self, _: &Engine) -> Result<Standing, StoreError> {
-        let connections = &self.inner.connections;
-        let own = dialect::identity(&connections.write, connections.place.as_ref()).await.map_err(nameless)?;
-        let now = self.now().await?;
-        let row = settle(connections, &own, now).await?.ok_or(StoreError::Corrupt("instance"))?;
-        standing(&row, false, now)
+        let store = self.clone();
+        // Whoever goes away in the middle of it must not break the connection off.
+        let task = self.inner.tasks.spawn(async move {
+            let connections = &store.inner.connections;
+            let own = dialect::identity(&connections.write, connections.place.as_ref()).await.map_err(nameless)?;
+            let now = store.now().await?;
+            let row = settle(connections, &own, now).await?.ok_or(StoreError::Corrupt("instance"))?;
+            standing(&row, false, now)
+        });
+        task.await.map_err(|_| StoreError::Abandoned)?
     }
 
     /// Gives a live SQLite file another token, if it had its own for long enough: whoever copies it has the old one.
@@ -332,12 +362,14 @@ impl Store {
     /// [`StoreError`] when the database refuses.
     pub async fn instance_resume(&self, _: &Engine) -> Result<(), StoreError> {
         let place = self.inner.connections.place.as_ref();
-        let identity = dialect::identity(&self.inner.connections.write, place).await.map_err(nameless)?;
+        let own = dialect::identity(&self.inner.connections.write, place).await.map_err(nameless)?;
         let known = place.and_then(Place::tokens).map(|Tokens([_, newest])| newest);
         let token = known.unwrap_or_else(|| NO_TOKEN.to_owned());
         self.write_across(move |tx| {
             Box::pin(async move {
                 let before = locked_on(tx).await?;
+                // That of the database which this very transaction is in.
+                let identity = dialect::identity_on(&tx.db, tx.dialect).await?.unwrap_or(own);
                 let row = instance::Model {
                     state: LIVE,
                     identity,

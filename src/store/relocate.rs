@@ -150,7 +150,7 @@ async fn fill(
     time: &Time,
     told: &mut impl FnMut(Rows),
 ) -> Result<(), RelocateError> {
-    super::bring_up_to_date(target, false).await.map_err(RelocateError::Target)?;
+    super::bring_up_to_date(target, None).await.map_err(RelocateError::Target)?;
     let tables = tables(from, &target.write).await?;
     for table in tables.keys().filter(|table| *table != FIRST_START) {
         if count(&target.write, table).await? > 0 {

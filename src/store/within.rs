@@ -143,10 +143,10 @@ impl BoundPool {
         Self { pool, turns: Semaphore::new(turns), idle: Mutex::default() }
     }
 
-    /// How many connections work, how many wait, and the most that there may be.
-    pub(super) fn in_use(&self) -> (u64, u64, u64) {
+    /// How many connections are in use, and the most that there may be.
+    pub(super) fn in_use(&self) -> (u64, u64) {
         let most = u64::from(self.pool.options().get_max_connections());
-        (most.saturating_sub(self.turns.available_permits() as u64), self.idle().len() as u64, most)
+        (most.saturating_sub(self.turns.available_permits() as u64), most)
     }
 
     /// Closes what waits. Whatever is under way ends first.

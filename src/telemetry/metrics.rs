@@ -1,7 +1,11 @@
 //! What is measured, as one struct: instruments of OpenTelemetry, which Prometheus reads and a collector may be sent. Labels are
 //! closed sets, never a practice or a person. Durations are in seconds.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use opentelemetry::{
     KeyValue,
@@ -52,9 +56,14 @@ pub struct QueueState {
     pub expired_lease: Duration,
     /// The largest share of its cap that a data key has used, 0 to 1.
     pub key_use: f64,
-    /// Connections to the database: idle, in use, and at most.
-    pub connections: [(&'static str, u64); 3],
+    /// Connections to the database: of which pool, in which state, and how many.
+    pub connections: Vec<(&'static str, &'static str, u64)>,
+    /// Why the database is quiet, if it is: one of [`QUIET`].
+    pub quiet: Option<&'static str>,
 }
+
+/// Why a database may be quiet.
+pub const QUIET: [&str; 3] = ["held", "copy", "moved"];
 
 /// The instruments.
 #[derive(Clone)]
@@ -79,6 +88,8 @@ struct Instruments {
     key_use: Gauge<f64>,
     alarms: Counter<u64>,
     connections: Gauge<u64>,
+    quiet: Gauge<u64>,
+    measured: Gauge<f64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -149,6 +160,14 @@ impl Metrics {
                 .with_unit("1")
                 .build(),
             alarms: counter("heedwell.alarms", "Alarms that want a person's eyes."),
+            quiet: meter
+                .u64_gauge("heedwell.quiet")
+                .with_description("1: nothing is sent, since the database is that.")
+                .build(),
+            measured: age(
+                "heedwell.measured.timestamp",
+                "When the database was last asked how the queue stands, since 1970.",
+            ),
             connections: meter
                 .u64_gauge("heedwell.database.connections")
                 .with_description("Connections to the database.")
@@ -222,9 +241,14 @@ impl Metrics {
             self.0.depth.record(*depth, &class);
             self.0.oldest_due.record(oldest.as_secs_f64(), &class);
         }
-        for (kind, count) in state.connections {
-            self.0.connections.record(count, &[KeyValue::new("state", kind)]);
+        for (pool, kind, count) in &state.connections {
+            self.0.connections.record(*count, &[KeyValue::new("pool", *pool), KeyValue::new("state", *kind)]);
         }
+        for reason in QUIET {
+            self.0.quiet.record(u64::from(state.quiet == Some(reason)), &[KeyValue::new("reason", reason)]);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.measured.record(now.as_secs_f64(), &[]);
         self.0.unconfirmed.record(state.unconfirmed, &[]);
         self.0.expired_lease.record(state.expired_lease.as_secs_f64(), &[]);
         self.0.key_use.record(state.key_use, &[]);

@@ -35,13 +35,15 @@ METRICS = {
     "heedwell_callbacks_total": {"provider", "outcome"},
     "heedwell_key_use_ratio": set(),
     "heedwell_alarms_total": {"alarm"},
-    "heedwell_database_connections": {"state"},
+    "heedwell_database_connections": {"pool", "state"},
+    "heedwell_measured_timestamp_seconds": set(),
+    "heedwell_quiet": {"reason"},
     "heedwell_build_info": {"version"},
 }
 # Read from the database: every replica tells the same.
 SHARED = {
     "heedwell_queue_depth", "heedwell_oldest_due_seconds", "heedwell_unconfirmed_open", "heedwell_oldest_expired_lease_seconds",
-    "heedwell_key_use_ratio",
+    "heedwell_key_use_ratio", "heedwell_measured_timestamp_seconds", "heedwell_quiet",
 }  # fmt: skip
 FROM_TARGETS = {"job", "namespace", "pod", "instance", "le"}
 

@@ -108,7 +108,12 @@ pub(in crate::store) fn is_same(one: &str, other: &str) -> bool {
 impl Dialect {
     /// That `column` is the identity of the database that the statement runs in; unset: no statement can tell.
     pub(in crate::store) fn is_here(self, column: Expr) -> Option<Expr> {
-        (self == Self::Postgres).then(|| column.eq(Expr::cust(IDENTITY)))
+        self.identity_expr().map(|identity| column.eq(identity))
+    }
+
+    /// The identity of the database that the statement runs in; unset: no statement can tell.
+    pub(in crate::store) fn identity_expr(self) -> Option<Expr> {
+        (self == Self::Postgres).then(|| Expr::cust(IDENTITY))
     }
 }
 
@@ -122,6 +127,18 @@ pub(in crate::store) async fn identity(db: &DatabaseConnection, place: Option<&P
         return Err(OpenError::Nameless);
     }
     setting(db, &format!("SELECT {IDENTITY}")).await
+}
+
+/// The same of the database that a transaction is in; unset: no statement can tell.
+pub(in crate::store) async fn identity_on(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+) -> Result<Option<String>, DbErr> {
+    if dialect == Dialect::Sqlite {
+        return Ok(None);
+    }
+    let statement = Statement::from_string(db.get_database_backend(), format!("SELECT {IDENTITY}"));
+    db.query_one_raw(statement).await?.map(|row| row.try_get_by_index(0)).transpose()
 }
 
 /// Copies a SQLite database into an empty file, as of one moment. Its writers go on meanwhile: it reads as of a snapshot, and only

@@ -115,6 +115,18 @@ async fn open(settings: &Settings, role: Option<&'static str>) -> Result<Databas
     Database::connect(options).await.map_err(OpenError::Unreachable)
 }
 
+/// For changes of the schema, which may take as long as they need once they have begun. For a lock they wait a little: whoever comes
+/// after them waits behind them.
+pub(in crate::store) async fn patient(settings: &Settings) -> Result<DatabaseConnection, OpenError> {
+    let mut options = options(&settings.database_url, 1);
+    options.map_sqlx_postgres_opts(move |postgres| {
+        let limits =
+            [("lock_timeout", "10000"), ("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
+        tuned(postgres, None).options([("heedwell.engine", "on")]).options(limits)
+    });
+    Database::connect(options).await.map_err(OpenError::Unreachable)
+}
+
 fn tuned(postgres: PgConnectOptions, role: Option<&str>) -> PgConnectOptions {
     let postgres = postgres.application_name("heedwell").statement_cache_capacity(STATEMENTS).options([
         ("lock_timeout", "1000"),

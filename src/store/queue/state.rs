@@ -17,6 +17,7 @@ use crate::{
         Store, StoreError,
         entity::{data_key, delivery, feed_head},
         image::{IN_FLIGHT, RECONCILING},
+        instance,
     },
     telemetry::QueueState,
 };
@@ -36,6 +37,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database refuses.
     pub async fn queue_state(&self, engine: &Engine) -> Result<QueueState, StoreError> {
+        let (store, engine) = (self.clone(), engine.clone());
+        // Whoever goes away in the middle of it must not break the connection off.
+        let task = self.inner.tasks.spawn(async move { store.state_now(&engine).await });
+        task.await.map_err(|_| StoreError::Abandoned)?
+    }
+
+    async fn state_now(&self, engine: &Engine) -> Result<QueueState, StoreError> {
         let now = self.now().await?;
         let since = |time: Option<DateTime<Utc>>| {
             time.map_or_else(Default::default, |time| (now - time).to_std().unwrap_or_default())
@@ -64,6 +72,7 @@ impl Store {
             expired_lease: since(lease.one(self.across()).await?.flatten()),
             key_use: uses.one(self.across()).await?.unwrap_or_default() as f64 / self.inner.key_uses as f64,
             connections: self.inner.connections.in_use(),
+            quiet: instance::quiet_on(self.across()).await?,
         })
     }
 

@@ -385,6 +385,11 @@ async fn everything_moves_to_postgres_and_goes_on_there() {
     assert!(code == Some(1) && said.contains("moved already"), "{said}");
     let (code, said) = heedwell(&env, &["resume", "--send-pending"]).await;
     assert!(code == Some(1) && said.contains("--after-move"), "{said}");
+    // Nor does one of a backup that was made afterwards.
+    let backup = t.home.path("moved.db");
+    done(&env, &["backup", &backup.display().to_string()]).await;
+    let (code, said) = heedwell(&on(&env, &at(&backup)), &["resume", "--send-pending"]).await;
+    assert!(code == Some(1) && said.contains("--after-move"), "{said}");
     let (code, said) = heedwell(&env, &["doctor"]).await;
     assert!(code == Some(1) && said.contains("was moved to another database"), "{said}");
     done(&to, &["audit", "verify"]).await;

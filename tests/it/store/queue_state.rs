@@ -36,7 +36,8 @@ on_both! {
         settle(t, &one, accepted("SM1")).await;
         assert_eq!(of(&state(t).await, Class::Normal), (1, 30));
         let connections = state(t).await.connections;
-        assert!(connections.iter().all(|(_, count)| *count < 100) && connections[2].1 > 0, "{connections:?}");
+        let most = connections.iter().filter(|(_, kind, _)| *kind == "max");
+        assert!(most.map(|(.., count)| count).sum::<u64>() >= 5 && connections.len() >= 4, "{connections:?}");
     }
 
     async fn leases_that_ended_doubts_and_the_use_of_keys_are_told(t: &TestStore) {
@@ -51,6 +52,10 @@ on_both! {
         let seen = state(t).await;
         assert_eq!((seen.expired_lease, seen.unconfirmed), (Duration::ZERO, 1));
         assert!(claim(t, &scope, 10).await.is_empty());
+        assert_eq!(seen.quiet, None);
+        t.execute("UPDATE instance SET state = 2").await;
+        assert_eq!(state(t).await.quiet, Some("copy"));
+        t.execute("UPDATE instance SET state = 0").await;
         t.execute("UPDATE data_key SET uses = 2147483648").await;
         assert!((state(t).await.key_use - 2_147_483_648.0 / heedwell::crypto::DATA_KEY_USES as f64).abs() < 1e-9);
     }

@@ -111,7 +111,10 @@ async fn each_practice_for_itself(t: &TestStore) {
             assert!(changed(&nobody, &copied).await.is_ok_and(|count| count == 0), "{table}");
         }
     }
-    assert_eq!(open.into_iter().collect::<Vec<_>>(), ["installation", "lease", "seaql_migrations"]);
+    assert_eq!(
+        open.into_iter().collect::<Vec<_>>(),
+        ["installation", "instance", "lease", "schema_floor", "seaql_migrations"]
+    );
     assert!(filled >= 16, "{filled}");
     for db in [nobody, empty, north, engine] {
         db.close().await.unwrap();

@@ -31,10 +31,10 @@ server=$!
 cat >/dev/null
 kill -QUIT $server; wait $server; rm -rf "$2""#;
 
-/// Deletes every row but those that say which schema this is. TRUNCATE would wait for the disk, table by table.
+/// Deletes every row but those that say which schema this is, and for whom. TRUNCATE would wait for the disk, table by table.
 const EMPTY: &str = r#"
 DO $$ DECLARE name text; BEGIN
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' LOOP
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('seaql_migrations', 'schema_floor') LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
 END $$"#;
