@@ -106,12 +106,13 @@ export class Server {
     for (const file of this.#files()) copyFileSync(join(this.folder, file), join(this.folder, `kept-${file}`));
   }
 
-  /** Goes back to that. */
+  /** Goes back to that, and says that it may send again: a copy does not by itself. */
   restore(): void {
     for (const file of this.#files()) rmSync(join(this.folder, file));
     for (const file of readdirSync(this.folder).filter((name) => name.startsWith("kept-"))) {
       renameSync(join(this.folder, file), join(this.folder, file.slice("kept-".length)));
     }
+    execFileSync(BINARY, ["resume", "--send-pending"], { env: this.#env, stdio: "ignore" });
   }
 
   #files = () => readdirSync(this.folder).filter((name) => name.startsWith("heedwell.db"));
