@@ -40,6 +40,7 @@ use crate::{
         pages::Pages,
         preferences::Preferences,
         refusals::Refusals,
+        strangers::Strangers,
         templates::Templates,
         unsubscribe::Unsubscribe,
         watch::{self, Watch},
@@ -192,11 +193,17 @@ impl Base {
         let services = self.services((public_url, calls, &refusals), kept, &watch, admission);
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
+        let strangers = Strangers::default();
         let sidecar = http::Services {
-            callbacks: Callbacks::new(store.clone(), engine.clone(), refusals.clone(), public_url.to_owned()),
-            links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone()),
+            callbacks: Callbacks::new(
+                store.clone(),
+                engine.clone(),
+                (refusals.clone(), strangers.clone()),
+                public_url.to_owned(),
+            ),
+            links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone(), strangers.clone()),
             media: Media::new(store.clone(), engine.clone()),
-            unsubscribe: Unsubscribe::new(store.clone(), engine.clone()),
+            unsubscribe: Unsubscribe::new(store.clone(), engine.clone(), strangers),
             readiness: readiness.clone(),
             sign_in: sign_in(&home, Arc::clone(verifier)),
             telemetry: store.telemetry().clone(),

@@ -16,6 +16,7 @@ pub mod notify;
 pub mod pages;
 pub mod preferences;
 pub mod refusals;
+pub mod strangers;
 pub mod templates;
 pub mod unsubscribe;
 pub mod watch;

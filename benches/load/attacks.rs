@@ -1,5 +1,6 @@
-//! Attacks by whoever reaches a port, each for some seconds: how long honest sends wait before, during and after, and how much memory
-//! the server has. All of it goes to a server of this program's own, on the loopback.
+//! Attacks by whoever reaches a port, each for some seconds: how long honest sends wait before, during and after, and while a bare
+//! server beside is attacked in the same way; and how much memory the server has. All of it goes to servers of this program's own,
+//! on the loopback.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Arguments,
+    bare::Door,
     figures::spread,
     machine::resident,
     product::{Callers, Product, Way, practice},
@@ -67,7 +69,7 @@ impl Attack {
 
 pub(crate) async fn run(arguments: &Arguments) {
     let seconds = Duration::from_secs(arguments.number("--seconds", 10) as u64);
-    let sinks = Sinks::start().await;
+    let (sinks, door) = (Sinks::start().await, Door::start().await);
     for kind in arguments.kinds() {
         let folder = tempfile::tempdir().unwrap();
         let url = kind.create(folder.path()).await;
@@ -77,34 +79,60 @@ pub(crate) async fn run(arguments: &Arguments) {
         println!("attacks on {kind:?}, {} s each; honest sends, one at a time", seconds.as_secs());
         honest(&callers, seconds / 2).await;
         for attack in Attack::ALL {
-            let (before, memory) = (honest(&callers, seconds).await, resident(product.id()));
-            let end = CancellationToken::new();
-            let mut attackers = JoinSet::new();
-            for number in 0..attack.connections() {
-                let (grpc, http, end) = (product.grpc(), product.http, end.clone());
-                attackers.spawn(async move {
-                    let mut counted = 0;
-                    let work = attacks(attack, [grpc, http], number, &mut counted);
-                    end.run_until_cancelled(work).await;
-                    counted
-                });
-            }
+            let before = honest(&callers, seconds).await;
+            // Whoever attacks works on this machine as well, and takes from the server what another would not.
+            let attackers = Attackers::start(attack, [door.addr; 2]);
+            let elsewhere = honest(&callers, seconds).await;
+            attackers.end().await;
+            let memory = resident(product.id());
+            let attackers = Attackers::start(attack, [product.grpc(), product.http]);
             let during = honest(&callers, seconds).await;
             let most = resident(product.id());
-            end.cancel();
-            let counted: u64 = attackers.join_all().await.into_iter().sum();
+            let counted = attackers.end().await;
             let after = honest(&callers, seconds).await;
             println!("  {}: {counted} attempts; memory {memory:.0}, {most:.0} MiB during", attack.name());
-            for (when, waits) in [("before", &before), ("during", &during), ("after", &after)] {
-                println!("    {when:<7} {}", spread(waits));
+            for (when, waits) in
+                [("before", &before), ("elsewhere", &elsewhere), ("during", &during), ("after", &after)]
+            {
+                println!("    {when:<9} {}", spread(waits));
             }
             println!(
-                "    p99 during is {:.2} times that before (goal {}), memory {:+.0} MiB (goal 100)",
+                "    p99 during is {:.2} times that before, and {:.2} times that while a bare server is attacked (goal {}), memory \
+                 {:+.0} MiB (goal 100)",
                 p99(&during) / p99(&before),
+                p99(&during) / p99(&elsewhere),
                 if matches!(attack, Attack::SlowClients) { "1.2" } else { "2" },
                 most - memory
             );
         }
+    }
+}
+
+/// Those who attack, until they are ended.
+struct Attackers {
+    end: CancellationToken,
+    tasks: JoinSet<u64>,
+}
+
+impl Attackers {
+    /// At the addresses for calls and for callbacks.
+    fn start(attack: Attack, at: [SocketAddr; 2]) -> Self {
+        let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        for number in 0..attack.connections() {
+            let end = end.clone();
+            tasks.spawn(async move {
+                let mut counted = 0;
+                end.run_until_cancelled(attacks(attack, at, number, &mut counted)).await;
+                counted
+            });
+        }
+        Self { end, tasks }
+    }
+
+    /// How often they tried.
+    async fn end(self) -> u64 {
+        self.end.cancel();
+        self.tasks.join_all().await.into_iter().sum()
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the same work costs at least: servers and clients that do nothing but the one thing. Each runs in a process of its
-//! own, as the product does, and is started by the programs: `bare accept`, `bare http`, `bare sendgrid`, `bare smtp`.
+//! own, as the product does, and is started by the programs: `bare accept`, `bare door`, `bare http`, `bare sendgrid`, `bare smtp`.
 
 mod accept;
 mod copies;
+mod door;
 mod http;
 mod road;
 mod smtp;
@@ -53,6 +54,21 @@ impl Server {
     }
 }
 
+/// A bare server that answers calls and callbacks, and does nothing for them.
+pub(crate) struct Door {
+    _process: Process,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Door {
+    pub(crate) async fn start() -> Self {
+        let addr = free_port();
+        let process = again("door", &["--addr", &addr.to_string()]);
+        listening(addr).await;
+        Self { _process: process, addr }
+    }
+}
+
 /// A bare client that sends so many messages like `sample`, at most `width` at once.
 pub(crate) fn client(over: &str, to: SocketAddr, count: usize, width: usize, sample: &Path) -> Process {
     let (to, count, width) = (to.to_string(), count.to_string(), width.to_string());
@@ -68,6 +84,7 @@ pub(crate) async fn run(arguments: &Arguments) {
             let provider = arguments.text("--to").map(|to| to.parse().unwrap());
             accept::serve(arguments.text("--url").unwrap(), addr("--addr"), provider).await;
         }
+        Some("door") => door::serve(addr("--addr")).await,
         Some("http") => http::texts(addr("--to"), batch(), sample()).await,
         Some("sendgrid") => http::mails(addr("--to"), batch(), sample()).await,
         Some("smtp") => smtp::send(addr("--to"), batch(), sample()).await,

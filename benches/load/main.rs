@@ -5,7 +5,8 @@
 //! `cargo bench --bench load -- PROGRAM [--database sqlite|postgres|both] [--pairs 5] [--seconds 5] ...`
 //!
 //! * `accept [--callers 128]`: SendNotification, beside bare tonic with a group-committed insert of the same rows.
-//! * `attacks [--seconds 10]`: honest sends before, during and after attacks by whoever reaches a port, and the memory of those.
+//! * `attacks [--seconds 10]`: honest sends before, during and after attacks by whoever reaches a port, beside the same attacks
+//!   on a bare server; and the memory.
 //! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; its preview before that;
 //!   and the memory of both.
 //! * `conversations [--messages 50000] [--conversations 20000]`: what staff and phones do in a conversation of so many messages, in

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use crate::{
     domain::{Author, Engine, PracticeId, PracticeSettings, Provider, Scope},
     providers::twilio::callback::{self, Callback},
-    service::refusals::Refusals,
+    service::{refusals::Refusals, strangers::Strangers},
     store::{Applied, Parked, Receipt, Store, StoreError},
 };
 
@@ -57,6 +57,7 @@ pub struct Callbacks {
     store: Store,
     engine: Engine,
     refusals: Refusals,
+    strangers: Strangers,
     public_url: String,
 }
 
@@ -66,15 +67,15 @@ const STATUS: &str = "webhook.twilio.status";
 impl Callbacks {
     /// Over `store`; `public_url` is where providers reach this server, without a slash at the end.
     #[must_use]
-    pub const fn new(store: Store, engine: Engine, refusals: Refusals, public_url: String) -> Self {
-        Self { store, engine, refusals, public_url }
+    pub fn new(store: Store, engine: Engine, (refusals, strangers): (Refusals, Strangers), public_url: String) -> Self {
+        Self { store, engine, refusals, strangers, public_url }
     }
 
     /// A status callback of Twilio.
     pub async fn twilio_status(&self, incoming: Incoming<'_>) -> Answer {
         let (scope, settings) = match self.home(incoming.practice, Provider::Twilio).await {
             Ok(Some(home)) => home,
-            Ok(None) => return nobodys(),
+            Ok(None) => return self.refuse_nobodys(),
             Err(error) => return unavailable(&error),
         };
         if !self.is_signed(&incoming, &settings) {
@@ -143,8 +144,17 @@ impl Callbacks {
 
     /// Refuses what is not from the provider: `action` of the audit trail, from `source`. Nothing else of it is kept.
     fn refuse(&self, scope: &Scope, (action, source): (&'static str, Option<IpAddr>), why: &'static str) -> Answer {
-        tracing::warn!(practice.id = %scope.practice(), action, why, "callback refused");
-        self.refusals.take_stranger(scope, action, source);
+        if self.refusals.take_stranger(scope, action, source) {
+            tracing::warn!(practice.id = %scope.practice(), action, why, "callback refused");
+        }
+        Answer::Forbidden
+    }
+
+    /// Refuses what is for a practice that is not there. Its id may be any text.
+    fn refuse_nobodys(&self) -> Answer {
+        if self.refusals.take_nobodys() {
+            tracing::warn!("callback refused: there is no such practice");
+        }
         Answer::Forbidden
     }
 
@@ -152,18 +162,13 @@ impl Callbacks {
     async fn home(&self, practice: &str, provider: Provider) -> Result<Option<(Scope, PracticeSettings)>, StoreError> {
         let Ok(practice) = practice.parse::<PracticeId>() else { return Ok(None) };
         let scope = self.engine.scope(practice, Author::provider(provider.name()));
+        let _turn = self.strangers.turn().await;
         match self.store.settings_get(&scope).await {
             Ok(settings) => Ok(Some((scope, settings.value))),
             Err(StoreError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Refuses what is for a practice that is not there. Its id may be any text.
-fn nobodys() -> Answer {
-    tracing::warn!("callback refused: there is no such practice");
-    Answer::Forbidden
 }
 
 /// The token of an attempt as it was given to the provider.

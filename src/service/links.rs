@@ -8,7 +8,7 @@ use self::turns::Turns;
 use crate::{
     crypto::{self, FingerprintKey},
     domain::Engine,
-    service::Error,
+    service::{Error, strangers::Strangers},
     store::{LinkState, Store},
 };
 
@@ -19,13 +19,14 @@ pub struct Links {
     engine: Engine,
     fingerprints: FingerprintKey,
     turns: Arc<Turns>,
+    strangers: Strangers,
 }
 
 impl Links {
     /// Over `store`.
     #[must_use]
-    pub fn new(store: Store, engine: Engine, fingerprints: FingerprintKey) -> Self {
-        Self { store, engine, fingerprints, turns: Arc::default() }
+    pub fn new(store: Store, engine: Engine, fingerprints: FingerprintKey, strangers: Strangers) -> Self {
+        Self { store, engine, fingerprints, turns: Arc::default(), strangers }
     }
 
     /// Whether the link would open. Changes nothing.
@@ -33,10 +34,9 @@ impl Links {
     /// # Errors
     /// `STORE_UNAVAILABLE`, and `RATE_LIMITED` for a link that is asked for without end.
     pub async fn peek(&self, token: &str) -> Result<bool, Error> {
-        match self.digest(token)? {
-            Some(digest) => Ok(self.store.link_peek(&self.engine, &digest).await?),
-            None => Ok(false),
-        }
+        let Some(digest) = self.digest(token)? else { return Ok(false) };
+        let _turn = self.strangers.turn().await;
+        Ok(self.store.link_peek(&self.engine, &digest).await?)
     }
 
     /// Opens the link; unset when it is unknown, expired, revoked or used up, which are not told apart.
@@ -45,6 +45,7 @@ impl Links {
     /// As [`Self::peek`].
     pub async fn open(&self, token: &str) -> Result<Option<String>, Error> {
         let Some(digest) = self.digest(token)? else { return Ok(None) };
+        let _turn = self.strangers.turn().await;
         match self.store.link_open(&self.engine, digest).await? {
             LinkState::Open { target_url } => Ok(Some(target_url)),
             LinkState::Closed => Ok(None),

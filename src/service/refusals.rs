@@ -52,17 +52,28 @@ impl Refusals {
 
     /// Takes a refusal, and returns at once.
     pub fn take(&self, refusal: AuditNote) {
-        self.kept().take(refusal, Instant::now());
+        self.is_told_singly(refusal);
+    }
+
+    fn is_told_singly(&self, refusal: AuditNote) -> bool {
+        let singly = self.kept().take(refusal, Instant::now());
         self.kept.1.notify_one();
+        singly
     }
 
     /// Takes that somebody could not show to be the provider that they said they were. Nothing is known of them but the address.
-    pub(super) fn take_stranger(&self, scope: &Scope, action: &'static str, source: Option<IpAddr>) {
+    /// Whether it is among those that are told one by one.
+    pub(super) fn take_stranger(&self, scope: &Scope, action: &'static str, source: Option<IpAddr>) -> bool {
         /// PERMISSION_DENIED of google.rpc.Code.
         const DENIED: i32 = 7;
         let source_address = source.map(|source| source.to_string()).unwrap_or_default();
         let event = AuditEvent { code: DENIED, source_address, ..AuditEvent::of_system(action, None, String::new()) };
-        self.take(AuditNote { practice: scope.practice().clone(), event });
+        self.is_told_singly(AuditNote { practice: scope.practice().clone(), event })
+    }
+
+    /// Takes that somebody came for a practice that is not there, which has no trail. Whether it is worth a line of the log.
+    pub(super) fn take_nobodys(&self) -> bool {
+        self.kept().take_nobodys(Instant::now())
     }
 
     /// Writes what was taken until `stop`; what comes later is for [`Self::flush`].
@@ -142,13 +153,15 @@ struct Kept {
     tallies: HashMap<Who, Tally>,
     /// For which there is no room at all.
     lost: u64,
+    /// What was for practices that are not there, since then.
+    nobodys: Option<(Instant, u64)>,
 }
 
 impl Kept {
-    fn take(&mut self, refusal: AuditNote, now: Instant) {
+    fn take(&mut self, refusal: AuditNote, now: Instant) -> bool {
         let Some(who) = self.who(&refusal) else {
             self.lost += 1;
-            return;
+            return false;
         };
         let AuditNote { practice, mut event } = refusal;
         let shared = who.1.is_none();
@@ -157,13 +170,21 @@ impl Kept {
         }
         let tally = self.tallies.entry(who);
         let tally = tally.or_insert_with(|| Tally { since: now, singly: 0, more: 0, last: event.clone() });
-        if tally.singly < SINGLY && self.waiting.len() < MOST_WAITING && !shared {
+        let singly = tally.singly < SINGLY && self.waiting.len() < MOST_WAITING && !shared;
+        if singly {
             tally.singly += 1;
             self.waiting.push_back(AuditNote { practice, event });
         } else {
             tally.more += 1;
             tally.last = event;
         }
+        singly
+    }
+
+    fn take_nobodys(&mut self, now: Instant) -> bool {
+        let (_, count) = self.nobodys.get_or_insert((now, 0));
+        *count += 1;
+        *count <= u64::from(SINGLY)
     }
 
     fn who(&self, AuditNote { practice, event }: &AuditNote) -> Option<Who> {
@@ -181,6 +202,7 @@ impl Kept {
         self.tallies.retain(|(practice, _), tally| {
             let over = all || now.duration_since(tally.since) >= PERIOD;
             if over && tally.more > 0 {
+                tracing::warn!(practice.id = %practice, count = tally.more, "refused so often that only the number is told");
                 let event = AuditEvent {
                     action: AuditEvent::REFUSALS.into(),
                     resource: format!("calls/{}", tally.more),
@@ -190,6 +212,11 @@ impl Kept {
             }
             !over
         });
+        if let Some((_, count)) = self.nobodys.take_if(|(since, _)| all || now.duration_since(*since) >= PERIOD)
+            && count > u64::from(SINGLY)
+        {
+            tracing::warn!(count, "callbacks refused: there are no such practices");
+        }
     }
 
     /// Takes out what one transaction writes: of the practice whose turn it is.

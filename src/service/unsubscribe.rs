@@ -2,7 +2,7 @@
 
 use crate::{
     domain::Engine,
-    service::Error,
+    service::{Error, strangers::Strangers},
     store::{Store, Subscription},
 };
 
@@ -11,6 +11,7 @@ use crate::{
 pub struct Unsubscribe {
     store: Store,
     engine: Engine,
+    strangers: Strangers,
 }
 
 /// What was posted to a link.
@@ -25,8 +26,8 @@ pub enum Posted {
 impl Unsubscribe {
     /// Over `store`.
     #[must_use]
-    pub const fn new(store: Store, engine: Engine) -> Self {
-        Self { store, engine }
+    pub const fn new(store: Store, engine: Engine, strangers: Strangers) -> Self {
+        Self { store, engine, strangers }
     }
 
     /// What the link is about; unset when it was not made here, or long ago. Changes nothing.
@@ -34,6 +35,7 @@ impl Unsubscribe {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn peek(&self, token: &str) -> Result<Option<Subscription>, Error> {
+        let _turn = self.strangers.turn().await;
         Ok(self.store.subscription(&self.engine, token).await?)
     }
 
@@ -42,6 +44,7 @@ impl Unsubscribe {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn act(&self, token: &str, posted: Posted) -> Result<Option<Subscription>, Error> {
+        let _turn = self.strangers.turn().await;
         Ok(match posted {
             Posted::Out => self.store.unsubscribe(&self.engine, token).await?,
             Posted::Undo => self.store.resubscribe(&self.engine, token).await?,

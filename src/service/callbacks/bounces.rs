@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use secrecy::ExposeSecret;
 
-use super::{Answer, Callbacks, nobodys, unavailable};
+use super::{Answer, Callbacks, unavailable};
 use crate::{
     crypto,
     domain::{Provider, Scope},
@@ -30,7 +30,7 @@ impl Callbacks {
     ) -> Result<Door, Answer> {
         let (scope, settings) = match self.home(practice, Provider::Smtp).await {
             Ok(Some(home)) => home,
-            Ok(None) => return Err(nobodys()),
+            Ok(None) => return Err(self.refuse_nobodys()),
             Err(error) => return Err(unavailable(&error)),
         };
         // The address may be another one by now, or none: what is under way comes back to the one that it left from.

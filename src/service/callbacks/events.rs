@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 
-use super::{Answer, Callbacks, nobodys, token_of, unavailable};
+use super::{Answer, Callbacks, token_of, unavailable};
 use crate::{
     domain::{EmailAddress, Facts, PracticeSettings, Provider, Scope},
     providers::sendgrid::callback::{self, Callback, Event},
@@ -37,7 +37,7 @@ impl Callbacks {
     pub async fn sendgrid_events(&self, batch: EventBatch<'_>) -> Answer {
         let (scope, settings) = match self.home(batch.practice, Provider::SendGrid).await {
             Ok(Some(home)) => home,
-            Ok(None) => return nobodys(),
+            Ok(None) => return self.refuse_nobodys(),
             Err(error) => return unavailable(&error),
         };
         match self.is_signed_batch(&batch, &settings).await {

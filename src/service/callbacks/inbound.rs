@@ -1,6 +1,6 @@
 //! Texts of patients. One is acted on once, however often it is posted and to however many replicas.
 
-use super::{Answer, Callbacks, Incoming, nobodys, unavailable};
+use super::{Answer, Callbacks, Incoming, unavailable};
 use crate::{
     domain::{Meaning, Phi, Provider, SmsSender, SmsSettings, in_pool, received},
     providers::twilio::callback::inbound::{self, Inbound},
@@ -19,7 +19,7 @@ impl Callbacks {
     pub async fn twilio_inbound(&self, incoming: Incoming<'_>) -> Answer {
         let (scope, settings) = match self.home(incoming.practice, Provider::Twilio).await {
             Ok(Some(home)) => home,
-            Ok(None) => return nobodys(),
+            Ok(None) => return self.refuse_nobodys(),
             Err(error) => return unavailable(&error),
         };
         let here = (INBOUND, incoming.source);

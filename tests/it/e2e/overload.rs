@@ -9,13 +9,17 @@ use heedwell::{
     },
     store::Reserve,
 };
-use sea_orm::{ConnectionTrait, Statement};
-use tokio::time::timeout;
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use tokio::{
+    task::JoinSet,
+    time::{interval, timeout},
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
     batch::{item, send_all},
+    callbacks::{FORM, post},
     cancels::cancel,
     given::{PHONE, new_key, patient, practice, practice_named, reminder, request, token, try_send},
     seen::{delivery, everything, mails, metadata, refused, settled, state},
@@ -158,5 +162,44 @@ on_a_server! {
         t.execute("DROP FUNCTION no_space").await;
         t.execute("DROP SEQUENCE met").await;
         raw.close().await.unwrap();
+    }
+}
+
+on_a_server! {
+    postgres:
+    async fn however_many_callbacks_come_at_once_calls_find_a_connection(t: &mut TestApp) {
+        practice(t).await;
+        let (locking, other) = (t.home.raw().await, t.home.raw().await);
+        let held = locking.begin().await.unwrap();
+        // Whoever wants to know who signs the callbacks of a practice waits.
+        held.execute_unprepared("LOCK TABLE practice_settings IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let url = t.url(&format!("/webhooks/twilio/{ACME}/inbound"));
+        let mut flood = JoinSet::new();
+        for _ in 0..100 {
+            let url = url.clone();
+            flood.spawn(async move { post(&url, Some("AAAA"), FORM, "Body=x".into()).await });
+        }
+        let waits = Statement::from_string(
+            other.get_database_backend(),
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'heedwell' AND wait_event_type = 'Lock'",
+        );
+        let begun = async {
+            let mut tick = interval(std::time::Duration::from_millis(5));
+            loop {
+                tick.tick().await;
+                let row = other.query_one_raw(waits.clone()).await.unwrap().unwrap();
+                if row.try_get_by_index::<i64>(0).unwrap() >= 4 {
+                    return;
+                }
+            }
+        };
+        timeout(LIMIT, begun).await.unwrap();
+        assert_eq!(everything(t).await.len(), 0);
+        assert!(flood.try_join_next().is_none(), "the call had to wait until the strangers had gone");
+        held.rollback().await.unwrap();
+        for answer in flood.join_all().await {
+            assert!([403, 503].contains(&answer.as_u16()), "{answer}");
+        }
     }
 }

@@ -132,7 +132,7 @@ class Load:
                 code = error.code()
                 # Who is turned away comes again, no sooner than after what the server asks for, a second.
                 if code is grpc.StatusCode.RESOURCE_EXHAUSTED or (insist and code in _REPEAT):
-                    self.again[code.name] += 1
+                    self.again[f"{code.name}: {error.details()}"] += 1
                     await asyncio.sleep(random.uniform(1.0, 2.0))
                     continue
                 self.failed[f"{error.code().name}: {error.details()}"] += 1

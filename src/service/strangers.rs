@@ -1,0 +1,27 @@
+//! Whoever comes to the sidecar without a token of the API. What they ask of the database waits for its turn, so that calls never
+//! stand behind more than a few of them, however many come at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many of them ask at once: as many as SQLite has readers, and fewer than connections to PostgreSQL.
+const AT_ONCE: usize = 4;
+
+/// The turns of strangers, of one process.
+#[derive(Clone, Debug)]
+pub struct Strangers(Arc<Semaphore>);
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Strangers {
+    /// Waits for a turn, first come, first served. It ends when what this yields is dropped.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Unset where the turns were closed, which nobody does.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
