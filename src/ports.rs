@@ -37,6 +37,9 @@ pub struct Settings {
     pub streams: u32,
     /// Calls of one connection that wait for their answer.
     pub calls: usize,
+    /// How long a further one waits for a place among them before it is refused: longer than what a burst takes, and much shorter than
+    /// what a caller waits for.
+    pub calls_wait: Duration,
     /// Most bytes of a request's head.
     pub head_bytes: u32,
     /// Most bytes that wait for a slow reader of one call.
@@ -55,6 +58,7 @@ impl Default for Settings {
             keepalive: Duration::from_secs(20),
             streams: 200,
             calls: 64,
+            calls_wait: Duration::from_secs(2),
             head_bytes: 16 * 1024,
             send_buffer: 400 * 1024,
             certificates: Duration::from_secs(10),

@@ -129,11 +129,15 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     response
 }
 
-/// Refuses the call when its connection has too many that wait for their answer already, before anything is done for it.
-/// A stream counts until it begins. Without a connection, as in tests, there is nothing to share.
+/// Refuses the call when its connection keeps too many waiting for their answer, before anything is done for it: a burst passes, and
+/// an overload is told. A stream counts until it begins. Without a connection, as in tests, there is nothing to share.
 pub(super) async fn admit(request: Request, next: Next) -> Response {
-    let place = request.extensions().get::<Connection>().map(Connection::place);
-    if matches!(place, Some(None)) {
+    let connection = request.extensions().get::<Connection>().cloned();
+    let place = match &connection {
+        Some(connection) => connection.place().await,
+        None => None,
+    };
+    if connection.is_some() && place.is_none() {
         return status::too_many_calls().into_http();
     }
     let answer = next.run(request).await;

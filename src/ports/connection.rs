@@ -38,6 +38,7 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub struct Connection {
     calls: Arc<Semaphore>,
+    calls_wait: Duration,
     cut: CancellationToken,
     peer: Option<IpAddr>,
     certificate: Option<[u8; 32]>,
@@ -56,10 +57,10 @@ impl Connection {
         self.certificate.as_ref()
     }
 
-    /// A place among the calls in work on this connection; unset when all are taken.
-    #[must_use]
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.calls).try_acquire_owned().ok()
+    /// A place among the calls in work on this connection, first come, first served; unset when all stay taken for as long as a
+    /// call may wait for one.
+    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        timeout(self.calls_wait, Arc::clone(&self.calls).acquire_owned()).await.ok()?.ok()
     }
 
     /// Ends this call whatever its client does, and frees everything that waits for it. HTTP/2 resets the call; HTTP/1.1,
@@ -104,8 +105,13 @@ async fn speak(
     // The calls do not outlive their connection.
     let _calls = cut.clone().drop_guard();
     let pace = Arc::new(Pace::default());
-    let connection =
-        Connection { calls: Arc::new(Semaphore::new(settings.calls)), cut: cut.clone(), peer, certificate };
+    let connection = Connection {
+        calls: Arc::new(Semaphore::new(settings.calls)),
+        calls_wait: settings.calls_wait,
+        cut: cut.clone(),
+        peer,
+        certificate,
+    };
     let router = port.router.clone();
     let service = service_fn({
         let pace = Arc::clone(&pace);

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use heedwell::grpc::proto::Channel;
+use heedwell::grpc::proto::{Channel, SendNotificationResponse};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use sea_orm::ConnectionTrait;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{
-    Code,
+    Code, Response, Status,
     transport::{Certificate, ClientTlsConfig, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -22,7 +22,7 @@ use super::{
     given::{bare_practice, new_key, practice, reminder, request, send_over},
     seen::{Watcher, everything, metadata, refused},
 };
-use crate::support::app::{ACME, Caller, LIMIT, on_a_server};
+use crate::support::app::{ACME, Caller, LIMIT, TestApp, on_a_server};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
@@ -92,6 +92,18 @@ impl Raw {
 
 /// A short limit.
 const SHORT: Duration = Duration::from_millis(200);
+
+/// Sends, begun together over one connection.
+fn twelve(
+    t: &TestApp,
+) -> FuturesUnordered<impl Future<Output = Result<Response<SendNotificationResponse>, Status>> + use<>> {
+    let input = reminder(t, "pat", &[Channel::InApp]);
+    let send = |_| {
+        let (mut sender, input) = (t.sender(), input.clone());
+        async move { sender.send_notification(request(&new_key(), input)).await }
+    };
+    (0..12).map(send).collect()
+}
 
 /// Settings of HTTP/2 as a server announces them: number and value.
 fn settings(payload: &[u8]) -> Vec<(u16, u32)> {
@@ -204,19 +216,13 @@ on_a_server! {
 
     async fn calls_of_one_connection_beyond_its_share_are_refused_before_anything_is_accepted(t: &mut TestApp) {
         practice(t).await;
-        t.restart_with(|config| config.ports.calls = 4).await;
+        t.restart_with(|config| (config.ports.calls, config.ports.calls_wait) = (4, SHORT)).await;
         let raw = t.home.raw().await;
         // Whatever is accepted waits for this.
         raw.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
-        let input = reminder(t, "pat", &[Channel::InApp]);
-        let mut sends: FuturesUnordered<_> = (0..12)
-            .map(|_| {
-                let (mut sender, input) = (t.sender(), input.clone());
-                async move { sender.send_notification(request(&new_key(), input)).await }
-            })
-            .collect();
+        let mut sends = twelve(t);
         for _ in 0..8 {
-            let answer = timeout(LIMIT, sends.next()).await.expect("a refusal waits for nothing").unwrap();
+            let answer = timeout(LIMIT, sends.next()).await.expect("a refusal waits for nobody's answer").unwrap();
             let status = refused(answer, Code::ResourceExhausted, "RATE_LIMITED");
             assert_eq!(metadata(&status, "limit"), "calls_per_connection");
             assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
@@ -233,6 +239,16 @@ on_a_server! {
         }
         assert_eq!(everything(t).await.len(), 4);
         send_over(t, "pat", Channel::InApp).await;
+    }
+
+    async fn a_burst_over_one_connection_passes(t: &mut TestApp) {
+        practice(t).await;
+        t.restart_with(|config| (config.ports.calls, config.ports.calls_wait) = (1, LIMIT)).await;
+        let mut sends = twelve(t);
+        while let Some(answer) = sends.next().await {
+            answer.unwrap();
+        }
+        assert_eq!(everything(t).await.len(), 12);
     }
 
     async fn with_a_certificate_the_port_speaks_tls(t: &mut TestApp) {
