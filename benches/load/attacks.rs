@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Arguments,
-    bare::Door,
+    bare::Server,
     figures::spread,
     machine::resident,
     product::{Callers, Product, Way, practice},
@@ -69,7 +69,7 @@ impl Attack {
 
 pub(crate) async fn run(arguments: &Arguments) {
     let seconds = Duration::from_secs(arguments.number("--seconds", 10) as u64);
-    let (sinks, door) = (Sinks::start().await, Door::start().await);
+    let (sinks, door) = (Sinks::start().await, Server::of_strangers().await);
     for kind in arguments.kinds() {
         let folder = tempfile::tempdir().unwrap();
         let url = kind.create(folder.path()).await;
@@ -81,7 +81,7 @@ pub(crate) async fn run(arguments: &Arguments) {
         for attack in Attack::ALL {
             let before = honest(&callers, seconds).await;
             // Whoever attacks works on this machine as well, and takes from the server what another would not.
-            let attackers = Attackers::start(attack, [door.addr; 2]);
+            let attackers = Attackers::start(attack, [door.addr(); 2]);
             let elsewhere = honest(&callers, seconds).await;
             attackers.end().await;
             let memory = resident(product.id());

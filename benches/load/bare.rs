@@ -1,18 +1,27 @@
 //! What the same work costs at least: servers and clients that do nothing but the one thing. Each runs in a process of its
-//! own, as the product does, and is started by the programs: `bare accept`, `bare door`, `bare http`, `bare sendgrid`, `bare smtp`.
+//! own, as the product does, and is started by the programs: `bare accept`, `bare callbacks`, `bare door`, `bare http`,
+//! `bare sendgrid`, `bare smtp`.
 
 mod accept;
+mod callbacks;
 mod copies;
 mod door;
+mod finished;
 mod http;
 mod road;
 mod smtp;
 mod talk;
+mod waiting;
 mod watch;
 
 use std::{env, net::SocketAddr, path::Path, process::Command};
 
-pub(crate) use self::{copies::Finished, talk::grow};
+pub(crate) use self::{
+    callbacks::{attempts, token},
+    finished::fill,
+    talk::grow,
+    waiting::more,
+};
 use crate::{
     Arguments,
     machine::{Process, free_port, listening},
@@ -24,14 +33,14 @@ fn again(work: &str, arguments: &[&str]) -> Process {
     Process::start(Command::new(env::current_exe().unwrap()).args(["bare", work]).args(arguments))
 }
 
-/// A bare server that takes notifications.
+/// A bare server.
 pub(crate) struct Server {
     process: Process,
     addr: SocketAddr,
 }
 
 impl Server {
-    /// Over a database in which the product has left one notification a practice.
+    /// One that takes notifications, over a database in which the product has left one a practice.
     /// With a provider, what it takes is sent there.
     pub(crate) async fn start(database: &str, provider: Option<SocketAddr>) -> Self {
         let addr = free_port();
@@ -45,27 +54,32 @@ impl Server {
         Self { process, addr }
     }
 
+    /// One that takes callbacks, over a database with attempts that were copied.
+    pub(crate) async fn of_callbacks(database: &str) -> Self {
+        let addr = free_port();
+        let process = again("callbacks", &["--url", database, "--addr", &addr.to_string()]);
+        listening(addr).await;
+        Self { process, addr }
+    }
+
+    /// One that answers calls and callbacks, and does nothing for them.
+    pub(crate) async fn of_strangers() -> Self {
+        let addr = free_port();
+        let process = again("door", &["--addr", &addr.to_string()]);
+        listening(addr).await;
+        Self { process, addr }
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub(crate) async fn callers(&self, count: usize) -> Callers {
         Callers::connect(self.addr, "none", count).await
-    }
-}
-
-/// A bare server that answers calls and callbacks, and does nothing for them.
-pub(crate) struct Door {
-    _process: Process,
-    pub(crate) addr: SocketAddr,
-}
-
-impl Door {
-    pub(crate) async fn start() -> Self {
-        let addr = free_port();
-        let process = again("door", &["--addr", &addr.to_string()]);
-        listening(addr).await;
-        Self { _process: process, addr }
     }
 }
 
@@ -84,6 +98,7 @@ pub(crate) async fn run(arguments: &Arguments) {
             let provider = arguments.text("--to").map(|to| to.parse().unwrap());
             accept::serve(arguments.text("--url").unwrap(), addr("--addr"), provider).await;
         }
+        Some("callbacks") => callbacks::serve(arguments.text("--url").unwrap(), addr("--addr")).await,
         Some("door") => door::serve(addr("--addr")).await,
         Some("http") => http::texts(addr("--to"), batch(), sample()).await,
         Some("sendgrid") => http::mails(addr("--to"), batch(), sample()).await,

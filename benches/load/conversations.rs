@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use heedwell::grpc::proto::{
     ConversationFilter, GetConversationRequest, ListConversationsRequest, ListMessagesRequest,
     MarkConversationReadRequest, MessageRoute, SendMessageRequest, conversation_filter::Subset,
     conversations_service_client::ConversationsServiceClient, send_message_request::Target,
 };
-use ring::hmac;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use uuid::Uuid;
@@ -17,10 +15,11 @@ use uuid::Uuid;
 use crate::{
     Arguments,
     bare::grow,
+    callbacks::signature,
     database::{Kind, postmaster},
     figures::{Figures, Pairs},
     machine::Meter,
-    product::{ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, Product, Way, phone, practice},
+    product::{ACCOUNT_SID, FROM_NUMBER, Product, Way, phone, practice},
     sinks::Sinks,
 };
 
@@ -189,7 +188,7 @@ impl<'a> Side<'a> {
         self.client.clone().mark_conversation_read(self.product.request(mark)).await.unwrap();
     }
 
-    /// A patient writes, as Twilio posts and signs it (twilio.com/docs/usage/webhooks/webhooks-security).
+    /// A patient writes, as Twilio posts and signs it.
     async fn text(&self, from: &str) {
         let url = format!("http://{}/webhooks/twilio/{}/inbound", self.product.http, self.practice);
         let sid = format!("SM{}", Uuid::now_v7().simple());
@@ -202,10 +201,14 @@ impl<'a> Side<'a> {
             ("NumMedia", "0"),
             ("To", FROM_NUMBER),
         ];
-        let signed: String = fields.iter().flat_map(|(name, value)| [*name, *value]).collect();
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, AUTH_TOKEN.as_bytes());
-        let signature = STANDARD.encode(hmac::sign(&key, format!("{url}{signed}").as_bytes()));
-        let posted = self.web.post(&url).header("X-Twilio-Signature", signature).form(&fields).send().await.unwrap();
+        let posted = self
+            .web
+            .post(&url)
+            .header("X-Twilio-Signature", signature(&url, &fields))
+            .form(&fields)
+            .send()
+            .await
+            .unwrap();
         assert!(posted.status().is_success(), "{}", posted.status());
     }
 }

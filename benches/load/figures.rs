@@ -90,6 +90,18 @@ impl Pairs {
         );
     }
 
+    /// How many times what the first does in a time the second needs for it, beside its goal.
+    pub(crate) fn costs(&self, goal: f64) {
+        let (first, second) = (median(&self.ceilings, Figures::rate), median(&self.products, Figures::rate));
+        println!(
+            "  => {} {first:.0}/s, {} {second:.0}/s: {:.2} times as long (goal {goal}){}",
+            self.names[0],
+            self.names[1],
+            first / second,
+            self.reservation()
+        );
+    }
+
     /// What one takes, beside its goal.
     pub(crate) fn each(&self, goal: Duration) {
         let (ceiling, product) = (median(&self.ceilings, Figures::rate), median(&self.products, Figures::rate));
@@ -100,6 +112,20 @@ impl Pairs {
             self.names[1],
             1e6 / product,
             goal.as_micros(),
+            self.reservation()
+        );
+    }
+
+    /// How much processor time one takes, of server and database together, beside its goal in times.
+    pub(crate) fn efforts(&self, goal: f64) {
+        let effort =
+            |figures: &Figures| (figures.cost.server + figures.cost.database) * 1e6 / figures.count.max(1) as f64;
+        let (first, second) = (median(&self.ceilings, effort), median(&self.products, effort));
+        println!(
+            "  => {} {first:.0} us of processor time each, {} {second:.0} us: {:.2} times as much (goal {goal}){}",
+            self.names[0],
+            self.names[1],
+            second / first,
             self.reservation()
         );
     }

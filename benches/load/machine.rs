@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -154,12 +155,25 @@ fn memory(id: u32, name: &str) -> f64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
+/// How many connections there are to these addresses of the loopback (proc_net_tcp(5)).
+pub(crate) fn connections_to(addrs: &[SocketAddr]) -> usize {
+    const ESTABLISHED: &str = "01";
+    let text = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let ends: Vec<_> = addrs.iter().map(|addr| format!(":{:04X}", addr.port())).collect();
+    let is_one = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        let (Some(remote), Some(state)) = (fields.next(), fields.next()) else { return false };
+        state == ESTABLISHED && ends.iter().any(|end| remote.ends_with(end))
+    };
+    text.lines().filter(is_one).count()
+}
+
 /// A port that nobody has just now.
-pub(crate) fn free_port() -> std::net::SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-pub(crate) async fn listening(addr: std::net::SocketAddr) {
+pub(crate) async fn listening(addr: SocketAddr) {
     while tokio::net::TcpStream::connect(addr).await.is_err() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -9,16 +9,22 @@
 //!   on a bare server; and the memory.
 //! * `broadcast [--patients 100000]`: to everybody by text and mail, beside bare clients that send as much; its preview before that;
 //!   and the memory of both.
+//! * `callbacks [--count 8000] [--width W]`: signed reports of Twilio, 64 and 256 at once, beside a bare POST with the same check that
+//!   updates one table by group commit.
 //! * `conversations [--messages 50000] [--conversations 20000]`: what staff and phones do in a conversation of so many messages, in
 //!   a practice of so many conversations, beside a small practice on the same server.
 //! * `drain [--over http|smtp|sendgrid] [--count 4000]`: what was accepted leaves, beside a bare client that sends as much.
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
-//! * `claims [--rows 10000000]`: beside so many finished deliveries, of 25,000 patients a practice, and without any.
+//! * `claims [--rows 10000000] [--lean] [--goal 1.1]`: all that is done beside so many finished deliveries, of 25,000 patients a
+//!   practice, and without any; no more than so many times as long. And what a delivery takes on the disk; lean ones take half.
 //! * `memory`: a server that does nothing.
-//! * `noise [--count 1000000] [--quiet 49] [--sends 300]`: urgent texts and reminders of quiet practices, idle and beside so many
-//!   broadcast texts of a practice whose account is out of order.
+//! * `noise [--count 1000000] [--made 1000000] [--quiet 49] [--sends 300]`: urgent texts and reminders of quiet practices, idle and
+//!   beside so many broadcast texts of a practice whose account is out of order, of which so many are made by a broadcast, and the
+//!   rest are copies.
 //! * `opt-outs [--count 1000] [--patients 10000]`: so many during a broadcast, and that nobody is written to afterwards.
+//! * `practices [--practices 10000] [--few 100] [--rate 200] [--seconds 60] [--streams 500]`: so many practices on one server, each with
+//!   accounts and keys of its own, which send as many a second in all as a few practices do, in turn.
 //! * `reads [--count 100]`: how long reachability of 500 patients and a preview take, one call at a time.
 //! * `renders [--count 20000]`: our wording for each channel, on one thread, beside liquid alone on the same source; and what wording
 //!   takes that was made to cost time and memory.
@@ -38,6 +44,7 @@ mod accept;
 mod attacks;
 mod bare;
 mod broadcast;
+mod callbacks;
 mod claims;
 mod conversations;
 mod crowd;
@@ -50,6 +57,7 @@ mod machine;
 mod memory;
 mod noise;
 mod opt_outs;
+mod practices;
 mod product;
 mod reads;
 mod renders;
@@ -71,6 +79,14 @@ impl Arguments {
         self.text(name).map_or(default, |text| text.parse().unwrap())
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
+    }
+
+    pub(crate) fn decimal(&self, name: &str, default: f64) -> f64 {
+        self.text(name).map_or(default, |text| text.parse().unwrap())
+    }
+
     pub(crate) fn kinds(&self) -> Vec<database::Kind> {
         match self.text("--database") {
             Some("sqlite") => vec![database::Kind::Sqlite],
@@ -89,6 +105,7 @@ async fn main() {
         Some("accept") => accept::run(&arguments).await,
         Some("attacks") => attacks::run(&arguments).await,
         Some("broadcast") => broadcast::run(&arguments).await,
+        Some("callbacks") => callbacks::run(&arguments).await,
         Some("claims") => claims::run(&arguments).await,
         Some("conversations") => conversations::run(&arguments).await,
         Some("drain") => drain::run(&arguments).await,
@@ -97,13 +114,14 @@ async fn main() {
         Some("memory") => memory::run(&arguments).await,
         Some("noise") => noise::run(&arguments).await,
         Some("opt-outs") => opt_outs::run(&arguments).await,
+        Some("practices") => practices::run(&arguments).await,
         Some("reads") => reads::run(&arguments).await,
         Some("renders") => renders::run(&arguments),
         Some("streams") => streams::run(&arguments).await,
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
-            "accept, attacks, broadcast, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, reads, renders or streams? See \
-             the head of benches/load/main.rs."
+            "accept, attacks, broadcast, callbacks, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, practices, reads, \
+             renders or streams? See the head of benches/load/main.rs."
         ),
     }
 }

@@ -10,13 +10,12 @@ use std::{
 use heedwell::grpc::proto::{
     self, notification_input::Payload, notify_service_client::NotifyServiceClient, sms_settings::Sender,
 };
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    Arguments,
-    database::Kind,
+    Arguments, bare,
+    database::{Kind, Look},
     figures::spread,
     machine::peak,
     product::{AUTH_TOKEN, FROM_NUMBER, Product, Way, practice, settings},
@@ -34,7 +33,8 @@ struct Bench {
     product: Product,
     sinks: Sinks,
     quiet: usize,
-    db: DatabaseConnection,
+    look: Look,
+    url: String,
 }
 
 pub(crate) async fn run(arguments: &Arguments) {
@@ -45,15 +45,21 @@ pub(crate) async fn run(arguments: &Arguments) {
         let bench = Bench::start(kind, folder.path(), quiet).await;
         println!("noise on {kind:?}: {quiet} quiet practices, {sends} texts each time, beside {rows} of a noisy one");
         let idle = bench.measure("idle", sends).await;
-        let patients = rows.min(CROWD);
+        let made = rows.min(arguments.number("--made", rows));
+        let patients = made.min(CROWD);
         bench.product.furnish_crowd(0..patients).await;
-        for _ in 0..rows.div_ceil(patients) {
+        for _ in 0..made.div_ceil(patients) {
             bench.product.broadcast(&[Way::Http], patients).await;
         }
         bench.measure("while they are made", sends).await;
         let start = Instant::now();
-        bench.wait_until_made().await;
-        println!("  all are made after {:.0} s more", start.elapsed().as_secs_f64());
+        bench.look.none("SELECT count(*) FROM broadcast WHERE NOT planned").await;
+        println!("  {made} are made after {:.0} s more", start.elapsed().as_secs_f64());
+        if made < rows {
+            bare::more(&bench.url, &practice(0), rows - made).await;
+        }
+        let waiting = bench.look.count("SELECT count(*) FROM delivery WHERE phase = 0").await;
+        println!("  {waiting} wait");
         let noise = bench.measure("while they wait", sends).await;
         let refused = bench.sinks.refused();
         assert!(refused > 0, "the noisy practice has tried nothing");
@@ -82,8 +88,8 @@ impl Bench {
         };
         let failing = proto::PracticeSettings { sms: Some(failing), ..settings(Way::Http, sinks.addrs) };
         product.furnish_one(&practice(0), 0, failing).await;
-        let db = Database::connect(&url).await.unwrap();
-        Self { product, sinks, quiet, db }
+        let look = Look::open(&url).await;
+        Self { product, sinks, quiet, look, url }
     }
 
     /// Sends one text after the other, of one quiet practice after the other, and yields the slowest of a hundred urgent ones, in
@@ -110,17 +116,6 @@ impl Bench {
             }
         }
         slowest
-    }
-
-    async fn wait_until_made(&self) {
-        let query = "SELECT count(*) FROM broadcast WHERE NOT planned";
-        loop {
-            let row = self.db.query_one_raw(Statement::from_string(self.db.get_database_backend(), query)).await;
-            if row.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap() == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
     }
 }
 

@@ -56,8 +56,8 @@ struct Answer {
 
 impl Answer {
     /// Whether something came for the patient afterwards.
-    fn is_before(&self, arrivals: &BTreeMap<String, Instant>) -> bool {
-        arrivals.get(&phone_of(self.number)).is_some_and(|came| *came > self.at)
+    fn is_before(&self, arrivals: &BTreeMap<String, Vec<Instant>>) -> bool {
+        arrivals.get(&phone_of(self.number)).is_some_and(|came| came.iter().any(|came| *came > self.at))
     }
 }
 

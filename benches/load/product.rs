@@ -15,6 +15,7 @@ use std::{
 use heedwell::grpc::proto::{
     self, directory_service_client::DirectoryServiceClient, email_settings, notification_input::Payload,
     notify_service_client::NotifyServiceClient, preferences_service_client::PreferencesServiceClient, sms_settings,
+    watch_deliveries_request::Start,
 };
 use tokio::{task::JoinSet, time::Instant};
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
@@ -140,11 +141,21 @@ impl Product {
 
     /// A practice with so many patients.
     pub(crate) async fn furnish_one(&self, practice: &str, patients: usize, settings: proto::PracticeSettings) {
-        let connection = connect(self.addr).await;
+        let patients = (0..patients).map(a_patient).collect();
+        self.furnish_with(connect(self.addr).await, practice, patients, settings).await;
+    }
+
+    /// A practice with these patients.
+    pub(crate) async fn furnish_with(
+        &self,
+        connection: Channel,
+        practice: &str,
+        patients: Vec<proto::Patient>,
+        settings: proto::PracticeSettings,
+    ) {
         let put = proto::PutPracticeRequest { practice_id: practice.into(), practice: Some(a_practice()) };
         let mut directory = DirectoryServiceClient::new(connection.clone());
         directory.put_practice(self.request(put)).await.unwrap();
-        let patients: Vec<_> = (0..patients).map(a_patient).collect();
         // A crowd comes later, by itself.
         if !patients.is_empty() {
             let put = proto::BatchPutPatientsRequest { practice_id: practice.into(), patients };
@@ -370,6 +381,13 @@ impl Callers {
         start.elapsed()
     }
 
+    /// After which every change of the first practice is news.
+    pub(crate) async fn cursor(&self) -> String {
+        let list = proto::ListDeliveriesRequest { practice_id: practice(0), page_size: 1, ..Default::default() };
+        let mut client = NotifyServiceClient::new(self.connections[0].clone());
+        client.list_deliveries(request(&self.token, list)).await.unwrap().into_inner().watch_cursor
+    }
+
     /// Asks for the statistics of 92 days and says how long it took.
     pub(crate) async fn stats(&self) -> Duration {
         let start = Instant::now();
@@ -404,14 +422,20 @@ impl Callers {
     }
 }
 
-/// A change of the first practice is what a watcher waits for.
+/// A change of one practice is what a watcher waits for.
 pub(crate) struct Watcher(Streaming<proto::WatchDeliveriesResponse>);
 
 impl Watcher {
-    /// Returns once it watches.
+    /// Of the first practice. Returns once it watches.
     pub(crate) async fn start(callers: &Callers, number: usize) -> Self {
+        Self::of(callers, number, &practice(0), None).await
+    }
+
+    /// Of some practice, after a cursor or from now on.
+    pub(crate) async fn of(callers: &Callers, number: usize, practice: &str, cursor: Option<String>) -> Self {
         let connection = callers.connections[number % callers.connections.len()].clone();
-        let watch = proto::WatchDeliveriesRequest { practice_id: practice(0), ..Default::default() };
+        let start = cursor.map(Start::Cursor);
+        let watch = proto::WatchDeliveriesRequest { practice_id: practice.into(), start, ..Default::default() };
         let mut client = NotifyServiceClient::new(connection);
         let mut stream = client.watch_deliveries(request(&callers.token, watch)).await.unwrap().into_inner();
         assert!(stream.message().await.unwrap().unwrap().changes.is_empty());
@@ -420,9 +444,14 @@ impl Watcher {
 
     /// Waits for changes, and says how many came.
     pub(crate) async fn next(&mut self) -> usize {
+        self.changes().await.len()
+    }
+
+    /// Waits for changes.
+    pub(crate) async fn changes(&mut self) -> Vec<proto::DeliveryChange> {
         loop {
-            let changes = self.0.message().await.unwrap().unwrap().changes.len();
-            if changes > 0 {
+            let changes = self.0.message().await.unwrap().unwrap().changes;
+            if !changes.is_empty() {
                 return changes;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    mem,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,6 +30,9 @@ pub(crate) const PATH: &str = "/2010-04-01/Accounts/AC00000000000000000000000000
 pub(crate) const FAILING_SID: &str = "AC00000000000000000000000000000002";
 /// To whom a text is, as it begins.
 const TO: &str = "To=%2B";
+/// To whom a mail is, as it begins, at SendGrid and at a relay.
+const MAIL_TO: &str = r#""to":[{"email":""#;
+const RECIPIENT: &str = "RCPT TO:<";
 /// What differs from text to text, as it begins: each attempt has a callback of its own.
 pub(crate) const CALLBACK: &str = "StatusCallback=";
 /// Where mails are sent to SendGrid.
@@ -51,11 +55,20 @@ pub(crate) struct Sinks {
 struct Seen {
     names: HashSet<String>,
     times: Vec<Instant>,
-    /// When the text to each number came.
-    arrivals: BTreeMap<String, Instant>,
+    /// When what was for each number or mailbox came.
+    arrivals: BTreeMap<String, Vec<Instant>>,
+    texts: Vec<Text>,
     /// Texts of the account that is out of order.
     refused: usize,
     sample: String,
+}
+
+/// A text that was taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    /// Where reports about it go, as it stood in the form.
+    pub(crate) callback: String,
+    pub(crate) sid: String,
 }
 
 impl Sinks {
@@ -80,14 +93,12 @@ impl Sinks {
         sinks
     }
 
-    fn came(&self, name: &str, message: &str) {
+    fn came(&self, name: &str, recipient: String, message: &str, text: Option<Text>) {
         let (mut seen, now) = (self.seen.lock().unwrap(), Instant::now());
         assert!(seen.names.insert(name.to_owned()), "a message came twice");
         seen.times.push(now);
-        if let Some((_, rest)) = message.split_once(TO) {
-            let number = rest.split('&').next().unwrap_or_default();
-            seen.arrivals.insert(format!("+{number}"), now);
-        }
+        seen.arrivals.entry(recipient).or_default().push(now);
+        seen.texts.extend(text);
         if seen.sample.is_empty() {
             message.clone_into(&mut seen.sample);
         }
@@ -99,6 +110,7 @@ impl Sinks {
         let mut seen = self.seen.lock().unwrap();
         seen.times.clear();
         seen.arrivals.clear();
+        seen.texts.clear();
         drop(seen);
         self.tell.send_replace(0);
     }
@@ -122,9 +134,14 @@ impl Sinks {
         }
     }
 
-    /// When the text to each number came.
-    pub(crate) fn arrivals(&self) -> BTreeMap<String, Instant> {
+    /// When what was for each number or mailbox came.
+    pub(crate) fn arrivals(&self) -> BTreeMap<String, Vec<Instant>> {
         self.seen.lock().unwrap().arrivals.clone()
+    }
+
+    /// The texts that came.
+    pub(crate) fn texts(&self) -> Vec<Text> {
+        self.seen.lock().unwrap().texts.clone()
     }
 
     /// How many texts were refused.
@@ -144,24 +161,30 @@ async fn create(State(sinks): State<Sinks>, Path(account): Path<String>, body: S
         sinks.seen.lock().unwrap().refused += 1;
         return (StatusCode::UNAUTHORIZED, r#"{"code":20003,"message":"Authenticate","status":401}"#.into());
     }
-    let (_, callback) = body.split_once(CALLBACK).unwrap();
-    sinks.came(callback.split('&').next().unwrap_or_default(), &body);
+    let callback = between(&body, CALLBACK, '&');
     let sid = format!("SM{}", Uuid::new_v4().simple());
+    let text = Text { callback: callback.to_owned(), sid: sid.clone() };
+    sinks.came(callback, format!("+{}", between(&body, TO, '&')), &body, Some(text));
     (StatusCode::CREATED, format!(r#"{{"sid":"{sid}","status":"queued","num_segments":"1"}}"#))
 }
 
 /// Answers like SendGrid's send.
 async fn take(State(sinks): State<Sinks>, body: String) -> impl IntoResponse {
-    let (_, attempt) = body.split_once(ATTEMPT).unwrap();
-    sinks.came(attempt.split('"').next().unwrap_or_default(), &body);
+    sinks.came(between(&body, ATTEMPT, '"'), between(&body, MAIL_TO, '"').to_owned(), &body, None);
     (StatusCode::ACCEPTED, [("x-message-id", Uuid::new_v4().simple().to_string())])
+}
+
+/// What stands between those two, or to the end.
+fn between<'a>(text: &'a str, begin: &str, end: char) -> &'a str {
+    let (_, rest) = text.split_once(begin).unwrap();
+    rest.split(end).next().unwrap_or_default()
 }
 
 /// Takes mails until the client leaves.
 async fn converse(sinks: Sinks, stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let mut stream = BufReader::new(stream);
-    let mut mail = String::new();
+    let (mut mail, mut recipient) = (String::new(), String::new());
     let (mut line, mut in_mail) = (String::new(), false);
     let mut reply = "220 sink\r\n";
     loop {
@@ -179,12 +202,16 @@ async fn converse(sinks: Sinks, stream: TcpStream) {
             }
             _ if in_mail => {
                 in_mail = false;
-                let (_, id) = mail.split_once(MESSAGE_ID).unwrap();
-                sinks.came(id.lines().next().unwrap_or_default(), &mail);
+                sinks.came(between(&mail, MESSAGE_ID, '\r'), mem::take(&mut recipient), &mail, None);
                 mail.clear();
                 "250 2.0.0 Ok\r\n"
             }
-            "EHLO" => "250-sink\r\n250 8BITMIME\r\n",
+            "EHLO" => "250-sink\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+            "AUTH" => "235 2.7.0 Ok\r\n",
+            "RCPT" => {
+                between(&line, RECIPIENT, '>').clone_into(&mut recipient);
+                "250 2.1.5 Ok\r\n"
+            }
             "DATA" => {
                 in_mail = true;
                 "354 Go on\r\n"

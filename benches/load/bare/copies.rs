@@ -1,7 +1,7 @@
 //! The rows of a notification, written as fast as the database takes them: copies of one that the product wrote, with new
 //! keys, a statement a table. Nothing is sent to the database but the keys, which is less than anybody could do with.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection,
@@ -9,47 +9,56 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::{
-    database::unbound,
-    product::{PRACTICES, practice},
-};
+use crate::{database::unbound, product::practice};
 
 /// What differs from copy to copy.
 #[derive(Clone, Copy)]
-enum Key {
+pub(super) enum Key {
     Notification,
     Delivery,
     RequestId,
     Seq,
     Practice,
+    /// Differs only in what is finished.
+    Patient,
+    /// As well.
+    Reference,
     Token,
     ProviderRef,
 }
 
-use Key::{Delivery, Notification, Practice, ProviderRef, RequestId, Seq, Token};
+use Key::{Delivery, Notification, Patient, Practice, ProviderRef, Reference, RequestId, Seq, Token};
 
-type Table = (&'static str, &'static [(&'static str, Key)]);
+pub(super) type Table = (&'static str, &'static [(&'static str, Key)]);
 
 /// What an accept writes, and which of its columns are keys.
-const ACCEPT: [Table; 6] = [
+pub(super) const ACCEPT: [Table; 6] = [
     ("idem", &[("request_id", RequestId), ("resource_id", Notification), ("practice_id", Practice)]),
-    ("notification", &[("id", Notification), ("request_id", RequestId), ("practice_id", Practice)]),
-    ("delivery", &[("id", Delivery), ("source_id", Notification), ("practice_id", Practice)]),
+    (
+        "notification",
+        &[
+            ("id", Notification),
+            ("request_id", RequestId),
+            ("practice_id", Practice),
+            ("patient_id", Patient),
+            ("reference", Reference),
+        ],
+    ),
+    (
+        "delivery",
+        &[
+            ("id", Delivery),
+            ("source_id", Notification),
+            ("practice_id", Practice),
+            ("patient_id", Patient),
+            ("reference", Reference),
+            ("provider_ref", ProviderRef),
+        ],
+    ),
     ("content", &[("delivery_id", Delivery), ("practice_id", Practice)]),
     ("delivery_event", &[("delivery_id", Delivery), ("practice_id", Practice)]),
     ("feed", &[("entity_id", Delivery), ("seq", Seq), ("practice_id", Practice)]),
 ];
-/// What sending adds.
-const ATTEMPT: Table = (
-    "attempt",
-    &[("delivery_id", Delivery), ("token", Token), ("provider_ref", ProviderRef), ("practice_id", Practice)],
-);
-
-/// What a patient has who was written to.
-const GATE: Table = ("recipient_gate", &[("subject", Token), ("practice_id", Practice)]);
-/// So many patients in each practice, if there are as many deliveries.
-const PATIENTS: usize = 25_000;
-
 const HEAD: &str = "UPDATE feed_head SET seq = seq + $1, open1 = open1 + $1 WHERE practice_id = $2 RETURNING seq - $1";
 
 /// A connection with every safeguard on.
@@ -85,7 +94,7 @@ impl Database {
     }
 
     /// The delivery that `query` finds, and its id as SQL.
-    async fn delivery(&mut self, query: String) -> (Uuid, String) {
+    pub(super) async fn delivery(&mut self, query: String) -> (Uuid, String) {
         let query = AssertSqlSafe(query);
         match self {
             Self::Postgres(db) => {
@@ -99,31 +108,31 @@ impl Database {
         }
     }
 
-    /// The statement that copies those rows of `table` that `model` names, once for each row of `from`.
-    async fn copy(
+    /// The statement that copies each row of `source` to `table`, with new keys, once for each row of `from`.
+    pub(super) async fn copy(
         &mut self,
         (table, keys): Table,
         value: impl Fn(Key) -> &'static str,
         from: &str,
-        model: &str,
+        source: &str,
     ) -> String {
         let keys: Vec<_> = keys.iter().map(|(name, key)| (*name, value(*key))).collect();
-        self.copying(table, &keys, from, model).await
+        self.copying(table, &keys, from, source).await
     }
 
-    async fn copying(&mut self, table: &str, changed: &[(&str, &str)], from: &str, model: &str) -> String {
+    async fn copying(&mut self, table: &str, changed: &[(&str, &str)], from: &str, source: &str) -> String {
         let columns = self.columns(table).await;
         let values = columns.iter().map(|column| match changed.iter().find(|(name, _)| name == column) {
             Some((_, value)) => (*value).to_owned(),
             None => format!("t.{column}"),
         });
         let (values, columns) = (values.collect::<Vec<_>>().join(", "), columns.join(", "));
-        format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {from}, (SELECT * FROM {table} {model}) t")
+        format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {from} CROSS JOIN {source} t")
     }
 
     /// Copies the row of `table` that `model` names once for each row of `from`, but for what is `changed`.
     pub(super) async fn copy_but(&mut self, table: &str, changed: &[(&str, &str)], from: &str, model: &str) {
-        let copy = self.copying(table, changed, from, model).await;
+        let copy = self.copying(table, changed, from, &source(table, model)).await;
         self.run(copy).await;
     }
 
@@ -152,7 +161,7 @@ impl Database {
         }
     }
 
-    async fn columns(&mut self, table: &str) -> Vec<String> {
+    pub(super) async fn columns(&mut self, table: &str) -> Vec<String> {
         const POSTGRES: &str = "SELECT column_name::text FROM information_schema.columns \
             WHERE table_schema = 'public' AND table_name = $1 ORDER BY ordinal_position";
         const SQLITE: &str = "SELECT name FROM pragma_table_info($1)";
@@ -169,11 +178,16 @@ impl Database {
     }
 }
 
+fn source(table: &str, model: &str) -> String {
+    format!("(SELECT * FROM {table} {model})")
+}
+
 /// Which row of a table is copied, with all that belongs to `delivery`.
-fn model_of(table: &str, delivery: &str) -> String {
+pub(super) fn model_of(table: &str, delivery: &str) -> String {
     match table {
         "delivery" => format!("WHERE id = {delivery}"),
         "delivery_event" | "attempt" | "content" => format!("WHERE delivery_id = {delivery}"),
+        "feed" => format!("WHERE entity_id = {delivery} ORDER BY seq DESC LIMIT 1"),
         _ => "LIMIT 1".into(),
     }
 }
@@ -199,7 +213,8 @@ impl Writer {
         let (_, model) = database.delivery(first).await;
         let mut statements = Vec::new();
         for table in ACCEPT {
-            statements.push(database.copy(table, value, from, &model_of(table.0, &model)).await);
+            let model = source(table.0, &model_of(table.0, &model));
+            statements.push(database.copy(table, value, from, &model).await);
         }
         Self { database, practice, model, statements }
     }
@@ -298,7 +313,10 @@ const fn of_arrays(key: Key) -> &'static str {
         RequestId => "u.n::text",
         Seq => "u.o + $3",
         Practice => "$4",
-        Token | ProviderRef => "NULL",
+        Patient => "t.patient_id",
+        Reference => "t.reference",
+        ProviderRef => "t.provider_ref",
+        Token => "NULL",
     }
 }
 
@@ -309,107 +327,9 @@ const fn of_json(key: Key) -> &'static str {
         RequestId => "u.value ->> 0",
         Seq => "u.key + 1 + $3",
         Practice => "$4",
-        Token | ProviderRef => "NULL",
-    }
-}
-
-/// Copies what is finished.
-pub(crate) struct Finished {
-    database: Database,
-    model: String,
-    /// Where the ids begin: they go by time, as the product's do.
-    base: u128,
-}
-
-impl Finished {
-    pub(crate) async fn open(url: &str) -> Self {
-        let mut database = Database::open(url).await;
-        let (id, model) = database.delivery("SELECT id FROM delivery WHERE phase = 3 LIMIT 1".into()).await;
-        Self { database, model, base: id.as_u128() >> 80 }
-    }
-
-    /// Adds those of that range.
-    pub(crate) async fn add(&mut self, range: std::ops::Range<usize>) {
-        let (from, model) = (self.keys(&range), self.model.clone());
-        self.database.run("BEGIN".into()).await;
-        for table in ACCEPT.into_iter().chain([ATTEMPT]) {
-            let copy = self.database.copy(table, of_row, &from, &model_of(table.0, &model)).await;
-            self.database.run(copy).await;
-        }
-        if range.start < PATIENTS * PRACTICES {
-            let copy = self.database.copy(GATE, of_row, &from, "LIMIT 1").await;
-            self.database.run(copy).await;
-        }
-        self.database.run("COMMIT".into()).await;
-    }
-
-    /// Brings the heads of the feeds to where they would be, and the statistics up to date.
-    pub(crate) async fn tidy(&mut self) {
-        let heads = "UPDATE feed_head SET seq = (SELECT max(seq) FROM feed WHERE practice_id = feed_head.practice_id)";
-        self.database.run(heads.into()).await;
-        // What they are counted as, hour by hour of three months: as much as statistics ever read.
-        let hours = match self.database {
-            Database::Postgres(_) => "generate_series(0, 2207) h(n)",
-            Database::Sqlite(_) => {
-                "(WITH RECURSIVE s(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM s WHERE n < 2207) SELECT n FROM s) h"
-            }
-        };
-        for statement in [
-            "DELETE FROM delivery_count".to_owned(),
-            format!(
-                "INSERT INTO delivery_count (practice_id, hour, kind, channel, state, failure_reason, count) \
-                 SELECT f.practice_id, {} / 3600 - h.n, k.n, c.n, 4, 0, 3 FROM feed_head f, {hours}, \
-                 (SELECT 1 n UNION SELECT 4 UNION SELECT 7 UNION SELECT 9) k, \
-                 (SELECT 1 n UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) c WHERE f.practice_id = 'practice-0'",
-                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
-            ),
-            "DELETE FROM delivery_count_head".to_owned(),
-            "INSERT INTO delivery_count_head (practice_id, counted) SELECT practice_id, seq FROM feed_head".to_owned(),
-        ] {
-            self.database.run(statement).await;
-        }
-        self.database.tidy().await;
-    }
-
-    fn keys(&self, range: &std::ops::Range<usize>) -> String {
-        let (first, last, base) = (range.start, range.end - 1, self.base);
-        match self.database {
-            Database::Postgres(_) => {
-                let id = |odd| {
-                    format!(
-                        "(lpad(to_hex({base} + o / 10), 12, '0') || '70008' || lpad(to_hex(o * 2 + {odd}), 15, '0'))::uuid"
-                    )
-                };
-                format!(
-                    "(SELECT {} n, {} d, o::text r, o / {PRACTICES} + 100 s, 'practice-' || o % {PRACTICES} p, \
-                     decode(lpad(to_hex(o), 32, '0'), 'hex') k, 'SM' || lpad(to_hex(o), 32, '0') x \
-                     FROM generate_series({first}::bigint, {last}) o) u",
-                    id(0),
-                    id(1)
-                )
-            }
-            Database::Sqlite(_) => {
-                let id = |odd| format!("unhex(printf('%012x70008%015x', {base} + o / 10, o * 2 + {odd}))");
-                format!(
-                    "(WITH RECURSIVE s(o) AS (VALUES({first}) UNION ALL SELECT o + 1 FROM s WHERE o < {last}) \
-                     SELECT {} n, {} d, CAST(o AS TEXT) r, o / {PRACTICES} + 100 s, 'practice-' || (o % {PRACTICES}) p, \
-                     unhex(printf('%032x', o)) k, printf('SM%032x', o) x FROM s) u",
-                    id(0),
-                    id(1)
-                )
-            }
-        }
-    }
-}
-
-const fn of_row(key: Key) -> &'static str {
-    match key {
-        Notification => "u.n",
-        Delivery => "u.d",
-        RequestId => "u.r",
-        Seq => "u.s",
-        Practice => "u.p",
-        Token => "u.k",
-        ProviderRef => "u.x",
+        Patient => "t.patient_id",
+        Reference => "t.reference",
+        ProviderRef => "t.provider_ref",
+        Token => "NULL",
     }
 }
