@@ -16,14 +16,16 @@ pub(crate) async fn more(url: &str, practice: &str, count: usize) {
          ORDER BY id DESC LIMIT 1"
     );
     let (_, model) = database.delivery(waits).await;
+    // SQLite has one writer, which the server is as well.
+    let begin = if url.starts_with("sqlite") { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let each = count.div_ceil(KINDS);
     for kind in 1..=KINDS {
         let kind = u8::try_from(kind).unwrap();
         let numbers = database.numbers(kind, each);
-        for begin in (0..each).step_by(PAGE) {
-            let from = format!("(SELECT * FROM {numbers} WHERE n > {begin} AND n <= {}) u", begin + PAGE);
+        for first in (0..each).step_by(PAGE) {
+            let from = format!("(SELECT * FROM {numbers} WHERE n > {first} AND n <= {}) u", first + PAGE);
             let patient = format!("'waiting-{kind}-' || u.n");
-            database.run("BEGIN".into()).await;
+            database.run(begin.into()).await;
             let source = format!("WHERE id = (SELECT source_id FROM delivery WHERE id = {model})");
             database.copy_but("notification", &[("id", "u.id"), ("patient_id", &patient)], &from, &source).await;
             let changed = [("id", "u.id"), ("source_id", "u.id"), ("patient_id", patient.as_str())];
