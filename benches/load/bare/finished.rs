@@ -287,11 +287,12 @@ impl Database {
     }
 
     /// Has all that was written be on the disk.
-    async fn settle(&mut self, url: &str) {
+    pub(super) async fn settle(&mut self, url: &str) {
         match self {
             Self::Postgres(_) => self.run("CHECKPOINT".into()).await,
             Self::Sqlite(_) => {
-                self.run("PRAGMA wal_checkpoint(TRUNCATE)".into()).await;
+                // Whoever reads or writes just then keeps it from being done as a whole.
+                while self.number("PRAGMA wal_checkpoint(TRUNCATE)".into()).await > 0 {}
                 std::fs::File::open(url.trim_start_matches("sqlite:")).unwrap().sync_all().unwrap();
             }
         }

@@ -39,4 +39,5 @@ pub(crate) async fn more(url: &str, practice: &str, count: usize) {
         }
     }
     database.tidy().await;
+    database.settle(url).await;
 }
