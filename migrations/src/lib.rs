@@ -37,6 +37,7 @@ mod m20261130_000044_index_texts;
 mod m20261130_000045_know_instances;
 mod m20261130_000046_trace_deliveries;
 mod m20261130_000047_let_older_releases_start;
+mod m20261130_000048_part_keys_of_files;
 mod seal;
 
 /// Applies the changes below.
@@ -81,6 +82,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000045_know_instances::Migration),
             Box::new(m20261130_000046_trace_deliveries::Migration),
             Box::new(m20261130_000047_let_older_releases_start::Migration),
+            Box::new(m20261130_000048_part_keys_of_files::Migration),
         ]
     }
 }

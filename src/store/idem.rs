@@ -17,11 +17,10 @@ pub(super) const CONSENTS: i16 = 3;
 pub(super) const TESTS: i16 = 4;
 /// Messages of conversations.
 pub(super) const MESSAGES: i16 = 5;
-/// Files that were uploaded.
-pub(super) const ATTACHMENTS: i16 = 6;
-
 /// Broadcasts.
 pub(super) const BROADCASTS: i16 = 6;
+/// Files that were uploaded.
+pub(super) const ATTACHMENTS: i16 = 7;
 
 /// A key that a caller chose, and what it shall stand for. Keys are ordered as they are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

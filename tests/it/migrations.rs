@@ -200,6 +200,58 @@ async fn old_practices(backend: Backend) {
     }
 }
 
+/// Keys of uploads from before they had a number of their own are known under it, and those of broadcasts under theirs.
+async fn old_keys(backend: Backend) {
+    let Some(home) = Home::bare(backend).await else { return };
+    let db = home.raw().await;
+    let change = "m20261130_000048_part_keys_of_files";
+    let before = Migrator::migrations().iter().position(|migration| migration.name() == change).unwrap();
+    Migrator::up(&db, Some(u32::try_from(before).unwrap())).await.unwrap();
+    let sqlite = backend == Backend::Sqlite;
+    let id = |n: u32| {
+        if sqlite { format!("x'{n:032x}'") } else { format!("'00000000-0000-0000-0000-{n:012x}'") }
+    };
+    let bytes = if sqlite { "x'00'" } else { "'\\x00'" };
+    let file = format!(
+        "INSERT INTO attachment (id, practice_id, side, patient_id, request_id, state, about_ct, size_bytes, parts, place, \
+         tries, create_time) VALUES ({}, 'acme', 1, '', 'a', 1, {bytes}, 1, 1, 0, 0, '2026-03-02 15:00:00+00:00')",
+        id(1)
+    );
+    db.execute_unprepared(&file).await.unwrap();
+    let key = |resource: i16, request_id: &str, n: u32| {
+        format!(
+            "INSERT INTO idem (practice_id, resource, request_id, fingerprint, resource_id) \
+             VALUES ('acme', {resource}, '{request_id}', {bytes}, {})",
+            id(n)
+        )
+    };
+    let keys = async || {
+        let query = "SELECT resource, request_id FROM idem ORDER BY request_id, resource";
+        let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+        let keys = rows.iter().map(|row| (number(row, 0), row.try_get_by_index::<String>(1).unwrap()));
+        keys.map(|(resource, key)| format!("{key}{resource}")).collect::<Vec<_>>()
+    };
+    for (request_id, n) in [("a", 1), ("b", 2)] {
+        db.execute_unprepared(&key(6, request_id, n)).await.unwrap();
+    }
+    Migrator::up(&db, Some(1)).await.unwrap();
+    assert_eq!(keys().await, ["a7", "b6"]);
+    // The way back, with a key that both have.
+    db.execute_unprepared(&key(7, "b", 3)).await.unwrap();
+    Migrator::down(&db, Some(1)).await.unwrap();
+    assert_eq!(keys().await, ["a6", "b6", "b7"]);
+}
+
+#[tokio::test]
+async fn keys_of_uploads_from_before_are_known_sqlite() {
+    old_keys(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn keys_of_uploads_from_before_are_known_postgres() {
+    old_keys(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn practices_from_before_have_no_wording_of_their_own_sqlite() {
     old_practices(Backend::Sqlite).await;

@@ -4,14 +4,17 @@
 use futures::future::join_all;
 use heedwell::{
     domain::{
-        ActorType, Attachment, AttachmentId, AttachmentState, Author, ConversationFilter, ConversationMessage, Meaning,
-        MediaType, PatientId, Phi, Scope,
+        ActorType, Attachment, AttachmentId, AttachmentState, Author, Channel, ConversationFilter, ConversationMessage,
+        Meaning, MediaType, PatientId, Phi, Scope,
     },
-    store::{InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, Sent, StoreError, Target, Uploaded},
+    store::{
+        Created, InboundText, MediaDue, MediaFetched, NewAttachment, NewMessage, Sent, StoreError, Target, Uploaded,
+    },
 };
 use uuid::Uuid;
 
 use super::{
+    broadcasts,
     given::{NORTH, SOUTH, patient, phone, ready_practice},
     *,
 };
@@ -123,6 +126,13 @@ pub(super) fn states(files: &[Attachment]) -> Vec<AttachmentState> {
 }
 
 on_both! {
+    async fn a_file_and_a_broadcast_may_have_the_same_key(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        let broadcast = broadcasts::new(t, "f1", &[Channel::Sms]);
+        assert!(matches!(t.store.broadcast_create(&scope, broadcast).await.unwrap(), Created::New(_)));
+        upload(t, &scope, "f1", b"hello").await;
+    }
+
     async fn a_file_comes_back_byte_for_byte_and_lies_sealed(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         let long: Vec<u8> = b"canary-of-a-file ".iter().copied().cycle().take(200_000).collect();

@@ -42,7 +42,7 @@ fn name(n: usize) -> String {
     format!("p{n:03}")
 }
 
-fn new(t: &TestStore, key: &str, channels: &[Channel]) -> NewBroadcast {
+pub(super) fn new(t: &TestStore, key: &str, channels: &[Channel]) -> NewBroadcast {
     NewBroadcast {
         id: BroadcastId(new_id(t.now())),
         request_id: key.into(),
