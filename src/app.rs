@@ -332,7 +332,7 @@ impl App {
         let providers = Arc::new(providers);
         let dispatch = Dispatch::new(store.clone(), engine.clone(), providers, settings, clock.clone(), work.clone());
         tasks.spawn(dispatch.run());
-        let own = (config.duties.content_retention, anchors.clone());
+        let own = (config.duties, anchors.clone());
         tasks.spawn(duties::run(store.clone(), engine.clone(), own, public_url, work.clone()));
         tasks.spawn(store.clone().hints(calls.planned.clone()));
         tasks.spawn(watch.clone().follow(engine.clone()));

@@ -86,7 +86,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 35] = [
+pub const VARIABLES: [&str; 36] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -112,6 +112,7 @@ pub const VARIABLES: [&str; 35] = [
     "HEEDWELL_GOOGLE_TOKEN_URL",
     "HEEDWELL_ALLOW_PRIVATE_PROVIDERS",
     "HEEDWELL_CONTENT_RETENTION",
+    "HEEDWELL_HISTORY_RETENTION",
     "HEEDWELL_SMS_REGIONS",
     "HEEDWELL_SMS_RATE",
     "HEEDWELL_SMS_PER_DAY",
@@ -123,6 +124,13 @@ pub const VARIABLES: [&str; 35] = [
     "HEEDWELL_LOG_FORMAT",
     "RUST_LOG",
 ];
+
+/// How long texts are kept, and for how many days at least: no file goes while its message may still be under way, or is told in the
+/// feed.
+const CONTENT_RETENTION: (&str, i64) = ("HEEDWELL_CONTENT_RETENTION", 7);
+
+/// The same of histories: providers and relays tell for days what became of a message, and look up by its attempt which it was.
+const HISTORY_RETENTION: (&str, i64) = ("HEEDWELL_HISTORY_RETENTION", 30);
 
 /// Where gRPC is served, and the default.
 const GRPC_ADDR: (&str, &str) = ("HEEDWELL_GRPC_ADDR", "127.0.0.1:50051");
@@ -160,7 +168,8 @@ pub fn read(env: &Env, migrate: bool) -> Result<Config, Faults> {
         },
         duties: duties::Settings {
             anchor_file: anchor_file(env, &mut faults),
-            content_retention: content_retention(env, &mut faults),
+            content_retention: retention(env, CONTENT_RETENTION, &mut faults),
+            history_retention: retention(env, HISTORY_RETENTION, &mut faults),
         },
         admission: admission::Settings {
             open_deliveries: env
@@ -354,16 +363,15 @@ fn anchor_file(env: &Env, faults: &mut Faults) -> Option<PathBuf> {
     Some(path)
 }
 
-/// No file goes while its message may still be under way, or is told in the feed.
-fn content_retention(env: &Env, faults: &mut Faults) -> Option<TimeDelta> {
-    const NAME: &str = "HEEDWELL_CONTENT_RETENTION";
-    let days = match env.text(NAME)? {
+/// How long something is kept, in days.
+fn retention(env: &Env, (name, least): (&'static str, i64), faults: &mut Faults) -> Option<TimeDelta> {
+    let days = match env.text(name)? {
         "off" => return None,
         text => text.strip_suffix('d').and_then(|days| days.parse().ok()),
     };
-    let days = days.filter(|days| (7..=36_500).contains(days));
+    let days = days.filter(|days| (least..=36_500).contains(days));
     if days.is_none() {
-        faults.add(NAME, "must be off, or a number of days from 7d to 36500d, for example 90d");
+        faults.add(name, format!("must be off, or a number of days from {least}d to 36500d, for example 90d"));
     }
     days.map(TimeDelta::days)
 }

@@ -53,6 +53,8 @@ pub struct Settings {
     pub anchor_file: Option<PathBuf>,
     /// `HEEDWELL_CONTENT_RETENTION`: how long files of conversations are kept; unset: for good.
     pub content_retention: Option<TimeDelta>,
+    /// `HEEDWELL_HISTORY_RETENTION`: how long the steps of deliveries are kept that have come to their end; unset: for good.
+    pub history_retention: Option<TimeDelta>,
 }
 
 /// Does the duties until `stop`, side by side: one that has much to do does not hold up the others. `public_url` is where
@@ -60,11 +62,12 @@ pub struct Settings {
 pub async fn run(
     store: Store,
     engine: Engine,
-    (retention, anchors): (Option<TimeDelta>, Anchors),
+    (settings, anchors): (Settings, Anchors),
     public_url: String,
     stop: CancellationToken,
 ) {
     let watchman = instance::Watchman::default();
+    let walk = forget::Walk::default();
     let duties = async {
         tokio::join!(
             every("instance", INSTANCE_EVERY, &stop, || watchman.run_once(&store, &engine)),
@@ -74,7 +77,7 @@ pub async fn run(
             every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
             every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
             every("keys", KEYS_EVERY, &stop, || keys::run_once(&store, &engine)),
-            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, retention)),
+            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, &settings, &walk)),
             every("measure", MEASURE_EVERY, &stop, || measure::run_once(&store, &engine)),
             every("anchor", ANCHOR_EVERY, &stop, || anchors.run_once(&store, &engine)),
         );

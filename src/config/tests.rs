@@ -32,6 +32,7 @@ fn every_fault_is_named_at_once() {
         ("HEEDWELL_PUBLIC_URL", "http://practice.example"),
         ("HEEDWELL_ANCHOR_FILE", "/nowhere/at/all"),
         ("HEEDWELL_CONTENT_RETENTION", "90"),
+        ("HEEDWELL_HISTORY_RETENTION", "29d"),
         ("HEEDWELL_SMS_REGIONS", "usa"),
         ("HEEDWELL_SMS_RATE", "fast"),
         ("HEEDWELL_SMS_PER_DAY", "0"),
@@ -54,6 +55,7 @@ fn every_fault_is_named_at_once() {
         "HEEDWELL_PUBLIC_URL",
         "HEEDWELL_ANCHOR_FILE",
         "HEEDWELL_CONTENT_RETENTION",
+        "HEEDWELL_HISTORY_RETENTION",
         "HEEDWELL_SMS_REGIONS",
         "HEEDWELL_SMS_RATE",
         "HEEDWELL_SMS_PER_DAY",
@@ -115,11 +117,13 @@ fn the_pace_of_text_messages_is_a_word_or_a_number() {
 }
 
 #[test]
-fn files_are_kept_for_good_or_for_so_many_days() {
-    let kept = |text| {
-        let config = read(&env(&[("HEEDWELL_CONTENT_RETENTION", text)]), false).ok();
-        config.map(|config| config.duties.content_retention.map(|time| time.num_days()))
+fn texts_and_histories_are_kept_for_good_or_for_so_many_days() {
+    let kept = |name, text, kept: fn(duties::Settings) -> Option<TimeDelta>| {
+        let config = read(&env(&[(name, text)]), false).ok();
+        config.map(|config| kept(config.duties).map(|time| time.num_days()))
     };
+    let texts = |text| kept("HEEDWELL_CONTENT_RETENTION", text, |duties| duties.content_retention);
+    let histories = |text| kept("HEEDWELL_HISTORY_RETENTION", text, |duties| duties.history_retention);
     for (text, expected) in [
         ("", Some(None)),
         ("off", Some(None)),
@@ -133,7 +137,17 @@ fn files_are_kept_for_good_or_for_so_many_days() {
         ("d", None),
         ("99999999999999999999d", None),
     ] {
-        assert_eq!(kept(text), expected, "{text}");
+        assert_eq!(texts(text), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("", Some(None)),
+        ("off", Some(None)),
+        ("29d", None),
+        ("30d", Some(Some(30))),
+        ("36500d", Some(Some(36_500))),
+        ("36501d", None),
+    ] {
+        assert_eq!(histories(text), expected, "{text}");
     }
 }
 

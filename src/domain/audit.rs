@@ -41,7 +41,7 @@ impl AuditEvent {
     pub const HELD: &'static str = "instance.hold";
     /// That somebody made it live again; the resource says what became of what waited in it.
     pub const RESUMED: &'static str = "instance.resume";
-    /// That texts or files were removed when their time was over.
+    /// That texts, files or the histories of deliveries were removed when their time was over.
     pub const REMOVED: &'static str = "content.remove";
 
     /// That so many of them, which were older, were removed.

@@ -1,9 +1,12 @@
 //! Forgets changes that no cursor may ask for any more, to whom broadcasts have written once that is of no more use, and files that
-//! were uploaded and never sent; removes texts and files that are older than the operator keeps them.
+//! were uploaded and never sent; removes texts, files and the histories of deliveries that are older than the operator keeps them.
 
-use chrono::TimeDelta;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::Settings;
 use crate::{
     domain::{Engine, UNSENT_FILES_KEPT},
     store::{Store, StoreError},
@@ -11,16 +14,40 @@ use crate::{
 };
 
 /// How long changes are kept (contract, `WatchDeliveries`).
-const HISTORY: TimeDelta = TimeDelta::days(7);
+const CHANGES: TimeDelta = TimeDelta::days(7);
 /// Rows in one transaction, so that it stays short.
 const PAGE: u64 = 1_000;
 /// The same of files, each of which has many rows.
 const FILES: u64 = 20;
 /// The same of texts: with one writer nobody waits long for a page.
 const TEXTS: u64 = 200;
+/// How often histories are looked at from the oldest on.
+const WALK_EVERY: TimeDelta = TimeDelta::days(1);
+
+/// How far histories were looked at, and when that began with the oldest. Those that had to stay (what is planned, and what was heard of
+/// again) are looked at once a day, and not each time.
+#[derive(Debug, Default)]
+pub(super) struct Walk(Mutex<Option<(DateTime<Utc>, Uuid)>>);
+
+impl Walk {
+    /// After which delivery to go on.
+    fn resume(&self, now: DateTime<Utc>) -> Uuid {
+        let mut walk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *walk {
+            Some((began, after)) if now - began < WALK_EVERY => after,
+            _ => walk.insert((now, Uuid::nil())).1,
+        }
+    }
+
+    fn reached(&self, id: Uuid) {
+        if let Some((_, after)) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            *after = id;
+        }
+    }
+}
 
 /// Forgets what is older, by the clock that dated it.
-pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<TimeDelta>) {
+pub(super) async fn run_once(store: &Store, engine: &Engine, settings: &Settings, walk: &Walk) {
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
@@ -30,7 +57,12 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<T
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
     }
-    let Some(retention) = retention else { return };
+    if let Some(retention) = settings.history_retention
+        && let Err(error) = remove_histories(store, engine, retention, walk).await
+    {
+        tracing::error!(error = %telemetry::chain(&error), "histories whose time is over could not be removed");
+    }
+    let Some(retention) = settings.content_retention else { return };
     if let Err(error) = remove_files(store, engine, retention).await {
         tracing::error!(error = %telemetry::chain(&error), "files whose time is over could not be removed");
     }
@@ -40,7 +72,7 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, retention: Option<T
 }
 
 async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
-    let before = store.now().await? - HISTORY;
+    let before = store.now().await? - CHANGES;
     while store.feed_forget(engine, before, PAGE).await? > 0 {}
     Ok(())
 }
@@ -70,4 +102,31 @@ async fn remove_texts(store: &Store, engine: &Engine, retention: TimeDelta) -> R
         after = last;
     }
     Ok(())
+}
+
+async fn remove_histories(store: &Store, engine: &Engine, retention: TimeDelta, walk: &Walk) -> Result<(), StoreError> {
+    let now = store.now().await?;
+    let mut after = walk.resume(now);
+    while let Some(last) = store.histories_remove(engine, (now - retention, after), PAGE).await? {
+        walk.reached(last);
+        after = last;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories_are_looked_at_on_from_the_last_one_and_once_a_day_from_the_oldest() {
+        let (walk, start) = (Walk::default(), DateTime::UNIX_EPOCH);
+        assert_eq!(walk.resume(start), Uuid::nil());
+        walk.reached(Uuid::from_u128(7));
+        assert_eq!(walk.resume(start + TimeDelta::minutes(10)), Uuid::from_u128(7));
+        walk.reached(Uuid::from_u128(9));
+        assert_eq!(walk.resume(start + WALK_EVERY - TimeDelta::seconds(1)), Uuid::from_u128(9));
+        assert_eq!(walk.resume(start + WALK_EVERY), Uuid::nil());
+        assert_eq!(walk.resume(start + WALK_EVERY * 2 - TimeDelta::seconds(1)), Uuid::nil());
+    }
 }

@@ -1,18 +1,18 @@
-//! Texts whose time is over: what was sent, said and linked to goes, and what became of it stays. The audit trail of each practice
-//! says how much of it went.
+//! Texts and histories whose time is over: what was sent, said and linked to goes, and the steps on the way to what became of it,
+//! which stays. The audit trail of each practice says how much went.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, Query},
+    ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, LockBehavior, LockType, Query, SelectStatement},
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError, conversations,
-    entity::{content, conversation_message, delivery, inbox_item, link},
+    entity::{attempt, content, conversation_message, delivery, delivery_event, inbox_item, link},
     image::CLOSED,
     rows::padded,
     tx::Tx,
@@ -28,6 +28,7 @@ pub(super) enum Old {
     Files,
     Texts,
     Messages,
+    Histories,
 }
 
 impl Store {
@@ -44,16 +45,6 @@ impl Store {
         limit: u64,
     ) -> Result<Option<Uuid>, StoreError> {
         let now = self.now().await?;
-        let opens = Query::select()
-            .expr(Expr::val(1))
-            .from(link::Entity)
-            .and_where(
-                Expr::col((link::Entity, link::Column::NotificationId))
-                    .equals((delivery::Entity, delivery::Column::SourceId)),
-            )
-            .and_where(Expr::col((link::Entity, link::Column::ExpireTime)).gt(now))
-            .and_where(Expr::col((link::Entity, link::Column::RevokeTime)).is_null())
-            .to_owned();
         let over = Query::select()
             .expr(Expr::val(1))
             .from(delivery::Entity)
@@ -63,7 +54,7 @@ impl Store {
             )
             .and_where(Expr::col((delivery::Entity, delivery::Column::Phase)).eq(CLOSED))
             .and_where(Expr::col((delivery::Entity, delivery::Column::CreateTime)).lt(before))
-            .and_where(Expr::exists(opens).not())
+            .and_where(Expr::exists(opens(now)).not())
             .to_owned();
         let old = content::Entity::find()
             .select_only()
@@ -107,6 +98,46 @@ impl Store {
         Ok(gone)
     }
 
+    /// Removes the steps of deliveries that have come to their end, and of which nothing was heard since that moment: their timelines,
+    /// attempts and links. What became of them stays. They are looked for among the deliveries of `limit` lines of timelines after
+    /// `after`, whether any of them goes or not. Yields the last one that was looked at; unset: there are no more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database refuses.
+    pub async fn histories_remove(
+        &self,
+        _: &Engine,
+        (before, after): (DateTime<Utc>, Uuid),
+        limit: u64,
+    ) -> Result<Option<Uuid>, StoreError> {
+        // Every delivery has lines until its history goes. Which of them may go is asked by itself: a page is as long as it is,
+        // however many have to stay.
+        let mut seen = delivery_event::Entity::find()
+            .select_only()
+            .column(delivery_event::Column::DeliveryId)
+            .filter(delivery_event::Column::DeliveryId.gt(after))
+            .filter(delivery_event::Column::DeliveryId.lt(first_id_of(before)))
+            .order_by_asc(delivery_event::Column::DeliveryId)
+            .limit(limit)
+            .into_tuple::<Uuid>()
+            .all(self.across())
+            .await?;
+        seen.dedup();
+        let Some(last) = seen.last().copied() else { return Ok(None) };
+        let old = delivery::Entity::find()
+            .select_only()
+            .columns([delivery::Column::PracticeId, delivery::Column::Id])
+            .filter(delivery::Column::Id.is_in(padded(seen)))
+            .filter(is_history(before, self.now().await?))
+            .into_tuple::<Of>()
+            .all(self.across())
+            .await?;
+        for (practice, ids) in by_practice(old)? {
+            self.remove(Old::Histories, practice, ids, before).await?;
+        }
+        Ok(Some(last))
+    }
+
     /// Removes in one transaction, and has the trail tell how much.
     pub(super) async fn remove(
         &self,
@@ -127,6 +158,7 @@ impl Store {
                     Old::Files => ("files", conversations::remove_on(tx, keys.as_deref(), ids).await?),
                     Old::Texts => ("texts", texts_on(tx, ids).await?),
                     Old::Messages => ("messages", messages_on(tx, ids).await?),
+                    Old::Histories => ("histories", histories_on(tx, ids, before).await?),
                 };
                 if keys.is_some() && gone > 0 {
                     tx.note_event(&practice, AuditEvent::removed(name, gone, before));
@@ -166,6 +198,69 @@ async fn messages_on(tx: &Tx, ids: Vec<Uuid>) -> Result<u64, StoreError> {
         .exec(&tx.db)
         .await?;
     Ok(done.rows_affected)
+}
+
+/// The steps of those that are still history. Says how many there were.
+async fn histories_on(tx: &Tx, ids: Vec<Uuid>, before: DateTime<Utc>) -> Result<u64, StoreError> {
+    // Whoever hears evidence holds the delivery, and reads its attempts after that. One that is held is no history.
+    let (ids, sources): (Vec<Uuid>, Vec<Uuid>) = delivery::Entity::find()
+        .select_only()
+        .columns([delivery::Column::Id, delivery::Column::SourceId])
+        .filter(delivery::Column::Id.is_in(padded(ids)))
+        .filter(is_history(before, tx.now))
+        .order_by_asc(delivery::Column::Id)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple::<(Uuid, Uuid)>()
+        .all(&tx.db)
+        .await?
+        .into_iter()
+        .unzip();
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let gone = ids.len() as u64;
+    let ids = padded(ids);
+    delivery_event::Entity::delete_many()
+        .filter(delivery_event::Column::DeliveryId.is_in(ids.clone()))
+        .exec(&tx.db)
+        .await?;
+    attempt::Entity::delete_many().filter(attempt::Column::DeliveryId.is_in(ids)).exec(&tx.db).await?;
+    // None of them opens any more, and one that is not there is not told from one that is closed.
+    link::Entity::delete_many().filter(link::Column::NotificationId.is_in(padded(sources))).exec(&tx.db).await?;
+    Ok(gone)
+}
+
+/// Whether a delivery has come to its end, nothing was heard of it since `before`, and nothing is to be heard: neither is its provider
+/// still to be asked, nor is there a link whose opening would be told.
+fn is_history(before: DateTime<Utc>, now: DateTime<Utc>) -> Condition {
+    let heard = Query::select()
+        .expr(Expr::val(1))
+        .from(delivery_event::Entity)
+        .and_where(
+            Expr::col((delivery_event::Entity, delivery_event::Column::DeliveryId))
+                .equals((delivery::Entity, delivery::Column::Id)),
+        )
+        .and_where(Expr::col((delivery_event::Entity, delivery_event::Column::EventTime)).gte(before))
+        .to_owned();
+    Condition::all()
+        .add(delivery::Column::Phase.eq(CLOSED))
+        .add(delivery::Column::PollAt.is_null())
+        .add(Expr::exists(heard).not())
+        .add(Expr::exists(opens(now)).not())
+}
+
+/// A link of a delivery that has not expired and was not revoked.
+fn opens(now: DateTime<Utc>) -> SelectStatement {
+    Query::select()
+        .expr(Expr::val(1))
+        .from(link::Entity)
+        .and_where(
+            Expr::col((link::Entity, link::Column::NotificationId))
+                .equals((delivery::Entity, delivery::Column::SourceId)),
+        )
+        .and_where(Expr::col((link::Entity, link::Column::ExpireTime)).gt(now))
+        .and_where(Expr::col((link::Entity, link::Column::RevokeTime)).is_null())
+        .to_owned()
 }
 
 /// Rows of several practices, each with its own.

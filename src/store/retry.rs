@@ -194,6 +194,8 @@ fn in_doubt(row: &delivery::Model, attempts: &[attempt::Model]) -> bool {
         // A mail that was delivered, and came back after that.
         || Facts::from_bits(row.facts).may_have_arrived()
         || attempts.iter().any(unanswered)
+        // Once its history is gone, nobody can tell any more that a doubt was settled.
+        || (attempts.is_empty() && row.doubt_since.is_some())
 }
 
 /// Decides as if it were sent for the first time, on the patient and the settings of this moment.

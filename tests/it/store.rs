@@ -17,6 +17,7 @@ mod evidence;
 mod feeds;
 pub(crate) mod given;
 mod groups;
+mod histories;
 mod inboxes;
 mod keys;
 mod ledger;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
 
-async fn erase(t: &TestApp, id: &str) -> Result<(), Status> {
+pub(super) async fn erase(t: &TestApp, id: &str) -> Result<(), Status> {
     let request = ErasePatientRequest { practice_id: ACME.into(), patient_id: id.into() };
     t.caller(Role::PracticeAdmin).directory.erase_patient(request).await.map(drop)
 }

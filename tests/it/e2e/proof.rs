@@ -20,7 +20,7 @@ use super::{
 use crate::support::app::{ACME, TestApp, on_a_server};
 
 /// Runs `heedwell audit` on the database of a server that has stopped. Yields its exit code and what it printed.
-fn audit(t: &TestApp, arguments: &[&str]) -> (Option<i32>, String) {
+pub(super) fn audit(t: &TestApp, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_heedwell"))
         .arg("audit")
         .args(arguments)

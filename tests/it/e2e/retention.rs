@@ -1,4 +1,4 @@
-//! Texts whose time is over: they go, and what became of them stays and can be proven.
+//! Texts and histories whose time is over: they go, and what became of them stays and can be proven.
 
 use chrono::TimeDelta;
 use heedwell::{
@@ -13,14 +13,16 @@ use tonic::Code;
 
 use super::{
     attachments::{say, to_pat},
-    callbacks::browser,
+    callbacks::{browser, report},
     consent::{all_said, ledger},
-    erasure::{inbox, reminded},
+    erasure::{erase, inbox, reminded},
     fairness::{count, wait_for},
     given::{PHONE, documents, link, new_key, practice, reminder, send, send_over, visit},
     inbound::says,
     media::all,
-    seen::{list, read, refused, settled, texts, until_state},
+    proof::audit,
+    seen::{Text, list, read, refused, settled, texts, until_state},
+    stats,
     trail::trail,
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
@@ -116,6 +118,42 @@ on_a_server! {
         assert_eq!(count(t, gone, Vec::new()).await, 0);
     }
 
+}
+
+on_a_server! {
+    async fn the_steps_of_what_is_over_go_and_everybody_copes(t: &mut TestApp) {
+        practice(t).await;
+        let (old, url) = reminded(t, "pat", PHONE).await;
+        let message = texts(t, PHONE).pop().unwrap();
+        let start = t.now() - TimeDelta::hours(1);
+        let everything = async |t: &TestApp| {
+            let counts = stats::ask(t, (Some(start), None), Vec::new()).await.unwrap();
+            (list(t, DeliveryFilter::default()).await.deliveries, counts, ledger(t).await)
+        };
+        t.advance(TimeDelta::days(70));
+        let before = everything(t).await;
+        t.restart_with(|config: &mut Config| config.duties.history_retention = Some(TimeDelta::days(60))).await;
+        wait_for("it is told", async || removed(t).await.len() == 1).await;
+        let until = (t.now() - TimeDelta::days(60)).format("%Y-%m-%dT%H:%M:%SZ");
+        assert_eq!(removed(t).await, [format!("histories/3/before/{until}")]);
+        assert!(everything(t).await == before);
+        let full = read(t, &old, NotificationView::Full).await;
+        assert!(full.details.len() == 3 && full.details.iter().all(|it| it.events.is_empty() && it.content.is_some()));
+        assert_eq!(opened(t, &url).await, 404);
+
+        // Twilio is answered, where it is Twilio, and nothing comes of it.
+        let callback = t.url(&message.callback[message.callback.find("/webhooks/").unwrap()..]);
+        let stranger = browser().post(&callback).body("MessageStatus=undelivered").send().await.unwrap();
+        assert_eq!(stranger.status().as_u16(), 403);
+        assert_eq!(report(t, &Text { callback, ..message }, "undelivered").await, 204);
+        assert!(everything(t).await == before);
+        erase(t, "pat").await.unwrap();
+        assert_eq!(list(t, DeliveryFilter::default()).await.deliveries.len(), before.0.len());
+        t.stop().await;
+        let (code, text) = audit(t, &["verify"]);
+        assert!(code == Some(0) && text.contains(", 0 attempts, ") && text.contains("holds"), "{text}");
+        t.start().await;
+    }
 }
 
 on_a_server! {

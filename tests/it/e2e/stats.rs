@@ -19,7 +19,11 @@ use crate::support::app::{ACME, Pass, TestApp, on_a_server, timestamp};
 
 type Period = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
-async fn ask(t: &TestApp, (start, end): Period, kinds: Vec<i32>) -> Result<GetDeliveryStatsResponse, Status> {
+pub(super) async fn ask(
+    t: &TestApp,
+    (start, end): Period,
+    kinds: Vec<i32>,
+) -> Result<GetDeliveryStatsResponse, Status> {
     let request = GetDeliveryStatsRequest {
         practice_id: ACME.into(),
         start_time: start.map(timestamp),

@@ -59,7 +59,7 @@ on_both! {
         let (stop, mut hints) = (CancellationToken::new(), t.store.wake().listen());
         let url = "https://reach.example.com".to_owned();
         let anchors = duties::Anchors::new(t.home.keys().anchor(), Some(t.home.path("anchors")));
-        let duties = duties::run(t.store.clone(), t.engine.clone(), (None, anchors), url, stop.clone());
+        let duties = duties::run(t.store.clone(), t.engine.clone(), (duties::Settings::default(), anchors), url, stop.clone());
         let first_page = async {
             while shares(t, &scope, made.id).await.is_empty() {
                 hints.any().await;
