@@ -21,7 +21,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
@@ -46,6 +46,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(5);
 /// How long streams may take to tell the last change, once it is settled.
 const TOLD: Duration = Duration::from_secs(10);
+/// When a call that was refused is made again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// What many practices may take beside a few, in times.
 const GOAL: f64 = 1.2;
 
@@ -143,7 +145,7 @@ impl Side {
 
         let plan = self.plan(load);
         let (meter, begin, most) = (server.meter(), Instant::now(), server.count_connections(sinks.addrs));
-        let (begun, waits) = server.send(&plan).await;
+        let Sent { begun, waits, refused } = server.send(&plan).await;
         let last = Instant::now();
         let arrivals = self.over(sinks, &streams, &plan).await;
         let (settled, time) = (last.elapsed(), begin.elapsed());
@@ -154,7 +156,16 @@ impl Side {
             begun.into_iter().zip(came).map(|(begun, came)| came - begun).collect::<Vec<_>>()
         });
         let sent = sent.collect();
-        Run { calls, sent, settled, started, rest, connections: most.load(Ordering::Relaxed), streams: streams.count() }
+        Run {
+            calls,
+            sent,
+            refused,
+            settled,
+            started,
+            rest,
+            connections: most.load(Ordering::Relaxed),
+            streams: streams.count(),
+        }
     }
 
     /// Who sends to whom, and when.
@@ -231,16 +242,26 @@ impl Planned {
     }
 }
 
+/// Calls that were answered.
+struct Sent {
+    /// When each was to begin, by recipient.
+    begun: BTreeMap<String, Vec<Instant>>,
+    /// How long each took from then.
+    waits: Vec<Duration>,
+    /// How often one was refused before.
+    refused: usize,
+}
+
 /// A server that is measured, with its callers.
 struct Server {
-    product: Product,
+    product: Arc<Product>,
     connections: Vec<Channel>,
     postmaster: Option<u32>,
 }
 
 impl Server {
     async fn start(folder: &Path, url: &str, sinks: &Sinks) -> Self {
-        let product = Product::start(folder, url, sinks.addrs).await;
+        let product = Arc::new(Product::start(folder, url, sinks.addrs).await);
         let (connections, postmaster) = (connections(&product).await, postmaster(url).await);
         Self { product, connections, postmaster }
     }
@@ -249,21 +270,28 @@ impl Server {
         Meter::start(self.product.id(), &[], self.postmaster)
     }
 
-    /// Sends what was planned. Yields when each call was to begin, by recipient, and how long it took from then.
-    async fn send(&self, plan: &[Planned]) -> (BTreeMap<String, Vec<Instant>>, Vec<Duration>) {
+    /// Sends what was planned.
+    async fn send(&self, plan: &[Planned]) -> Sent {
         let (start, mut calls, mut begun) = (Instant::now(), JoinSet::new(), BTreeMap::<_, Vec<_>>::new());
-        for (number, send) in plan.iter().enumerate() {
-            let begin = start + send.at;
-            begun.entry(send.recipient()).or_default().push(begin);
-            let request = self.product.request(send.order());
+        for (number, planned) in plan.iter().enumerate() {
+            let begin = start + planned.at;
+            begun.entry(planned.recipient()).or_default().push(begin);
+            let (product, order) = (Arc::clone(&self.product), planned.order());
             let mut client = NotifyServiceClient::new(self.connections[number % CONNECTIONS].clone());
             sleep_until(begin).await;
             calls.spawn(async move {
-                client.send_notification(request).await.unwrap();
-                begin.elapsed()
+                let mut refused = 0;
+                // Every call is safe to repeat, and whoever is refused because of too much at once comes again.
+                while let Err(status) = client.send_notification(product.request(order.clone())).await {
+                    assert!(matches!(status.code(), Code::ResourceExhausted | Code::Unavailable), "{status}");
+                    refused += 1;
+                    sleep(AGAIN).await;
+                }
+                (begin.elapsed(), refused)
             });
         }
-        (begun, calls.join_all().await)
+        let (waits, refused): (Vec<_>, Vec<usize>) = calls.join_all().await.into_iter().unzip();
+        Sent { begun, waits, refused: refused.iter().sum() }
     }
 
     /// The most connections to providers from now on, for as long as somebody wants to know.
@@ -344,6 +372,7 @@ struct Run {
     calls: Figures,
     /// How long each took until its provider had it.
     sent: Vec<Duration>,
+    refused: usize,
     /// How long after the last call all was settled and told.
     settled: Duration,
     started: Duration,
@@ -358,6 +387,12 @@ impl Run {
             let share = |seconds: f64| seconds / time.as_secs_f64() * 100.0;
             format!("server {:.1} %, database {:.1} % of a processor", share(cost.server), share(cost.database))
         };
+        if self.refused > 0 {
+            println!(
+                "            NOT GOOD: {} calls were refused at first, as too much waited to be written",
+                self.refused
+            );
+        }
         println!(
             "            at the provider after {}; all settled and told by {} streams {:.1} s after the last call",
             spread(&self.sent),
