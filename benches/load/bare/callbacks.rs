@@ -100,7 +100,7 @@ async fn take(
         text += value;
     }
     let signature = headers.get("x-twilio-signature").and_then(|it| STANDARD.decode(it.as_bytes()).ok());
-    if !signature.is_some_and(|signature| hmac::verify(&hook.key, text.as_bytes(), &signature).is_ok()) {
+    if signature.is_none_or(|signature| hmac::verify(&hook.key, text.as_bytes(), &signature).is_err()) {
         return StatusCode::FORBIDDEN;
     }
     let Some(token) = URL_SAFE_NO_PAD
