@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use heedwell::{
     domain::{
-        AuditEvent, Author, Channel, Delivery, DeliveryId, DeliveryState, Facts, FailureReason, Provider, Scope,
+        AuditEvent, Author, Channel, Delivery, DeliveryId, DeliveryState, Facts, FailureReason, Kind, Provider, Scope,
         Source, Verdict,
     },
     store::{Anchored, Applied, AuditQuery, Claimed, NewLink, NewRetry, Parked, Retried},
@@ -88,7 +88,8 @@ on_both! {
     async fn the_steps_of_what_is_over_go_and_what_became_of_it_stays(t: &TestStore) {
         let (north, south) = (ready_practice(t, NORTH).await, ready_practice(t, SOUTH).await);
         let old = [delivered(t, &north, "r1").await, failed(t, &north, "r2").await];
-        let shown = Order::new("r3", &[Channel::InApp]).accept(t, &north).await.deliveries[0].id;
+        let notice = Order { kind: Kind::System, security: true, ..Order::new("r3", &[Channel::InApp]) };
+        let shown = notice.accept(t, &north).await.deliveries[0].id;
         let doubted = claimed(t, &north, "r4", Channel::Sms).await;
         settle(t, &doubted, unknown()).await;
         let planned = planned(t, &north, "r5").await;
