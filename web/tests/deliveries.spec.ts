@@ -117,6 +117,18 @@ test("a delivery tells its story, its text and its reasons", async ({ page, worl
   await expect(page.getByRole("complementary")).toHaveCount(0);
 });
 
+test("a delivery whose steps are no longer kept says so", async ({ page, world }) => {
+  await world.send("pat", [Channel.SMS]);
+  await world.open(page);
+  await expect(row(page, "SMS", "Delivered")).toBeVisible();
+  world.server.age(`DELETE FROM delivery_event WHERE practice_id = '${world.id}'`);
+  await row(page, "SMS", "Delivered").click();
+  const panel = page.getByRole("complementary", { name: "Account notice by SMS" });
+  await expect(panel.getByText("The steps of this delivery are no longer kept.")).toBeVisible();
+  await expect(panel.locator(".timeline")).toHaveCount(0);
+  await expect(panel.getByText(/^SM[0-9a-f]{32}$/)).toBeVisible();
+});
+
 test("what waits is cancelled, and what failed is sent again, after a question", async ({ page, world }) => {
   await world.send("pat", [Channel.EMAIL], { hours: 2 });
   await world.send("off", [Channel.SMS]);

@@ -115,6 +115,12 @@ export class Server {
     execFileSync(BINARY, ["resume", "--send-pending"], { env: this.#env, stdio: "ignore" });
   }
 
+  /** Changes what is stored, as years would. */
+  age(statement: string): void {
+    const script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=10); db.execute(sys.argv[2]); db.commit()";
+    execFileSync("python3", ["-c", script, join(this.folder, "heedwell.db"), statement]);
+  }
+
   #files = () => readdirSync(this.folder).filter((name) => name.startsWith("heedwell.db"));
 
   async stop(): Promise<void> {

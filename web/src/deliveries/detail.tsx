@@ -164,6 +164,14 @@ function Siblings({ delivery, siblings, open }: { delivery: Delivery; siblings: 
 }
 
 function Timeline({ events }: { events: DeliveryEvent[] }) {
+  if (events.length === 0) {
+    return (
+      <section>
+        <h3>Timeline</h3>
+        <p class="dim">The steps of this delivery are no longer kept.</p>
+      </section>
+    );
+  }
   return (
     <section>
       <h3>Timeline</h3>
