@@ -17,7 +17,7 @@
 //! * `e2e [--callers 64]`: both at once, beside a bare server that accepts, claims, posts and marks as sent.
 //! * `latency [--count 300]`: one call at a time, until its provider has it, beside a bare call that commits the same rows.
 //! * `claims [--rows 10000000] [--lean] [--goal 1.1]`: all that is done beside so many finished deliveries, of 25,000 patients a
-//!   practice, and without any; no more than so many times as long. And what a delivery takes on the disk; lean ones take half.
+//!   practice, and without any; no more than so many times as long. And what a delivery takes on the disk; lean ones take a third (some 1.5 kB).
 //! * `memory`: a server that does nothing.
 //! * `noise [--count 1000000] [--made 1000000] [--quiet 49] [--sends 300]`: urgent texts and reminders of quiet practices, idle and
 //!   beside so many broadcast texts of a practice whose account is out of order, of which so many are made by a broadcast, and the

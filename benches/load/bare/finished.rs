@@ -82,7 +82,7 @@ pub(crate) async fn fill(url: &str, count: usize, lean: bool) -> Stored {
     let mut database = Database::open(url).await;
     count_up(&mut database).await;
     database.settle(url).await;
-    let bytes = database.bytes().await - before;
+    let bytes = database.bytes().await.saturating_sub(before);
     let mut tables = Vec::new();
     for (table, _) in ACCEPT.into_iter().chain([ATTEMPT]) {
         tables.extend(database.table(table).await);
