@@ -193,17 +193,18 @@ impl Base {
         let services = self.services((public_url, calls, &refusals), kept, &watch, admission);
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
-        let strangers = Strangers::default();
+        // Who opens pages and who calls back do not stand in each other's way.
+        let (providers, visitors) = (Strangers::default(), Strangers::default());
         let sidecar = http::Services {
             callbacks: Callbacks::new(
                 store.clone(),
                 engine.clone(),
-                (refusals.clone(), strangers.clone()),
+                (refusals.clone(), providers),
                 public_url.to_owned(),
             ),
-            links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone(), strangers.clone()),
+            links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone(), visitors.clone()),
             media: Media::new(store.clone(), engine.clone()),
-            unsubscribe: Unsubscribe::new(store.clone(), engine.clone(), strangers),
+            unsubscribe: Unsubscribe::new(store.clone(), engine.clone(), visitors),
             readiness: readiness.clone(),
             sign_in: sign_in(&home, Arc::clone(verifier)),
             telemetry: store.telemetry().clone(),

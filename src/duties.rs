@@ -77,7 +77,8 @@ pub async fn run(
             every("count", COUNT_EVERY, &stop, || count::run_once(&store, &engine)),
             every("erase", ERASE_EVERY, &stop, || erase::run_once(&store, &engine)),
             every("keys", KEYS_EVERY, &stop, || keys::run_once(&store, &engine)),
-            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, &settings, &walk)),
+            every("forget", FORGET_EVERY, &stop, || forget::run_once(&store, &engine, &settings)),
+            every("histories", FORGET_EVERY, &stop, || forget::run_histories(&store, &engine, &settings, &walk)),
             every("measure", MEASURE_EVERY, &stop, || measure::run_once(&store, &engine)),
             every("anchor", ANCHOR_EVERY, &stop, || anchors.run_once(&store, &engine)),
         );

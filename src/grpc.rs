@@ -140,10 +140,10 @@ fn guarded(routes: Routes, verifier: Arc<Verifier>, calls: Arc<Calls>, observer:
         .layer(from_fn_with_state(observer, call::observe))
         // Inside the span, so that a panic's incident is logged there; around the rest, so that no panic escapes.
         .layer(CatchPanicLayer::custom(|_| status::panicked().into_http::<axum::body::Body>()))
-        // Before any work is done for the call, and around everything that it may have to wait for.
-        .layer(from_fn(call::admit))
-        // Around the token too: the issuer of keys may be slow to answer.
+        // Around everything that the call may have to wait for: its turn, and the issuer of keys, who may be slow to answer.
         .layer(from_fn(deadline::limit))
+        // Before any work is done for the call.
+        .layer(from_fn(call::admit))
         // Before any handler, and before it is known whether there is such a call.
         .layer(from_fn_with_state(verifier, auth::verify))
         // As soon as it is known whose the call is.

@@ -3,13 +3,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Settings;
 use crate::{
     domain::{Engine, UNSENT_FILES_KEPT},
-    store::{Store, StoreError},
+    store::{Standing, Store, StoreError},
     telemetry,
 };
 
@@ -21,6 +21,9 @@ const PAGE: u64 = 1_000;
 const FILES: u64 = 20;
 /// The same of texts: with one writer nobody waits long for a page.
 const TEXTS: u64 = 200;
+/// Lines of timelines that are looked at together, where there is more than one writer: each practice among them has a transaction of
+/// its own, and an entry on its trail.
+const HISTORIES: u64 = 10_000;
 /// How often histories are looked at from the oldest on.
 const WALK_EVERY: TimeDelta = TimeDelta::days(1);
 
@@ -47,7 +50,7 @@ impl Walk {
 }
 
 /// Forgets what is older, by the clock that dated it.
-pub(super) async fn run_once(store: &Store, engine: &Engine, settings: &Settings, walk: &Walk) {
+pub(super) async fn run_once(store: &Store, engine: &Engine, settings: &Settings) {
     if let Err(error) = forget(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "old changes could not be forgotten");
     }
@@ -57,18 +60,31 @@ pub(super) async fn run_once(store: &Store, engine: &Engine, settings: &Settings
     if let Err(error) = forget_files(store, engine).await {
         tracing::error!(error = %telemetry::chain(&error), "files that were never sent could not be forgotten");
     }
-    if let Some(retention) = settings.history_retention
-        && let Err(error) = remove_histories(store, engine, retention, walk).await
-    {
-        tracing::error!(error = %telemetry::chain(&error), "histories whose time is over could not be removed");
-    }
     let Some(retention) = settings.content_retention else { return };
+    if !may_remove(store, engine).await {
+        return;
+    }
     if let Err(error) = remove_files(store, engine, retention).await {
         tracing::error!(error = %telemetry::chain(&error), "files whose time is over could not be removed");
     }
     if let Err(error) = remove_texts(store, engine, retention).await {
         tracing::error!(error = %telemetry::chain(&error), "texts whose time is over could not be removed");
     }
+}
+
+/// Removes the histories of deliveries whose time is over.
+pub(super) async fn run_histories(store: &Store, engine: &Engine, settings: &Settings, walk: &Walk) {
+    let Some(retention) = settings.history_retention else { return };
+    if may_remove(store, engine).await
+        && let Err(error) = remove_histories(store, engine, retention, walk).await
+    {
+        tracing::error!(error = %telemetry::chain(&error), "histories whose time is over could not be removed");
+    }
+}
+
+/// Whether what is old may go: what a held database or a copy of one still has is what somebody may have brought it back for.
+async fn may_remove(store: &Store, engine: &Engine) -> bool {
+    matches!(store.standing(engine).await, Ok(Standing::Live))
 }
 
 async fn forget(store: &Store, engine: &Engine) -> Result<(), StoreError> {
@@ -106,8 +122,11 @@ async fn remove_texts(store: &Store, engine: &Engine, retention: TimeDelta) -> R
 
 async fn remove_histories(store: &Store, engine: &Engine, retention: TimeDelta, walk: &Walk) -> Result<(), StoreError> {
     let now = store.now().await?;
+    // By whole days, so that a practice's trail tells of it once a day.
+    let before = (now - retention).date_naive().and_time(NaiveTime::MIN).and_utc();
+    let page = if store.is_alone() { PAGE } else { HISTORIES };
     let mut after = walk.resume(now);
-    while let Some(last) = store.histories_remove(engine, (now - retention, after), PAGE).await? {
+    while let Some(last) = store.histories_remove(engine, (before, after), page).await? {
         walk.reached(last);
         after = last;
     }

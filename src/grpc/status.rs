@@ -25,8 +25,8 @@ const LONGEST_MESSAGE: usize = 512;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// When to try again while the disk is nearly full.
 const STORAGE_RETRY: Duration = Duration::from_secs(5);
-/// When to try again on a connection whose calls all wait: an answer takes milliseconds.
-const CONNECTION_RETRY: Duration = Duration::from_millis(100);
+/// When to try again on a connection whose calls all wait: this one has waited in vain already.
+const CONNECTION_RETRY: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {

@@ -45,8 +45,8 @@ impl Links {
     /// As [`Self::peek`].
     pub async fn open(&self, token: &str) -> Result<Option<String>, Error> {
         let Some(digest) = self.digest(token)? else { return Ok(None) };
-        let _turn = self.strangers.turn().await;
-        match self.store.link_open(&self.engine, digest).await? {
+        let (store, engine) = (self.store.clone(), self.engine.clone());
+        match self.strangers.work(async move { store.link_open(&engine, digest).await }).await? {
             LinkState::Open { target_url } => Ok(Some(target_url)),
             LinkState::Closed => Ok(None),
         }

@@ -44,10 +44,13 @@ impl Unsubscribe {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn act(&self, token: &str, posted: Posted) -> Result<Option<Subscription>, Error> {
-        let _turn = self.strangers.turn().await;
-        Ok(match posted {
-            Posted::Out => self.store.unsubscribe(&self.engine, token).await?,
-            Posted::Undo => self.store.resubscribe(&self.engine, token).await?,
-        })
+        let (store, engine, token) = (self.store.clone(), self.engine.clone(), token.to_owned());
+        let work = async move {
+            match posted {
+                Posted::Out => store.unsubscribe(&engine, &token).await,
+                Posted::Undo => store.resubscribe(&engine, &token).await,
+            }
+        };
+        Ok(self.strangers.work(work).await?)
     }
 }

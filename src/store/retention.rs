@@ -1,12 +1,12 @@
 //! Texts and histories whose time is over: what was sent, said and linked to goes, and the steps on the way to what became of it,
 //! which stays. The audit trail of each practice says how much went.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, LockBehavior, LockType, Query, SelectStatement},
+    sea_query::{Expr, Func, LockBehavior, LockType, Query, SelectStatement},
 };
 use uuid::Uuid;
 
@@ -203,18 +203,30 @@ async fn messages_on(tx: &Tx, ids: Vec<Uuid>) -> Result<u64, StoreError> {
 /// The steps of those that are still history. Says how many there were.
 async fn histories_on(tx: &Tx, ids: Vec<Uuid>, before: DateTime<Utc>) -> Result<u64, StoreError> {
     // Whoever hears evidence holds the delivery, and reads its attempts after that. One that is held is no history.
-    let (ids, sources): (Vec<Uuid>, Vec<Uuid>) = delivery::Entity::find()
+    let held: Vec<(Uuid, Uuid)> = delivery::Entity::find()
         .select_only()
         .columns([delivery::Column::Id, delivery::Column::SourceId])
         .filter(delivery::Column::Id.is_in(padded(ids)))
         .filter(is_history(before, tx.now))
         .order_by_asc(delivery::Column::Id)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .into_tuple::<(Uuid, Uuid)>()
+        .into_tuple()
+        .all(&tx.db)
+        .await?;
+    // What they are when they are held may be younger than what the lock was asked for by: another replica may have removed the lines
+    // of one, and a retry may have added one.
+    let over: BTreeSet<Uuid> = delivery_event::Entity::find()
+        .select_only()
+        .column(delivery_event::Column::DeliveryId)
+        .filter(delivery_event::Column::DeliveryId.is_in(padded(held.iter().map(|(id, _)| *id).collect())))
+        .group_by(delivery_event::Column::DeliveryId)
+        .having(Func::max(Expr::col(delivery_event::Column::EventTime)).lt(before))
+        .into_tuple::<Uuid>()
         .all(&tx.db)
         .await?
         .into_iter()
-        .unzip();
+        .collect();
+    let (ids, sources): (Vec<Uuid>, Vec<Uuid>) = held.into_iter().filter(|(id, _)| over.contains(id)).unzip();
     if ids.is_empty() {
         return Ok(0);
     }

@@ -38,23 +38,20 @@ impl fmt::Debug for Callback<'_> {
 }
 
 impl Callback<'_> {
-    /// Whether the holder of `key` signed this request, and not longer ago than SendGrid repeats it. Within that time a
-    /// captured request verifies again, so what it says may only be applied in a way that can be repeated.
+    /// Whether the holder of `key` signed this request: ECDSA with SHA-256 over the timestamp as it was sent and the body as it came,
+    /// in strict DER. A signature has a twin that verifies as well, and so is no name for a request.
     #[must_use]
-    pub fn verify(&self, key: &WebhookKey, now: DateTime<Utc>) -> bool {
-        self.is_signed(key) && self.is_recent(now)
-    }
-
-    /// ECDSA with SHA-256 over the timestamp as it was sent and the body as it came, in strict DER. A signature has a twin
-    /// that verifies as well, and so is no name for a request.
-    fn is_signed(&self, key: &WebhookKey) -> bool {
+    pub fn is_signed(&self, key: &WebhookKey) -> bool {
         let (Some(timestamp), Some(signature)) = (self.timestamp, self.signature) else { return false };
         let Ok(signature) = STANDARD.decode(signature) else { return false };
         let signed = [timestamp.as_bytes(), self.body].concat();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.point()).verify(&signed, &signature).is_ok()
     }
 
-    fn is_recent(&self, now: DateTime<Utc>) -> bool {
+    /// Whether it was signed not longer ago than SendGrid repeats it. Within that time a captured request verifies again, so what it
+    /// says may only be applied in a way that can be repeated.
+    #[must_use]
+    pub fn is_recent(&self, now: DateTime<Utc>) -> bool {
         let signed = self.timestamp.and_then(|seconds| DateTime::from_timestamp(seconds.parse().ok()?, 0));
         signed.is_some_and(|signed| (now - signed).abs() <= LONGEST_AGE)
     }

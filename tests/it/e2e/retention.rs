@@ -134,7 +134,7 @@ on_a_server! {
         let before = everything(t).await;
         t.restart_with(|config: &mut Config| config.duties.history_retention = Some(TimeDelta::days(60))).await;
         wait_for("it is told", async || removed(t).await.len() == 1).await;
-        let until = (t.now() - TimeDelta::days(60)).format("%Y-%m-%dT%H:%M:%SZ");
+        let until = (t.now() - TimeDelta::days(60)).format("%Y-%m-%dT00:00:00Z");
         assert_eq!(removed(t).await, [format!("histories/3/before/{until}")]);
         assert!(everything(t).await == before);
         let full = read(t, &old, NotificationView::Full).await;

@@ -128,6 +128,19 @@ on_both! {
         assert_eq!((told(t, &north).await.len(), told(t, &south).await.len()), (1, 1));
     }
 
+    async fn walks_side_by_side_tell_of_each_history_once(t: &TestStore) {
+        let scope = ready_practice(t, NORTH).await;
+        for n in 0..24 {
+            failed(t, &scope, &format!("r{n}")).await;
+        }
+        t.advance(31 * DAY);
+        futures::future::join_all((0..4).map(|_| walk(t, 10))).await;
+        assert_eq!(kept(t).await, BTreeSet::new());
+        let told = told(t, &scope).await;
+        let count = |resource: &String| resource.split('/').nth(1).unwrap().parse::<u32>().unwrap();
+        assert_eq!(told.iter().map(count).sum::<u32>(), 24, "{told:?}");
+    }
+
     async fn what_may_still_be_heard_of_keeps_its_steps(t: &TestStore) {
         let scope = ready_practice(t, NORTH).await;
         // The provider is to be asked about it.
