@@ -218,7 +218,7 @@ async fn histories_on(tx: &Tx, ids: Vec<Uuid>, before: DateTime<Utc>) -> Result<
     let over: BTreeSet<Uuid> = delivery_event::Entity::find()
         .select_only()
         .column(delivery_event::Column::DeliveryId)
-        .filter(delivery_event::Column::DeliveryId.is_in(padded(held.iter().map(|(id, _)| *id).collect())))
+        .filter(delivery_event::Column::DeliveryId.is_in(padded(held.iter().map(|(id, _)| *id).collect::<Vec<Uuid>>())))
         .group_by(delivery_event::Column::DeliveryId)
         .having(Func::max(Expr::col(delivery_event::Column::EventTime)).lt(before))
         .into_tuple::<Uuid>()
