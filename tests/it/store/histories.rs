@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use heedwell::{
-    domain::{
-        AuditEvent, Author, Channel, Delivery, DeliveryId, DeliveryState, Facts, FailureReason, Kind, Provider, Scope,
-        Source, Verdict,
-    },
+    domain::{AuditEvent, Author, Channel, Delivery, DeliveryId, DeliveryState, Facts, Kind, Provider, Scope, Source},
     store::{Anchored, Applied, AuditQuery, Claimed, NewLink, NewRetry, Parked, Retried},
 };
 use uuid::Uuid;
@@ -16,6 +13,7 @@ use super::{
     given::{
         NORTH, Order, SOUTH, accepted, claim_one, claimed, delivery, ready_practice, receipt, report, settle, unknown,
     },
+    retries::{failed, refused},
     *,
 };
 use crate::support::Backend;
@@ -57,16 +55,6 @@ async fn delivered(t: &TestStore, scope: &Scope, request_id: &str) -> Claimed {
     let claimed = claimed(t, scope, request_id, Channel::Sms).await;
     settle(t, &claimed, accepted(&claimed.callback_token())).await;
     report(t, scope, &claimed, Facts::DELIVERED).await;
-    claimed
-}
-
-fn refused() -> Verdict {
-    Verdict::Refused { reason: FailureReason::Blocked, code: "30004".into() }
-}
-
-async fn failed(t: &TestStore, scope: &Scope, request_id: &str) -> Claimed {
-    let claimed = claimed(t, scope, request_id, Channel::Sms).await;
-    settle(t, &claimed, refused()).await;
     claimed
 }
 

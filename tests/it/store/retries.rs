@@ -41,12 +41,12 @@ async fn forbidden(t: &TestStore, scope: &Scope, id: DeliveryId) -> &'static str
     state
 }
 
-fn refused() -> Verdict {
+pub(super) fn refused() -> Verdict {
     Verdict::Refused { reason: FailureReason::Blocked, code: "30004".into() }
 }
 
 /// A text message that the provider refused for good.
-async fn failed(t: &TestStore, scope: &Scope, request_id: &str) -> Claimed {
+pub(super) async fn failed(t: &TestStore, scope: &Scope, request_id: &str) -> Claimed {
     let claimed = claimed(t, scope, request_id, Channel::Sms).await;
     settle(t, &claimed, refused()).await;
     claimed
