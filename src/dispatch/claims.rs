@@ -135,9 +135,10 @@ impl<'a> Claims<'a> {
 
     /// Begins the claims that are due a turn.
     fn claim(&mut self) {
-        let width = if self.dispatch.store.is_alone() { 1 } else { WIDTH };
+        let store = &self.dispatch.store;
+        let (width, brief) = if store.is_alone() { (1, store.is_asked()) } else { (WIDTH, false) };
         while self.claiming < width
-            && let Some(grant) = self.queue.next()
+            && let Some(grant) = self.queue.next(brief)
         {
             self.claiming += 1;
             let turn = Turn {

@@ -13,6 +13,8 @@ use crate::{
 
 /// Deliveries of one practice in a turn, so that the next practice has its turn soon.
 const QUANTUM: usize = 32;
+/// The same of a broadcast where there is one writer and somebody else wants it: each turn is a transaction, which others wait for.
+const BRIEF: usize = 16;
 /// Of a hundred slots, so many are for urgent deliveries alone.
 const URGENT_PERCENT: usize = 30;
 /// Slots that broadcasts can always have.
@@ -86,18 +88,19 @@ impl Queue {
         ring.waiting.push_back(practice);
     }
 
-    /// The next turn; unset while there is nobody or no slot for anybody.
-    pub(super) fn next(&mut self) -> Option<Grant> {
+    /// The next turn; unset while there is nobody or no slot for anybody. `brief`: broadcasts have short turns now.
+    pub(super) fn next(&mut self, brief: bool) -> Option<Grant> {
         let cap = (self.slots * PRACTICE_PERCENT / 100).max(PRACTICE_LEAST);
         let cap = if self.busy.len() > 1 { cap } else { usize::MAX };
         // Slots that nobody below the limit has a use for are better used by those above it than by none.
-        self.turn(cap).or_else(|| self.turn(usize::MAX))
+        let bulk = if brief { BRIEF } else { usize::MAX };
+        self.turn(cap, bulk).or_else(|| self.turn(usize::MAX, bulk))
     }
 
-    fn turn(&mut self, cap: usize) -> Option<Grant> {
+    fn turn(&mut self, cap: usize, bulk: usize) -> Option<Grant> {
         let kept = if self.bulk_next { BULK_KEPT.saturating_sub(self.taken[place(Class::Bulk)]) } else { 0 };
         let turns =
-            [(Class::Urgent, usize::MAX), (Class::Bulk, kept), (Class::Normal, usize::MAX), (Class::Bulk, usize::MAX)];
+            [(Class::Urgent, usize::MAX), (Class::Bulk, kept), (Class::Normal, usize::MAX), (Class::Bulk, bulk)];
         let grant = turns.into_iter().find_map(|(class, most)| {
             let free = self.free(class).min(most);
             if free > 0 { self.grant(class, free, cap) } else { None }

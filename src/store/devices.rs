@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     entity::{patient, push_device},
-    rows::padded,
+    rows::{padded, these},
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -247,9 +247,12 @@ pub(super) async fn forget_on(tx: &Tx, gone: &BTreeSet<(PracticeId, Registration
         let registrations: Vec<Registration> =
             gone.iter().filter(|(of, _)| of == practice).map(|(_, registration)| *registration).collect();
         let ids = registrations.iter().map(|registration| registration.device.0);
-        let theirs = push_device::Entity::find()
-            .filter(push_device::Column::PracticeId.eq(practice.as_str()))
-            .filter(push_device::Column::Id.is_in(ids));
+        let theirs = push_device::Entity::find().filter(these(
+            push_device::Column::Id,
+            ids,
+            push_device::Column::PracticeId,
+            practice.as_str(),
+        ));
         let owners: BTreeSet<String> = theirs.all(&tx.db).await?.into_iter().map(|device| device.patient_id).collect();
         patients_lock_on(tx, practice.as_str(), owners.iter().map(String::as_str)).await?;
         // One that passes to somebody else at this moment is left alone: the next push to it tells the same.

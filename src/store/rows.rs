@@ -8,9 +8,12 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn, Statement,
-    sea_query::{Expr, ExprTrait, IntoIden, Query, TableRef, Value, ValueTuple, Values},
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, ModelTrait,
+    PrimaryKeyToColumn, Statement,
+    sea_query::{BinOper, Expr, ExprTrait, IntoIden, Query, TableRef, Value, ValueTuple, Values},
 };
+
+use uuid::Uuid;
 
 use super::{StoreError, tx::Tx};
 
@@ -80,6 +83,13 @@ pub(super) fn padded<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     values
 }
 
+/// The rows with these ids, but for those of another practice. They are looked up by their ids: SQLite, which keeps no statistics
+/// here, believes that a practice has ten rows, and would rather walk over all of its rows than look up sixteen.
+pub(super) fn these<C: ColumnTrait>(id: C, ids: impl IntoIterator<Item = Uuid>, owner: C, practice: &str) -> Condition {
+    let no_index = Expr::col(owner.as_column_ref()).binary(BinOper::Custom("||".into()), Expr::cust("''"));
+    Condition::all().add(id.is_in(padded(ids))).add(no_index.eq(practice))
+}
+
 /// The words that write these columns of `count` rows of a table; for an update its keys come first.
 fn words<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column], how: Words) -> Arc<str> {
     type Known = HashMap<(bool, Words, &'static str, usize, Vec<&'static str>), Arc<str>>;
@@ -127,8 +137,10 @@ fn update<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::{QueryFilter, QueryTrait};
+
     use super::*;
-    use crate::store::entity::content;
+    use crate::store::entity::{content, subject_key};
 
     #[test]
     fn lengths_are_few_and_add_up() {
@@ -153,5 +165,22 @@ mod tests {
                 r#"FROM (VALUES (?, ?, ?), (?, ?, ?)) AS "now" WHERE "content"."delivery_id" = "now"."column1""#
             )
         );
+    }
+
+    #[tokio::test]
+    async fn rows_are_looked_up_by_their_ids_however_many() {
+        use subject_key::Column::{Id, PracticeId};
+        let db = sea_orm::Database::connect("sqlite::memory:").await.unwrap();
+        let schema = sea_orm::Schema::new(DbBackend::Sqlite);
+        db.execute(&schema.create_table_from_entity(subject_key::Entity)).await.unwrap();
+        db.execute_unprepared("CREATE INDEX of_practice ON subject_key (practice_id, owner)").await.unwrap();
+        for count in [1_u128, 2, 16, 500] {
+            let ids = (0..count).map(Uuid::from_u128);
+            let query = subject_key::Entity::find().filter(these(Id, ids, PracticeId, "north"));
+            let query = format!("EXPLAIN QUERY PLAN {}", query.build(DbBackend::Sqlite));
+            let plan = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, query)).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.try_get_by_index(3).unwrap()).collect();
+            assert!(plan.len() == 1 && plan.concat().ends_with("(id=?)"), "{count}: {plan:?}");
+        }
     }
 }

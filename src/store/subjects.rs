@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     StoreError,
     entity::{patient, subject_key},
-    rows::padded,
+    rows::{padded, these},
     tx::Tx,
     vault::{PracticeKeys, Sealed, Subject},
 };
@@ -108,9 +108,9 @@ pub(super) async fn opening(
     if ids.is_empty() {
         return Ok(keys.clone());
     }
+    use subject_key::Column::{Id, PracticeId};
     let rows = subject_key::Entity::find()
-        .filter(subject_key::Column::Id.is_in(padded(ids.into_iter().map(Uuid::from_bytes))))
-        .filter(subject_key::Column::PracticeId.eq(keys.practice()))
+        .filter(these(Id, ids.into_iter().map(Uuid::from_bytes), PracticeId, keys.practice()))
         .all(db)
         .await?;
     Ok(keys.with(rows.into_iter().map(|row| opened(keys, row)).collect::<Result<Vec<_>, _>>()?))

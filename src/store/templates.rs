@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     entity::{practice, template, template_version},
-    rows::padded,
+    rows::these,
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
@@ -122,8 +122,12 @@ impl Store {
         let keys = self.keys(scope.practice()).await?;
         let (mut templates, mut total) = (Vec::new(), 0);
         for some in ids.chunks(OPENED_AT_ONCE) {
-            let of = template::Entity::find().filter(template::Column::PracticeId.eq(keys.practice()));
-            let of = of.filter(template::Column::Id.is_in(padded(some.iter().copied())));
+            let of = template::Entity::find().filter(these(
+                template::Column::Id,
+                some.iter().copied(),
+                template::Column::PracticeId,
+                keys.practice(),
+            ));
             let rows = with_active(of).all(&self.within(scope)).await?;
             let mut rows: BTreeMap<_, _> = rows.into_iter().map(|(row, active)| (row.id, (row, active))).collect();
             for (row, active) in some.iter().filter_map(|id| rows.remove(id)) {

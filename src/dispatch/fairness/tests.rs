@@ -12,7 +12,7 @@ fn id(name: &str) -> PracticeId {
 
 /// Takes the next turn, in which there is more than may be looked at, and keeps the slots.
 fn busy(queue: &mut Queue) -> Option<(Class, String, usize)> {
-    let grant = queue.next()?;
+    let grant = queue.next(false)?;
     let told = (grant.class, grant.practice.as_str().to_owned(), grant.limit);
     let limit = grant.limit;
     queue.done(grant, limit, limit);
@@ -48,7 +48,7 @@ fn lower_classes_go_first_and_broadcasts_keep_their_two_slots() {
     }
     let mut next = || {
         // Its calls end at once, so that there is always a slot.
-        let grant = queue.next().unwrap_or_else(|| panic!("somebody waits"));
+        let grant = queue.next(false).unwrap_or_else(|| panic!("somebody waits"));
         let (class, limit) = (grant.class, grant.limit);
         queue.done(grant, limit, 0);
         (class, limit)
@@ -57,7 +57,7 @@ fn lower_classes_go_first_and_broadcasts_keep_their_two_slots() {
     queue.rings[place(Class::Urgent)] = Ring::default();
     less(&mut queue.busy, &id("c"), 1);
     let mut next = || {
-        let grant = queue.next().unwrap_or_else(|| panic!("somebody waits"));
+        let grant = queue.next(false).unwrap_or_else(|| panic!("somebody waits"));
         let (class, limit) = (grant.class, grant.limit);
         queue.done(grant, limit, 0);
         (class, limit)
@@ -84,16 +84,28 @@ fn a_practice_has_a_tenth_of_the_slots_while_another_can_use_the_rest() {
 }
 
 #[test]
+fn broadcasts_have_short_turns_while_somebody_else_wants_the_writer() {
+    for (brief, limits) in [(true, [BRIEF, SLOTS]), (false, [SLOTS - SLOTS * URGENT_PERCENT / 100, SLOTS])] {
+        let turn = |class: Class| {
+            let mut queue = Queue::new(SLOTS);
+            queue.add(class, id("a"));
+            queue.next(brief).unwrap_or_else(|| panic!("it waits")).limit
+        };
+        assert_eq!([Class::Bulk, Class::Urgent].map(turn), limits);
+    }
+}
+
+#[test]
 fn what_comes_while_a_practice_has_its_turn_is_not_overlooked() {
     let mut queue = Queue::new(SLOTS);
     queue.add(Class::Normal, id("a"));
-    let grant = queue.next().unwrap_or_else(|| panic!("it waits"));
-    assert_eq!(queue.next(), None, "never two turns of one practice and class at once");
+    let grant = queue.next(false).unwrap_or_else(|| panic!("it waits"));
+    assert_eq!(queue.next(false), None, "never two turns of one practice and class at once");
     queue.add(Class::Normal, id("a"));
     queue.done(grant, 1, 1);
-    let grant = queue.next().unwrap_or_else(|| panic!("it waits again"));
+    let grant = queue.next(false).unwrap_or_else(|| panic!("it waits again"));
     queue.done(grant, 0, 0);
-    assert_eq!(queue.next(), None);
+    assert_eq!(queue.next(false), None);
     assert!(queue.busy.is_empty());
 }
 
@@ -144,7 +156,7 @@ proptest! {
         let (mut queue, mut world) = (Queue::new(SLOTS), World::default());
         let turn = |queue: &mut Queue, world: &mut World| -> Result<bool, TestCaseError> {
             let neglected_before: Vec<_> = (0..6).map(|n| id(&format!("p{n}"))).map(|p| (world.neglected(queue, &p), world.held(&p))).collect();
-            let Some(grant) = queue.next() else {
+            let Some(grant) = queue.next(false) else {
                 for ((class, practice), count) in &world.due {
                     prop_assert!(*count == 0 || queue.free(Class::ALL[*class]) == 0, "{practice} waits beside idle slots");
                 }
@@ -202,7 +214,7 @@ proptest! {
         let mut had = BTreeMap::<PracticeId, usize>::new();
         let mut calls = VecDeque::new();
         for free in frees {
-            while let Some(grant) = queue.next() {
+            while let Some(grant) = queue.next(false) {
                 *had.entry(grant.practice.clone()).or_default() += grant.limit;
                 calls.extend(std::iter::repeat_n(grant.practice.clone(), grant.limit));
                 let limit = grant.limit;

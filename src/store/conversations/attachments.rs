@@ -18,7 +18,7 @@ use crate::{
         Store, StoreError,
         entity::{attachment, attachment_part, conversation, conversation_message},
         idem::{self, Prior},
-        rows::padded,
+        rows::{padded, these},
         tx::Tx,
         vault::{PracticeKeys, Sealed},
     },
@@ -164,9 +164,9 @@ impl Store {
             return Ok(BTreeMap::new());
         }
         let keys = self.keys(scope.practice()).await?;
+        use attachment::Column::{Id, PracticeId};
         let rows = attachment::Entity::find()
-            .filter(attachment::Column::PracticeId.eq(keys.practice()))
-            .filter(attachment::Column::Id.is_in(padded(ids.iter().map(|id| id.0))))
+            .filter(these(Id, ids.iter().map(|id| id.0), PracticeId, keys.practice()))
             .all(&self.within(scope))
             .await?;
         let unsent = rows.iter().filter(|row| row.message_id.is_none() && is_own(scope, row));

@@ -23,7 +23,7 @@ use crate::{
         Keyset, Store, StoreError,
         entity::{conversation, conversation_message, delivery, patient},
         image,
-        rows::padded,
+        rows::{padded, these},
         subjects,
         vault::PracticeKeys,
     },
@@ -96,9 +96,13 @@ impl Store {
         ids: &[ConversationId],
     ) -> Result<BTreeMap<ConversationId, Conversation>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let rows = conversation::Entity::find()
-            .filter(conversation::Column::PracticeId.eq(scope.practice().as_str()))
-            .filter(conversation::Column::Id.is_in(padded(ids.iter().map(|id| id.0))));
+        use conversation::Column::{Id, PracticeId};
+        let rows = conversation::Entity::find().filter(these(
+            Id,
+            ids.iter().map(|id| id.0),
+            PracticeId,
+            scope.practice().as_str(),
+        ));
         let shown = all_shown_on(&self.within(scope), &keys, rows.all(&self.within(scope)).await?).await?;
         Ok(shown.into_iter().map(|it| (it.id, it)).collect())
     }
@@ -141,9 +145,13 @@ impl Store {
         ids: &[MessageId],
     ) -> Result<BTreeMap<MessageId, ConversationMessage>, StoreError> {
         let keys = self.keys(scope.practice()).await?;
-        let rows = conversation_message::Entity::find()
-            .filter(conversation_message::Column::PracticeId.eq(scope.practice().as_str()))
-            .filter(conversation_message::Column::Id.is_in(padded(ids.iter().map(|id| id.0))));
+        use conversation_message::Column::{Id, PracticeId};
+        let rows = conversation_message::Entity::find().filter(these(
+            Id,
+            ids.iter().map(|id| id.0),
+            PracticeId,
+            scope.practice().as_str(),
+        ));
         let messages = messages_on(&self.within(scope), &keys, rows.all(&self.within(scope)).await?).await?;
         Ok(messages.into_iter().map(|it| (it.id, it)).collect())
     }
