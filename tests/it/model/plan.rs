@@ -1,7 +1,7 @@
 //! What may be done, step by step, and what of it is known without asking the store: what was ordered, where the patients
 //! are reached, and who is not to be written to.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use heedwell::domain::{Channel, Kind};
 use proptest::sample::Index;
@@ -287,6 +287,8 @@ pub(super) struct Plan {
     pub(super) people: [Person; PATIENTS.len()],
     /// Gates that an opt-out has closed.
     pub(super) shut: BTreeSet<Gate>,
+    /// From which number each patient was opted out last by being given it.
+    stopped: [Option<usize>; PATIENTS.len()],
 }
 
 impl Plan {
@@ -322,7 +324,12 @@ impl ReferenceStateMachine for Plan {
         match step {
             Step::Send { wishes, .. } => plan.orders.extend(wishes.iter().cloned()),
             Step::Patient { which, inactive, phone, .. } => {
-                plan.people[*which] = Person { inactive: *inactive, phone: *phone };
+                let before = mem::replace(&mut plan.people[*which], Person { inactive: *inactive, phone: *phone });
+                // Whoever is given a number that is closed is opted out, as everybody was who had it.
+                let given = before.phone != *phone && plan.shut.contains(&Gate::Phone(*phone));
+                if given && plan.stopped[*which].replace(*phone) != Some(*phone) {
+                    plan.shut.insert(Gate::Patient(Channel::Sms, *which));
+                }
             }
             Step::Consent { subject, channel, out, .. } => {
                 let gate = plan.gate(*subject, *channel);
