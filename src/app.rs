@@ -139,6 +139,7 @@ struct Limits {
     admission: admission::Settings,
     consent: consent::Settings,
     content_retention: Option<TimeDelta>,
+    any_relay_port: bool,
 }
 
 /// What answers, before it listens anywhere.
@@ -159,6 +160,7 @@ impl Limits {
             admission: config.admission,
             consent: config.consent,
             content_retention: config.duties.content_retention,
+            any_relay_port: config.providers.allow_private,
         }
     }
 }
@@ -190,7 +192,8 @@ impl Base {
         let refusals = Refusals::new(store.clone(), engine.clone());
         let calls = Arc::new(Calls::new(limits.admission.calls_per_second));
         let kept = (limits.consent, limits.content_retention);
-        let services = self.services((public_url, calls, &refusals), kept, &watch, admission);
+        let services =
+            self.services((public_url, calls, &refusals), kept, limits.any_relay_port, (&watch, admission));
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         // Who opens pages and who calls back do not stand in each other's way.
@@ -218,8 +221,8 @@ impl Base {
         &self,
         (public_url, calls, refusals): (&str, Arc<Calls>, &Refusals),
         (consent, content_retention): (consent::Settings, Option<TimeDelta>),
-        watch: &Watch,
-        admission: Admission,
+        any_relay_port: bool,
+        (watch, admission): (&Watch, Admission),
     ) -> grpc::Services {
         let Self { store, clock, fingerprints, tokens, .. } = self;
         let pages = Pages::new(fingerprints.clone(), tokens.clone());
@@ -252,7 +255,12 @@ impl Base {
             notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
-            preferences: Preferences::new(store.clone(), public_url.to_owned(), content_retention),
+            preferences: Preferences::new(
+                store.clone(),
+                public_url.to_owned(),
+                content_retention,
+                any_relay_port,
+            ),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
             telemetry: store.telemetry().clone(),

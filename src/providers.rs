@@ -42,7 +42,7 @@ pub struct Settings {
     pub fcm_url: Url,
     /// Where Google gives out the tokens for it.
     pub google_token_url: Url,
-    /// Permits private addresses, HTTP without TLS, and a relay on the loopback that offers no TLS: for stand-ins only.
+    /// Permits private addresses, HTTP without TLS, relays at any port, and one on the loopback that offers no TLS: for stand-ins only.
     pub allow_private: bool,
     /// From the name to a connection that can be used.
     pub connect_timeout: Duration,

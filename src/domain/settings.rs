@@ -124,7 +124,7 @@ pub enum EmailProvider {
 pub struct SmtpSettings {
     /// Name or address of the relay.
     pub host: String,
-    /// 1-65535; 0: not given.
+    /// One of [`Self::PORTS`], unless private providers are allowed; 0: not given.
     pub port: u16,
     /// How the connection is protected; unset: not given.
     pub security: Option<SmtpSecurity>,
@@ -548,6 +548,10 @@ impl BounceSettings {
 }
 
 impl SmtpSettings {
+    /// Where relays take mail that is handed in: TLS from the first byte, STARTTLS (RFC 8314, section 3.3), and what many use
+    /// where a network closes 587. Any other would let whoever sets up a practice knock on doors of others.
+    pub const PORTS: [u16; 3] = [465, 587, 2525];
+
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.host.is_empty() {

@@ -39,7 +39,7 @@ impl PreferencesService for Handlers {
         request: Request<UpdatePracticeSettingsRequest>,
     ) -> Result<Response<UpdatePracticeSettingsResponse>, Status> {
         let scope = auth::scope(&request, &request.get_ref().practice_id, &[Role::PracticeAdmin])?;
-        let update = convert::settings::Update::read(request.into_inner())?;
+        let update = convert::settings::Update::read(request.into_inner(), self.preferences.any_relay_port())?;
         let change = |settings| update.apply(settings);
         let settings = self.preferences.settings_update(&scope, update.revision(), change).await?;
         Ok(Response::new(UpdatePracticeSettingsResponse { settings: Some(convert::settings::shown(settings)) }))

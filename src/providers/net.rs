@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{SendError, Settings};
+use crate::domain::SmtpSettings;
 
 /// More than any answer that is understood; the rest is not read.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -41,6 +42,9 @@ pub(super) enum NetError {
     /// The address is not public.
     #[error("the address is not public")]
     Private,
+    /// No port at which relays take mail.
+    #[error("the port is not one of a relay")]
+    Port,
     /// Refused or silent.
     #[error("no connection")]
     Connect,
@@ -51,6 +55,7 @@ impl From<NetError> for SendError {
         match error {
             NetError::Dns => Self::not_taken("dns"),
             NetError::Private => Self::misconfigured("private address"),
+            NetError::Port => Self::misconfigured("port"),
             NetError::Connect => Self::not_taken("connect"),
         }
     }
@@ -90,11 +95,20 @@ impl Network {
         if admitted.is_empty() { Err(NetError::Private) } else { Ok(admitted) }
     }
 
-    /// A connection to `host` within `limit`, resolution included. Small writes leave at once: with Nagle's algorithm each
+    /// Whether a relay may be at `port`.
+    fn admits_port(self, port: u16) -> bool {
+        self.allow_private || SmtpSettings::PORTS.contains(&port)
+    }
+
+    /// A connection to the relay `host` within `limit`, resolution included. Small writes leave at once: with Nagle's algorithm each
     /// mail would wait 40 ms for the peer's delayed acknowledgement.
     pub(super) async fn connect(self, host: &str, port: u16, limit: Duration) -> Result<TcpStream, NetError> {
         let attempt = async {
             let mut addresses = self.addresses(host, port).await?;
+            // Looked at here too: settings may be older than the limit. That a host leads inside is the graver fault.
+            if !self.admits_port(port) {
+                return Err(NetError::Port);
+            }
             addresses.truncate(ADDRESSES);
             let share = limit / u32::try_from(addresses.len()).unwrap_or(1);
             for address in addresses {
@@ -362,6 +376,22 @@ mod tests {
         let name: Name = "localhost".parse().unwrap();
         let error = network.resolve(name).await.err().unwrap();
         assert_eq!(error.downcast_ref(), Some(&NetError::Private));
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_at_no_other_port() {
+        // A public address that nobody listens at: with the limit gone the connection itself would fail, in another way.
+        let elsewhere: LookUp = |_, port| Box::pin(async move { Ok(vec![SocketAddr::from(([8, 8, 8, 8], port))]) });
+        let closed = Network { look_up: elsewhere, ..Network::new(false) };
+        let open = Network::new(true);
+        for port in [1, 22, 25, 80, 443, 464, 466, 586, 588, 2524, 2526, 3306, 5432, 6379, 65_535] {
+            let error = closed.connect("relay.example", port, Duration::from_millis(50)).await.unwrap_err();
+            assert_eq!((error, SendError::from(error)), (NetError::Port, SendError::misconfigured("port")), "{port}");
+            assert!(open.admits_port(port), "{port}");
+        }
+        for port in [465, 587, 2525] {
+            assert!(closed.admits_port(port) && open.admits_port(port), "{port}");
+        }
     }
 
     /// A name that stands for something else each time that somebody asks.

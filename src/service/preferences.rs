@@ -74,13 +74,26 @@ pub struct Preferences {
     store: Store,
     public_url: String,
     content_retention: Option<TimeDelta>,
+    any_relay_port: bool,
 }
 
 impl Preferences {
     /// Over `store`; `public_url` is where providers reach this server, without a slash at the end.
     #[must_use]
-    pub const fn new(store: Store, public_url: String, content_retention: Option<TimeDelta>) -> Self {
-        Self { store, public_url, content_retention }
+    pub const fn new(
+        store: Store,
+        public_url: String,
+        content_retention: Option<TimeDelta>,
+        any_relay_port: bool,
+    ) -> Self {
+        Self { store, public_url, content_retention, any_relay_port }
+    }
+
+    /// Whether a relay may be at other ports than those of [`SmtpSettings::PORTS`](crate::domain::SmtpSettings::PORTS): where the
+    /// operator allows providers at private addresses.
+    #[must_use]
+    pub const fn any_relay_port(&self) -> bool {
+        self.any_relay_port
     }
 
     /// Reads the settings of a practice.

@@ -178,8 +178,8 @@ def start_relay() -> Iterator[StartRelay]:
     """Starts a relay: with TLS and a log-in, or (`tls=None`) with neither."""
     running: list[Controller] = []
 
-    def start(tls: ssl.SSLContext | None) -> Relay:
-        kept = Relay(port=free_port())
+    def start(tls: ssl.SSLContext | None, port: int | None = None) -> Relay:
+        kept = Relay(port=port or free_port())
 
         def admit(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
             good = isinstance(data, LoginPassword) and data == LoginPassword(USER.encode(), PASSWORD.encode())
@@ -421,8 +421,8 @@ def test_a_relay_without_starttls_is_used_only_where_private_providers_are_allow
     assert not mail.encrypted
     check_form(mail)
 
-    # Without the permission it is not even connected to.
-    kept = start_relay(None)
+    # Without the permission it is not even connected to, and settings name no port but those of relays.
+    kept = start_relay(None, port=2525)
     practice = start_practice(kept, None, name="forbidden", HEEDWELL_ALLOW_PRIVATE_PROVIDERS="off")
     assert tried_in_vain(practice).provider_code == "private address"
     assert not kept.mails and kept.connections == 0

@@ -55,6 +55,7 @@ fn why(error: &SendError) -> String {
         "private address" => {
             "its address is not public: HEEDWELL_ALLOW_PRIVATE_PROVIDERS is for tests alone".to_owned()
         }
+        "port" => "no relay is connected to at that port: it must be 465, 587 or 2525".to_owned(),
         "tls" => {
             "its certificate is not trusted: look for a proxy in between, and at this machine's authorities".to_owned()
         }

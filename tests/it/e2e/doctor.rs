@@ -16,13 +16,17 @@ use heedwell::{
     clock::{Clock, SystemClock},
     config::{Env, local_key},
     crypto::KeyFile,
+    domain::Role,
+    grpc::proto::{
+        EmailSettings, PracticeSettings, SmtpSettings, UpdatePracticeSettingsRequest, email_settings::Provider,
+    },
 };
 use rcgen::{CertificateParams, KeyPair};
 use sea_orm::{ConnectionTrait, Statement, Value};
 use serde_json::Value as Json;
 use tokio::process::Command;
 
-use super::given::{AUTH_TOKEN, PHONE, practice};
+use super::given::{AUTH_TOKEN, PHONE, mask, practice, practice_named, token};
 use crate::support::{
     Backend,
     app::{TestApp, on_a_server},
@@ -319,6 +323,16 @@ on_a_server! {
 
     async fn what_is_wrong_together_is_named_together(t: &mut TestApp) {
         practice(t).await;
+        // A relay that is outside, at the port that the stand-in was given.
+        practice_named(t, "other").await;
+        let relay = SmtpSettings { host: "8.8.8.8".into(), ..Default::default() };
+        let email = EmailSettings { provider: Some(Provider::Smtp(relay)), ..Default::default() };
+        let update = UpdatePracticeSettingsRequest {
+            practice_id: "other".into(),
+            settings: Some(PracticeSettings { email: Some(email), ..Default::default() }),
+            update_mask: Some(mask(&["email.smtp.host"])),
+        };
+        t.caller_with(&token(t, Role::PracticeAdmin, "other")).preferences.update_practice_settings(update).await.unwrap();
         t.stop().await;
         let env = healthy(t);
         // Private addresses are refused where practices could name them.
@@ -331,6 +345,7 @@ on_a_server! {
             (Warning, "providers", "FCM_URL", words),
             (Warning, "providers", "GOOGLE_TOKEN_URL", words),
             (Wrong, "providers", "", words),
+            (Wrong, "providers", "", "it must be 465, 587 or 2525"),
         ]).await;
         // All faults of the settings at once, and exit code 1.
         let faulty = with(&env, &[("SMS_RATE", "canary"), ("LOG_FORMAT", "canary"), ("TLS_KEY_FILE", "")]);

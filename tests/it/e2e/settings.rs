@@ -3,17 +3,18 @@
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Channel, ChannelStatus, EmailSettings, GetPracticeSettingsRequest, KindChannels, PracticeSettings,
-        PutPracticeRequest, SmsSettings, SmtpSettings, UpdatePracticeSettingsRequest, channel_status::State,
+        Channel, ChannelStatus, EmailSettings, GetPracticeSettingsRequest, KindChannels, NotificationView,
+        PracticeSettings, PutPracticeRequest, SmsSettings, SmtpSettings, UpdatePracticeSettingsRequest, channel_status::State,
         email_settings::Provider, sms_settings::Sender, smtp_settings::Security,
     },
 };
 use prost::Message;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{
-    given::{ACCOUNT, bare_practice, home, mask, practice},
-    seen::{metadata, refused},
+    given::{ACCOUNT, bare_practice, home, mask, practice, send_over},
+    seen::{metadata, notification_id, read, refused, until},
 };
 use crate::support::app::{ACME, TestApp, on_a_server};
 
@@ -170,6 +171,36 @@ on_a_server! {
         let status = refused(update(t, &["sms"], sms(bad)).await, Code::InvalidArgument, "FIELD_INVALID");
         let said = [status.message().as_bytes(), status.details()].concat();
         assert!(!said.windows(CANARY.len()).any(|bytes| bytes == CANARY.as_bytes()));
+    }
+
+    async fn a_relay_at_a_port_of_something_else_is_refused_and_an_older_one_is_not_connected_to(t: &mut TestApp) {
+        practice(t).await;
+        // Stored while private providers were allowed, at a port that the system chose; the host is told to be a public one.
+        let odd = t.sandbox.smtp_addr().port();
+        assert!(![465, 587, 2525].contains(&odd));
+        let at = |port: u16| {
+            relay(SmtpSettings {
+                host: "8.8.8.8".into(),
+                port: port.into(),
+                security: Security::Starttls.into(),
+                ..Default::default()
+            })
+        };
+        update(t, &["email.smtp"], at(odd)).await.unwrap();
+        t.restart_with(|config| config.providers.allow_private = false).await;
+        for port in [25, 80, 5432] {
+            let status = refused(update(t, &["email.smtp"], at(port)).await, Code::InvalidArgument, "FIELD_INVALID");
+            let violations = status.get_details_bad_request().unwrap().field_violations;
+            let [violation] = violations.as_slice() else { panic!("one fault: {violations:?}") };
+            assert_eq!(violation.field, "settings.email.smtp.port");
+            assert!(["465", "587", "2525"].iter().all(|port| violation.description.contains(port)));
+        }
+        assert_eq!(relay_of(&get(t).await).port, i32::from(odd), "what was stored stays");
+        let delivery = send_over(t, "pat", Channel::Email).await;
+        let tried = until(t, &delivery, |delivery| delivery.attempts > 0 && delivery.next_action_time.is_some()).await;
+        let events = read(t, notification_id(&tried), NotificationView::Basic).await.details.remove(0).events;
+        assert!(events.iter().any(|event| event.provider_code == "port"), "it was not connected to");
+        update(t, &["email.smtp.port"], at(587)).await.unwrap();
     }
 
     async fn of_two_writers_who_read_the_same_one_is_told(t: &mut TestApp) {

@@ -34,11 +34,11 @@ fn smtp(smtp: NewSmtp) -> proto::PracticeSettings {
 }
 
 fn apply(before: PracticeSettings, new: proto::PracticeSettings, paths: &[&str]) -> PracticeSettings {
-    Update::read(request(new, paths)).ok().unwrap().apply(before).unwrap()
+    Update::read(request(new, paths), false).ok().unwrap().apply(before).unwrap()
 }
 
 fn faults(new: proto::PracticeSettings, paths: &[&str]) -> Vec<(String, String)> {
-    match Update::read(request(new, paths)).err() {
+    match Update::read(request(new, paths), false).err() {
         Some(Error::FieldInvalid(found)) => found.into_iter().map(|it| (it.field, it.description)).collect(),
         _ => Vec::new(),
     }
@@ -266,11 +266,11 @@ fn a_mask_is_required() {
     let mut bare = request(proto::PracticeSettings::default(), &[]);
     bare.update_mask = None;
     for request in [request(proto::PracticeSettings::default(), &[]), bare] {
-        assert!(matches!(Update::read(request), Err(Error::FieldInvalid(found)) if found[0].field == "update_mask"));
+        assert!(matches!(Update::read(request, false), Err(Error::FieldInvalid(found)) if found[0].field == "update_mask"));
     }
     let mut request = request(proto::PracticeSettings::default(), &["sms"]);
     request.settings = None;
-    assert!(matches!(Update::read(request), Err(Error::FieldInvalid(found)) if found[0].field == "settings"));
+    assert!(matches!(Update::read(request, false), Err(Error::FieldInvalid(found)) if found[0].field == "settings"));
 }
 
 #[test]
@@ -278,6 +278,35 @@ fn a_prefix_that_does_not_say_who_writes_is_refused() {
     for prefix in ["...", "STOP", "Reply YES", "evil.zone"] {
         let update = sms(NewSms { prefix: prefix.into(), ..Default::default() });
         assert_eq!(faults(update, &["sms.prefix"])[0].0, "settings.sms.prefix", "{prefix}");
+    }
+}
+
+#[test]
+fn a_relay_is_at_a_port_of_relays_unless_any_is_allowed() {
+    let at = |port| smtp(NewSmtp { host: "mail.example.com".into(), port, ..Default::default() });
+    for mask in ["email", "email.smtp", "email.smtp.port"] {
+        for port in [1, 22, 25, 80, 443, 5432, 65_535] {
+            let wrong = ("settings.email.smtp.port".to_owned(), "must be 465, 587 or 2525".to_owned());
+            assert_eq!(faults(at(port), &[mask]), vec![wrong], "{mask} {port}");
+            let allowed = Update::read(request(at(port), &[mask]), true).unwrap().apply(full()).unwrap();
+            assert_eq!(i32::from(relay_port(&allowed)), port, "{mask}");
+        }
+        for port in [0, 465, 587, 2525] {
+            assert!(faults(at(port), &[mask]).is_empty(), "{mask} {port}");
+        }
+    }
+    // What was stored before does not stand in the way of anything else, and is not taken up again.
+    let older = Update::read(request(at(25), &["email.smtp.port"]), true).unwrap().apply(full()).unwrap();
+    let renamed = apply(older.clone(), email(NewEmail { from_name: "Acme".into(), ..Default::default() }), &["email.from_name"]);
+    assert_eq!(relay_port(&renamed), 25);
+    let mended = apply(older, at(587), &["email.smtp.port"]);
+    assert_eq!(relay_port(&mended), 587);
+}
+
+fn relay_port(settings: &PracticeSettings) -> u16 {
+    match &settings.email.provider {
+        Some(EmailProvider::Smtp(smtp)) => smtp.port,
+        _ => 0,
     }
 }
 
@@ -440,7 +469,7 @@ fn another_key_that_signs_is_put_under_another_selector() {
     };
     let both = ["email.dkim_private_key", "email.dkim_selector"];
     for (settings, paths) in [(new(RSA_KEY, ""), &both[..1]), (new(RSA_KEY, "s1"), &both[..])] {
-        let refused = Update::read(request(settings, paths)).unwrap().apply(stored());
+        let refused = Update::read(request(settings, paths), false).unwrap().apply(stored());
         let Err(Error::FieldInvalid(found)) = refused else { panic!("taken") };
         assert_eq!(found.iter().map(|it| it.field.as_str()).collect::<Vec<_>>(), ["settings.email.dkim_selector"]);
         assert!(found[0].description.contains("another one for another key"));
@@ -480,7 +509,7 @@ fn the_domain_that_signs_has_to_be_that_of_the_sender_or_one_above_it() {
         ("email.from_address", NewEmail { from_address: "a@other.example".into(), ..Default::default() }),
         ("email.dkim_domain", NewEmail { dkim_domain: "other.example".into(), ..Default::default() }),
     ] {
-        let update = Update::read(request(email(new), &[path])).unwrap();
+        let update = Update::read(request(email(new), &[path]), false).unwrap();
         let refused = update.apply(stored.clone());
         assert!(
             matches!(refused, Err(Error::FieldInvalid(found)) if found[0].field == "settings.email.dkim_domain"),

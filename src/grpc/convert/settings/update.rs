@@ -8,8 +8,8 @@ use chrono::NaiveTime;
 use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
     domain::{
-        Channel, ChannelSet, Kind, KindChannels, OpenSpan, OpeningHours, PracticeSettings, QuietHours, TestContact,
-        template::is_blank,
+        Channel, ChannelSet, EmailProvider, EmailSettings, Kind, KindChannels, OpenSpan, OpeningHours, PracticeSettings,
+        QuietHours, SmtpSettings, TestContact, template::is_blank,
     },
     grpc::{
         convert::{check::Check, revision},
@@ -35,16 +35,18 @@ const WHOLE: &str = "names a part of a setting that is set as a whole";
 pub(crate) struct Update {
     settings: proto::PracticeSettings,
     paths: Vec<String>,
+    any_relay_port: bool,
 }
 
 impl Update {
-    /// Reads a change, and tries it on empty settings, so that its faults come up before anything is loaded.
-    pub(crate) fn read(request: proto::UpdatePracticeSettingsRequest) -> Result<Self, Error> {
+    /// Reads a change, and tries it on empty settings, so that its faults come up before anything is loaded. `any_relay_port`:
+    /// a relay may be at other ports than [`SmtpSettings::PORTS`].
+    pub(crate) fn read(request: proto::UpdatePracticeSettingsRequest, any_relay_port: bool) -> Result<Self, Error> {
         let mut check = Check::default();
         let paths = request.update_mask.unwrap_or_default().paths;
         check.count("update_mask", paths.len(), 1..=MOST_PATHS);
         let settings = check.required("settings", request.settings, |_, settings| Some(settings));
-        let update = Self { settings: check.finish(settings)?, paths };
+        let update = Self { settings: check.finish(settings)?, paths, any_relay_port };
         update.apply(PracticeSettings::default())?;
         Ok(update)
     }
@@ -58,6 +60,7 @@ impl Update {
     pub(crate) fn apply(&self, mut settings: PracticeSettings) -> Result<PracticeSettings, Error> {
         let mut check = Check::default();
         let signed_by = settings.email.dkim.clone();
+        let relayed_at = relay_port(&settings.email);
         for (place, path) in self.paths.iter().enumerate() {
             let done = check.at("settings", |check| apply(check, path, &self.settings, &mut settings));
             if let Err(fault) = done {
@@ -74,7 +77,20 @@ impl Update {
             let fault = "must be another one for another key: mail that the old key signed would look forged";
             check.at("settings.email", |check| check.expect("dkim_selector", false, fault));
         }
+        // One that was stored before it was limited keeps no other setting from being changed; it is not connected to.
+        let port = relay_port(email).filter(|_| !self.any_relay_port);
+        if port.is_some_and(|port| Some(port) != relayed_at && !SmtpSettings::PORTS.contains(&port)) {
+            check.at("settings.email.smtp", |check| check.expect("port", false, "must be 465, 587 or 2525"));
+        }
         check.finish(Some(settings))
+    }
+}
+
+/// Where the relay is said to be; unset: nowhere yet.
+fn relay_port(email: &EmailSettings) -> Option<u16> {
+    match &email.provider {
+        Some(EmailProvider::Smtp(smtp)) => Some(smtp.port).filter(|port| *port != 0),
+        _ => None,
     }
 }
 
