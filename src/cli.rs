@@ -39,6 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         complain(&anyhow::Error::new(error).context("the memory of this process cannot be kept private"));
         return ExitCode::FAILURE;
     }
+    process::have_all_descriptors();
     // In tests it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match matches.subcommand() {

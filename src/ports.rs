@@ -4,6 +4,7 @@
 
 mod connection;
 mod pace;
+mod seats;
 mod tls;
 mod validity;
 
@@ -18,10 +19,14 @@ pub use tls::{Tls, TlsError, TlsFiles, thumbprint};
 pub use validity::{Validity, validities};
 
 use crate::telemetry;
+use seats::Seats;
 
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// Most connections of a port at once, or as many as half of the descriptors that the process may have allow, if those are
+    /// fewer. Beyond them the address that has most gives one up that is at rest; where none is, the new one is closed.
+    pub connections: usize,
     /// Time to agree on TLS, to begin the first request, and in HTTP/1.1 for the head of each one from its first byte.
     pub head: Duration,
     /// How long a connection of HTTP/1.1 may be silent between two requests. Proxies keep theirs for 60 s, and a request
@@ -51,6 +56,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            connections: 10_000,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             age: Duration::from_secs(30 * 60),
@@ -104,14 +110,20 @@ impl Port {
     /// Serves until `stop`, and returns once no connection is left.
     pub async fn serve(self, listener: TcpListener, stop: Stop) {
         let (port, connections) = (Arc::new(self), TaskTracker::new());
+        let number = listener.local_addr().map_or(0, |address| address.port());
+        let seats = Arc::new(Seats::new(port.settings.connections, number));
         loop {
             let accepted = tokio::select! {
                 () = stop.planned.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, _)) => {
-                    connections.spawn(connection::serve(tcp, Arc::clone(&port), stop.clone(), connections.clone()));
+                Ok((tcp, peer)) => {
+                    // Without a place it is closed before a word is said.
+                    if let Some(seat) = seats.take(peer.ip()) {
+                        let life = connection::serve(tcp, seat, Arc::clone(&port), stop.clone(), connections.clone());
+                        connections.spawn(life);
+                    }
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {

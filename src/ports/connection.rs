@@ -1,9 +1,20 @@
 //! The life of one connection.
 
-use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::body::Body;
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    rt::Executor,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -20,7 +31,8 @@ use tower::Service;
 
 use super::{
     Port, Protocol, Settings, Stop,
-    pace::{Pace, Paced},
+    pace::{Pace, Paced, Work},
+    seats::Seat,
     tls,
 };
 
@@ -72,39 +84,38 @@ impl Connection {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(tcp: TcpStream, port: Arc<Port>, stop: Stop, tasks: TaskTracker) {
+pub(super) async fn serve(tcp: TcpStream, seat: Seat, port: Arc<Port>, stop: Stop, tasks: TaskTracker) {
     // Without these it works as well, only slower to send and to notice a peer that is gone.
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
     let peer = tcp.peer_addr().ok().map(|address| address.ip().to_canonical());
     let at_once = stop.at_once.clone();
     let life = async {
-        let Some(tls) = &port.tls else { return speak(tcp, (peer, None), &port, &stop, tasks).await };
+        let Some(tls) = &port.tls else { return speak(tcp, (peer, None), &seat.pace, &port, (&stop, tasks)).await };
         let handshake = timeout(port.settings.head, tls.acceptor().accept(tcp));
         tokio::select! {
             () = stop.planned.cancelled() => {}
             agreed = handshake => if let Ok(Ok(tls)) = agreed {
                 let certificate = tls::of_client(&tls);
                 // Apart, so that connections in the clear are not as large.
-                Box::pin(speak(tls, (peer, certificate), &port, &stop, tasks)).await;
+                Box::pin(speak(tls, (peer, certificate), &seat.pace, &port, (&stop, tasks))).await;
             },
         }
     };
-    at_once.run_until_cancelled(life).await;
+    at_once.run_until_cancelled(seat.end.run_until_cancelled(life)).await;
 }
 
 async fn speak(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     (peer, certificate): (Option<IpAddr>, Option<[u8; 32]>),
+    pace: &Arc<Pace>,
     port: &Port,
-    stop: &Stop,
-    tasks: TaskTracker,
+    (stop, tasks): (&Stop, TaskTracker),
 ) {
     let settings = port.settings;
     let cut = CancellationToken::new();
     // The calls do not outlive their connection.
     let _calls = cut.clone().drop_guard();
-    let pace = Arc::new(Pace::default());
     let connection = Connection {
         calls: Arc::new(Semaphore::new(settings.calls)),
         calls_wait: settings.calls_wait,
@@ -114,9 +125,10 @@ async fn speak(
     };
     let router = port.router.clone();
     let service = service_fn({
-        let pace = Arc::clone(&pace);
+        let pace = Arc::clone(pace);
         move |request: http::Request<Incoming>| {
-            let (open, mut connection, mut router) = (pace.begin(), connection.clone(), router.clone());
+            let (open, work) = (pace.begin(), pace.work());
+            let (mut connection, mut router) = (connection.clone(), router.clone());
             async move {
                 if let Ok(call) = CALL.try_with(CancellationToken::clone) {
                     connection.cut = call;
@@ -125,12 +137,12 @@ async fn speak(
                 request.extensions_mut().insert(connection);
                 let answer = router.call(request).await;
                 drop(open);
-                answer
+                answer.map(|answer| answer.map(|body| Body::new(Answer { body, _work: work })))
             }
         }
     });
     let builder = builder(settings, port.protocol, Calls { tasks, cut: cut.clone() });
-    let io = TokioIo::new(Paced::new(io, Arc::clone(&pace), settings.head));
+    let io = TokioIo::new(Paced::new(io, Arc::clone(pace), settings.head));
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut end = pin!(sleep(settings.age.mul_f64(rand::random_range(0.9..1.1))));
     let (mut is_old, mut is_stopping) = (false, false);
@@ -178,6 +190,32 @@ fn builder(settings: Settings, protocol: Protocol, calls: Calls) -> Builder<Call
         .max_header_list_size(settings.head_bytes)
         .max_send_buf_size(settings.send_buffer);
     builder
+}
+
+/// The body of an answer. The connection is at work until it has been said, or nobody wants it any more.
+struct Answer {
+    body: Body,
+    _work: Work,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Runs the calls of one connection of HTTP/2, each on a task that can be ended by itself.

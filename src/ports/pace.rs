@@ -22,16 +22,45 @@ use tokio::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection has done so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// Requests whose head is complete.
     begun: AtomicU64,
     /// Requests without an answer.
     open: AtomicUsize,
     http2: AtomicBool,
+    /// Requests whose answer has not been said to its end: a watch is one for as long as it lasts.
+    at_work: AtomicUsize,
+    born: Instant,
+    /// When the last of those ended, in nanoseconds after it was born.
+    rested: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            begun: AtomicU64::default(),
+            open: AtomicUsize::default(),
+            http2: AtomicBool::default(),
+            at_work: AtomicUsize::default(),
+            born: Instant::now(),
+            rested: AtomicU64::default(),
+        }
+    }
 }
 
 impl Pace {
+    /// Notes a request until the guard is dropped, which the last byte of its answer takes along.
+    pub(super) fn work(self: &Arc<Self>) -> Work {
+        self.at_work.fetch_add(1, Relaxed);
+        Work(Arc::clone(self))
+    }
+
+    /// Since when nothing has been asked and not yet answered; unset: something is.
+    pub(super) fn at_rest_since(&self) -> Option<Instant> {
+        (self.at_work.load(Relaxed) == 0).then(|| self.born + Duration::from_nanos(self.rested.load(Relaxed)))
+    }
+
     /// Whether the client has ever said anything whole: until then nothing of it can be under way.
     pub(super) fn has_spoken(&self) -> bool {
         self.http2.load(Relaxed) || self.begun.load(Relaxed) > 0
@@ -52,6 +81,18 @@ pub(super) struct Open(Arc<Pace>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A request whose answer has not been said to its end.
+#[derive(Debug)]
+pub(super) struct Work(Arc<Pace>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.rested.store(now, Relaxed);
+        self.0.at_work.fetch_sub(1, Relaxed);
     }
 }
 

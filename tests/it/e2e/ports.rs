@@ -9,7 +9,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use sea_orm::ConnectionTrait;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tonic::{
@@ -72,6 +72,24 @@ impl Raw {
         }
     }
 
+    /// One from another address of this machine.
+    async fn open_from(ip: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((ip, 0))).unwrap();
+        Self(socket.connect(addr).await.unwrap())
+    }
+
+    /// Asks the sidecar whether it is well.
+    async fn is_answered(&mut self) {
+        self.say(b"HEAD /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(self.answer().await.starts_with("HTTP/1.1 200"));
+    }
+
+    async fn ping(&mut self) {
+        self.say(&[0, 0, 8, PING_FRAME, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
+        assert_eq!(self.frame_of(PING_FRAME).await, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
     /// Reads until the server ends the connection.
     async fn end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -130,6 +148,7 @@ on_a_server! {
         assert_eq!((limits.head, limits.keepalive), (Duration::from_secs(10), Duration::from_secs(20)));
         assert_eq!((limits.age, limits.grace), (minutes(30), minutes(35)));
         assert_eq!((limits.calls, limits.send_buffer), (64, 400 * 1024));
+        assert_eq!(limits.connections, 10_000);
         assert!(limits.idle > Duration::from_secs(60), "proxies keep theirs for 60 s");
         // What outlives the grace would be cut off in the middle.
         assert!(heedwell::service::watch::Settings::default().lifetime.mul_f64(1.1) < limits.grace);
@@ -167,8 +186,62 @@ on_a_server! {
             assert!(proxy.answer().await.starts_with("HTTP/1.1 200"));
             assert!(timeout(3 * SHORT, proxy.0.read_u8()).await.is_err(), "it stays open and says nothing");
         }
-        client.say(&[0, 0, 8, PING_FRAME, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
-        assert_eq!(client.frame_of(PING_FRAME).await, [1, 2, 3, 4, 5, 6, 7, 8]);
+        client.ping().await;
+    }
+
+    async fn when_all_places_are_taken_connections_at_rest_are_closed_and_none_at_work(t: &mut TestApp) {
+        practice(t).await;
+        t.restart_with(|config| config.ports.connections = 4).await;
+        let [native, sidecar] = t.addresses();
+        // The oldest one is the test's own; it is at work for as long as the watch lasts.
+        let mut watcher = Watcher::open(t, Default::default(), None).await;
+        let mut others = Vec::new();
+        for _ in 0..4 {
+            let mut other = Raw::http2(native).await;
+            other.frame_of(SETTINGS_FRAME).await;
+            others.push(other);
+        }
+        others.remove(0).end().await;
+        for other in &mut others {
+            other.ping().await;
+        }
+        send_over(t, "pat", Channel::InApp).await;
+        assert!(!watcher.changes().await.is_empty());
+
+        // Where all are at work, whoever comes finds the door closed.
+        let mut senders = Vec::new();
+        for _ in 0..4 {
+            let mut sender = Raw::open(sidecar).await;
+            let head = "POST /webhooks/twilio/acme/status/x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
+            sender.say(head.as_bytes()).await;
+            assert!(sender.answer().await.starts_with("HTTP/1.1 100"), "the server waits for the body");
+            senders.push(sender);
+        }
+        assert!(Raw::open(sidecar).await.end().await.is_empty());
+        for sender in &mut senders {
+            sender.say(b"x").await;
+            assert!(sender.answer().await.starts_with("HTTP/1.1 4"), "it was not closed");
+        }
+        Raw::open(sidecar).await.is_answered().await;
+        senders.remove(0).end().await;
+    }
+
+    async fn an_address_that_takes_every_place_takes_them_from_itself(t: &mut TestApp) {
+        t.restart_with(|config| config.ports.connections = 4).await;
+        let [_, sidecar] = t.addresses();
+        let mut honest = Raw::open(sidecar).await;
+        honest.is_answered().await;
+        let mut greedy = Vec::new();
+        for _ in 0..20 {
+            let mut another = Raw::open_from([127, 0, 0, 2], sidecar).await;
+            another.is_answered().await;
+            greedy.push(another);
+        }
+        // It is the one that has been at rest for longest, and alone of its address.
+        honest.is_answered().await;
+        for closed in &mut greedy[..17] {
+            closed.end().await;
+        }
     }
 
     async fn a_connection_of_http_1_that_rests_for_too_long_is_closed(t: &mut TestApp) {
