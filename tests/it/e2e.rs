@@ -11,6 +11,7 @@ mod attachments;
 mod audit;
 mod bad_input;
 mod batch;
+mod bombs;
 mod bounces;
 mod broadcasts;
 mod callbacks;

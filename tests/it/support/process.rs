@@ -1,6 +1,7 @@
 //! `heedwell serve` as a process of its own, and everything that it says.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -93,6 +94,15 @@ impl Process {
 
     pub(crate) fn said(&self) -> Said {
         self.said.clone()
+    }
+
+    /// What it has in memory, and the most that it ever had, in KiB.
+    pub(crate) fn memory(&self) -> [u64; 2] {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id.as_raw_nonzero())).unwrap();
+        ["VmRSS:", "VmHWM:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        })
     }
 
     /// Sends a signal. Yields the exit status, once it is there.
