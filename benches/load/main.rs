@@ -30,6 +30,7 @@
 //!   takes that was made to cost time and memory.
 //! * `streams [--watchers 1000] [--events 500]`: changes to all watchers of a practice, beside bare tonic doing that; and how
 //!   soon a change is seen.
+//! * `timing [--pairs 1000000]`: whether comparisons of secrets, tokens and signatures take longer for a better guess.
 //!
 //! `HEEDWELL_BIN` names another build of the server to be measured instead. A run counts only if no message was lost or doubled,
 //! and no more than a tenth of the machine worked for others.
@@ -63,6 +64,7 @@ mod reads;
 mod renders;
 mod sinks;
 mod streams;
+mod timing;
 
 use std::env;
 
@@ -118,10 +120,11 @@ async fn main() {
         Some("reads") => reads::run(&arguments).await,
         Some("renders") => renders::run(&arguments),
         Some("streams") => streams::run(&arguments).await,
+        Some("timing") => timing::run(&arguments),
         Some("bare") => bare::run(&arguments).await,
         _ => println!(
             "accept, attacks, broadcast, callbacks, claims, conversations, drain, e2e, latency, memory, noise, opt-outs, practices, reads, \
-             renders or streams? See the head of benches/load/main.rs."
+             renders, streams or timing? See the head of benches/load/main.rs."
         ),
     }
 }
