@@ -27,6 +27,7 @@ mod doctor;
 mod erasure;
 mod fairness;
 mod given_up;
+mod hints;
 mod identity;
 mod inbound;
 mod inbox;
