@@ -18,6 +18,9 @@ use crate::{
 /// Most violations that one answer reports: they travel in trailers, which clients keep small.
 pub(crate) const MOST_VIOLATIONS: usize = 20;
 
+/// Most values of an enum in a list, in which each may be once: more than any enum has.
+const MOST_CHOICES: usize = 32;
+
 const NOT_OURS: &str = "is not an id that this server makes";
 
 /// 0001-01-01 to 9999-12-31, the range of `google.protobuf.Timestamp`.
@@ -265,8 +268,9 @@ impl Check {
         numbers: Vec<i32>,
         known: fn(i16) -> Option<T>,
     ) -> Vec<T> {
+        self.count(field, numbers.len(), 0..=MOST_CHOICES);
         let mut values = Vec::new();
-        for (place, number) in numbers.into_iter().enumerate() {
+        for (place, number) in numbers.into_iter().take(MOST_CHOICES).enumerate() {
             let field = format!("{field}[{place}]");
             let Some(value) = self.choice(&field, number, known) else { continue };
             self.expect(&field, !values.contains(&value), "is there twice");

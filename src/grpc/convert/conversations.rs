@@ -27,6 +27,8 @@ use crate::{
 const LONGEST_SUBJECT: usize = 256;
 /// The longest message in the portal, in characters.
 const LONGEST_IN_PORTAL: usize = 20_000;
+/// Most paths in a mask; there are two.
+const MOST_PATHS: usize = 20;
 /// Most members of staff that one filter names.
 const MOST_ASSIGNEES: usize = 100;
 
@@ -118,8 +120,9 @@ pub(crate) fn to_update(
     let mut check = Check::default();
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     check.expect("update_mask", !paths.is_empty(), "is required and must not be empty");
+    check.count("update_mask", paths.len(), 0..=MOST_PATHS);
     let (mut assigns, mut marks) = (false, false);
-    for path in &paths {
+    for path in paths.iter().take(MOST_PATHS) {
         match path.as_str() {
             "assignee_id" => assigns = true,
             "state" => marks = true,

@@ -2,6 +2,7 @@
 //! without a word of what was sent.
 
 mod faults;
+mod lists;
 mod together;
 
 use chrono::TimeDelta;
