@@ -165,7 +165,8 @@ impl Consents {
         }
     }
 
-    /// Lists entries of the ledger, newest first.
+    /// Lists entries of the ledger, newest first. They hold what somebody wrote as evidence, so the audit trail tells who else than
+    /// the patient does.
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice, and for a patient's own token for anything but
@@ -180,6 +181,9 @@ impl Consents {
             }
         };
         let ConsentPage { records, next } = self.store.consent_list(scope, &query).await?;
+        if scope.patient().is_none() {
+            self.store.audit_read(scope, query.patient.as_ref(), "consent").await?;
+        }
         let mint = |last: i64| self.pages.mint(scope, LIST, canonical.expose(), &last.to_be_bytes());
         Ok(ConsentListPage { records, next_page_token: next.map(mint).unwrap_or_default() })
     }

@@ -33,13 +33,21 @@ pub struct PatientView {
 }
 
 impl Preferences {
-    /// Reads what a patient wants.
+    /// Reads what a patient wants. Where that shows what somebody wrote as evidence, the audit trail tells who else than the
+    /// patient does.
     ///
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice, and for a patient's own token also for any other patient.
     pub async fn patient_get(&self, scope: &Scope, patient: &PatientId) -> Result<PatientView, Error> {
         let row = self.row(scope, patient).await?;
-        self.patient_view(scope, row).await
+        let view = self.patient_view(scope, row).await?;
+        let has_evidence = |(_, _, record): &(_, _, Option<ConsentRecord>)| {
+            record.as_ref().is_some_and(|record| !record.evidence.expose().is_empty())
+        };
+        if scope.patient().is_none() && view.consents.iter().any(has_evidence) {
+            self.store.audit_read(scope, Some(patient), "preferences").await?;
+        }
+        Ok(view)
     }
 
     /// Changes what a patient chose for some kinds. `etag`, if given, must match. A repeat changes nothing, its etag included.

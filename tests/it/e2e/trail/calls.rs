@@ -85,10 +85,10 @@ const TOLD: &[(&str, Told)] = &[
     ("InboxService/DeletePushDevice", Entry("pat", "device/")),
     ("PreferencesService/GetPracticeSettings", Nothing(OF_THE_PRACTICE)),
     ("PreferencesService/UpdatePracticeSettings", Entry("", "settings")),
-    ("PreferencesService/GetPatientPreferences", Nothing("channels, by a patient's id alone")),
+    ("PreferencesService/GetPatientPreferences", Entry("pat", "preferences")),
     ("PreferencesService/UpdatePatientPreferences", Entry("pat", "preferences")),
     ("PreferencesService/RecordConsent", Entry("pat", "consent/1")),
-    ("PreferencesService/ListConsentRecords", Nothing("the other ledger, which is proof and has no text")),
+    ("PreferencesService/ListConsentRecords", Entry("", "consent")),
     ("PreferencesService/BatchGetReachability", Nothing("channels, by patients' ids alone")),
     ("ConversationsService/ListConversations", Entry("", "conversations")),
     ("ConversationsService/GetConversation", Entry("pat", "conversation/")),
@@ -277,8 +277,6 @@ impl Calls<'_> {
             "PreferencesService/UpdatePracticeSettings",
             update
         );
-        let get = GetPatientPreferencesRequest { practice_id: acme(), patient_id: "pat".into() };
-        made!(self, Staff, preferences.get_patient_preferences, "PreferencesService/GetPatientPreferences", get);
         let choice = KindChoice {
             kind: NotificationKind::PaymentDue.into(),
             channels: Some(proto::ChannelSet { values: vec![Channel::InApp.into()] }),
@@ -307,6 +305,9 @@ impl Calls<'_> {
             ..Default::default()
         };
         made!(self, Staff, preferences.record_consent, "PreferencesService/RecordConsent", consent);
+        // It shows what the decision rests on.
+        let get = GetPatientPreferencesRequest { practice_id: acme(), patient_id: "pat".into() };
+        made!(self, Staff, preferences.get_patient_preferences, "PreferencesService/GetPatientPreferences", get);
         let list = ListConsentRecordsRequest { practice_id: acme(), ..Default::default() };
         made!(self, Staff, preferences.list_consent_records, "PreferencesService/ListConsentRecords", list);
         let reach = BatchGetReachabilityRequest {
