@@ -1,24 +1,29 @@
 //! Whoever has stolen a key wants texts to go to numbers that they are paid for. A practice has so many in a day, and so many to
 //! neighbouring numbers; what exceeds that is refused before anything is stored. And nobody calls without end.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Audience, BroadcastInput, Channel, CreateBroadcastRequest, MessageRoute, SendMessageRequest,
+        Audience, BatchPutPatientsRequest, BroadcastInput, Channel, CreateBroadcastRequest, DeliveryFilter, DeliveryState,
+        MessageRoute, SendMessageRequest,
         audience::{AllPatients, Selection},
+        batch_send_notifications_response::batch_result::Outcome,
         send_message_request,
     },
+    sandbox::Entry,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
+    batch::{item, send_all},
+    fairness::wait_for,
     given::{new_key, patient, practice, practice_named, put_patient, reminder, request, send, token, try_send},
-    seen::{delivery, everything, metadata, refused, skipped},
+    seen::{delivery, everything, list, metadata, refused, skipped, state},
     telemetry::{metrics, value},
 };
 use crate::support::app::{ACME, LIMIT, Pass, TestApp, on_a_server};
@@ -173,5 +178,42 @@ on_a_server! {
         assert!(wait <= Duration::from_secs(1) && !wait.is_zero(), "{wait:?}");
         let mut other = t.caller_with(&t.token_of(&Pass { subject: "another".into(), ..Pass::new(&[Role::Staff], &[ACME]) })).notify;
         other.list_deliveries(list()).await.unwrap();
+    }
+}
+
+on_a_server! {
+    sqlite:
+    async fn of_ten_thousand_numbers_in_a_row_some_of_each_block_are_texted(t: &mut TestApp) {
+        practice(t).await;
+        t.restart_with(|config| config.admission.texts_per_block = Some(20)).await;
+        // Nine blocks of neighbours, and a thousand numbers at premium rate.
+        let number = |n: usize| if n < 1_000 { format!("+1900234{n:04}") } else { format!("+1202555{n:04}") };
+        let mut directory = t.caller(Role::Directory).directory;
+        let mut counts = BTreeMap::new();
+        for first in (0..10_000).step_by(500) {
+            let patients = (first..first + 500).map(|n| patient(&format!("p-{n}"), "", &number(n))).collect();
+            let put = BatchPutPatientsRequest { practice_id: ACME.into(), patients };
+            directory.batch_put_patients(put).await.unwrap();
+            let text = |n: usize| item(&new_key(), reminder(t, &format!("p-{n}"), &[Channel::Sms]));
+            for result in send_all(t, (first..first + 500).map(text).collect()).await.unwrap() {
+                let fate = match result.outcome.unwrap() {
+                    Outcome::Notification(made) => state(&made.deliveries[0]),
+                    Outcome::Error(error) => error.reason().as_str_name(),
+                };
+                *counts.entry(fate).or_insert(0) += 1;
+            }
+        }
+        let wanted = [("ERROR_REASON_RATE_LIMITED", 9_000 - 180), ("PENDING", 180), ("SKIPPED", 1_000)];
+        assert_eq!(counts, wanted.into());
+        // No others are on their way: what leaves is what was taken on.
+        let texts = |entries: &[Entry]| entries.iter().filter(|it| matches!(it, Entry::TwilioCreate { .. })).count();
+        t.sandbox.journal().wait_for(LIMIT, |entries| texts(entries) >= 180).await.expect("what was taken on goes");
+        let pending = async || {
+            let filter = DeliveryFilter { states: vec![DeliveryState::Pending.into()], ..Default::default() };
+            list(t, filter).await.deliveries.len()
+        };
+        wait_for("nothing waits", async || pending().await == 0).await;
+        assert_eq!(texts(&t.sandbox.journal().entries()), 180);
+        assert_eq!((alarms(t, "velocity").await, alarms(t, "odd_numbers").await), (1.0, 1.0));
     }
 }
