@@ -8,6 +8,7 @@ mod seen;
 mod access;
 mod after_hours;
 mod attachments;
+mod attacks;
 mod audit;
 mod bad_input;
 mod batch;

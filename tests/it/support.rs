@@ -1,6 +1,7 @@
 //! What tests stand on: databases of their own, a clock that they move, and checks that hold after every test.
 
 pub(crate) mod app;
+pub(crate) mod attackers;
 pub(crate) mod collector;
 mod database;
 pub(crate) mod invariants;
