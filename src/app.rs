@@ -33,6 +33,7 @@ use crate::{
         consent::{self, Consents},
         conversations::Conversations,
         directory::Directory,
+        emergencies::Emergencies,
         inbox::Inbox,
         links::Links,
         media::Media,
@@ -66,7 +67,7 @@ pub enum StartError {
     #[error("HEEDWELL_DATABASE_URL: work could not be taken up again")]
     Recovery(#[source] StoreError),
     /// Tokens cannot be verified.
-    #[error("HEEDWELL_JWKS")]
+    #[error("{}", .0.variable())]
     Auth(#[source] auth::SetupError),
     /// The providers' settings cannot be used.
     #[error("HEEDWELL_TWILIO_URL, HEEDWELL_SENDGRID_URL, HEEDWELL_FCM_URL, HEEDWELL_GOOGLE_TOKEN_URL")]
@@ -202,11 +203,11 @@ impl Base {
             callbacks: Callbacks::new(
                 store.clone(),
                 engine.clone(),
-                (refusals.clone(), providers),
+                (refusals.clone(), providers.clone()),
                 public_url.to_owned(),
             ),
             links: Links::new(store.clone(), engine.clone(), self.fingerprints.clone(), visitors.clone()),
-            media: Media::new(store.clone(), engine.clone()),
+            media: Media::new(store.clone(), engine.clone(), providers),
             unsubscribe: Unsubscribe::new(store.clone(), engine.clone(), visitors),
             readiness: readiness.clone(),
             sign_in: sign_in(&home, Arc::clone(verifier)),
@@ -238,6 +239,7 @@ impl Base {
             verifier: Arc::clone(&self.verifier),
             calls,
             refusals: refusals.clone(),
+            emergencies: Emergencies::new(store.clone()),
             conversations: Conversations::new(
                 store.clone(),
                 (admission.clone(), fingerprints.clone()),

@@ -12,20 +12,24 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 
+pub use self::{
+    claims::is_reason,
+    issue::{Bond, LocalKey, LocalKeyError, NewToken},
+    jwks::{JwksError, JwksSource},
+};
 use self::{
     claims::{Claims, Terms},
     jwks::{Key, Source},
     keyring::Keyring,
     known::{Known, Name, Proof},
 };
-pub use self::{
-    issue::{LocalKey, LocalKeyError, NewToken},
-    jwks::{JwksError, JwksSource},
-};
 use crate::{clock::SharedClock, domain::Actor};
 
 /// The longest token in bytes: longer ones are refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
+
+/// The longest time for which a token for an emergency holds.
+pub const EMERGENCY_LIFE: Duration = Duration::from_hours(1);
 
 /// The SHA-256 of a certificate as it travels, in DER (RFC 8705, 3.1).
 pub type Thumbprint = [u8; 32];
@@ -43,6 +47,17 @@ pub struct Settings {
     pub leeway: Duration,
     /// A key that is trusted besides: see [`LocalKey`]. It is made if it is not there.
     pub local_key: Option<PathBuf>,
+    /// A key that is trusted for tokens of emergencies alone, whoever issues the others. It must be there.
+    pub emergency_key: Option<PathBuf>,
+}
+
+impl Settings {
+    fn emergency_key(&self) -> Result<Option<LocalKey>, SetupError> {
+        let Some(path) = &self.emergency_key else { return Ok(None) };
+        let missing = || LocalKeyError::Io(path.clone(), std::io::ErrorKind::NotFound.into());
+        let key = LocalKey::load_if_there(path).and_then(|key| key.ok_or_else(missing));
+        key.map(Some).map_err(SetupError::EmergencyKey)
+    }
 }
 
 /// Where the keys are that verify, as somebody found them who only looks.
@@ -61,6 +76,7 @@ pub enum Found {
 /// # Errors
 /// As [`Verifier::new`]; that a set behind a URL does not answer is an error here.
 pub async fn look(settings: &Settings) -> Result<Found, SetupError> {
+    settings.emergency_key()?;
     if let Some(path) = &settings.local_key {
         return Ok(if LocalKey::load_if_there(path)?.is_some() { Found::Local } else { Found::NoLocal });
     }
@@ -81,6 +97,20 @@ pub enum SetupError {
     /// The local key is unusable.
     #[error("the local key cannot be used")]
     LocalKey(#[from] LocalKeyError),
+    /// The key for emergencies is unusable.
+    #[error("the key for emergencies cannot be used")]
+    EmergencyKey(#[source] LocalKeyError),
+}
+
+impl SetupError {
+    /// The variable to mend.
+    #[must_use]
+    pub const fn variable(&self) -> &'static str {
+        match self {
+            Self::EmergencyKey(_) => "HEEDWELL_EMERGENCY_KEY_FILE",
+            Self::NoKeys | Self::Jwks(_) | Self::LocalKey(_) => "HEEDWELL_JWKS",
+        }
+    }
 }
 
 /// The token does not let anyone in.
@@ -123,7 +153,10 @@ impl Verifier {
             return Err(SetupError::NoKeys);
         }
         let local = local.map(|(key, _)| key.verification_key());
-        let keyring = Keyring::new(settings.jwks, local).await?;
+        let emergency = settings.emergency_key()?.map(|key| key.verification_key());
+        // Where the local key is that for emergencies as well, it is trusted for all.
+        let emergency = emergency.map(|key| Key { emergencies_only: true, ..key });
+        let keyring = Keyring::new(settings.jwks, local.into_iter().chain(emergency)).await?;
         let Settings { issuer, audience, leeway, .. } = settings;
         Ok(Self { keyring, known: Known::default(), issuer, audience, leeway, clock })
     }
@@ -154,15 +187,22 @@ impl Verifier {
             let key = self.keyring.find(proof.kid.as_deref(), proof.key.algorithm).await?;
             // A set that was loaded meanwhile may have another key of that name, or none.
             if key.is_some_and(|key| Arc::ptr_eq(&key, &proof.key)) {
-                return proof.claims.actor(&self.terms(certificate)).map_err(refused);
+                return self.bearer(&proof.key, &proof.claims, certificate).map_err(refused);
             }
         }
         let header = header(token).map_err(refused)?;
         let key = self.keyring.find(header.kid.as_deref(), header.alg).await?;
         let key = key.ok_or("unknown key").map_err(refused)?;
         let claims = Arc::new(self.claims(token, &key).map_err(refused)?);
-        self.known.keep(name, Proof { key, kid: header.kid, claims: Arc::clone(&claims) });
-        claims.actor(&self.terms(certificate)).map_err(refused)
+        let bearer = self.bearer(&key, &claims, certificate).map_err(refused);
+        self.known.keep(name, Proof { key, kid: header.kid, claims });
+        bearer
+    }
+
+    /// Whose token it is that this key signed.
+    fn bearer(&self, key: &Key, claims: &Claims, certificate: Option<&Thumbprint>) -> Result<Actor, Refusal> {
+        let actor = claims.actor(&self.terms(certificate))?;
+        if key.emergencies_only && actor.emergency.is_none() { Err("no emergency") } else { Ok(actor) }
     }
 
     /// What a token says whose signature is good.

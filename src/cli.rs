@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod beside;
 mod demo;
 pub mod doctor;
 mod export;

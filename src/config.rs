@@ -86,7 +86,7 @@ pub struct Config {
 }
 
 /// The variables, in the order of the README's table.
-pub const VARIABLES: [&str; 36] = [
+pub const VARIABLES: [&str; 37] = [
     "HEEDWELL_DATABASE_URL",
     "HEEDWELL_DATA_DIR",
     "HEEDWELL_GRPC_ADDR",
@@ -103,6 +103,7 @@ pub const VARIABLES: [&str; 36] = [
     "HEEDWELL_JWKS",
     "HEEDWELL_JWT_ISSUER",
     "HEEDWELL_JWT_AUDIENCE",
+    "HEEDWELL_EMERGENCY_KEY_FILE",
     "HEEDWELL_TLS_CERT_FILE",
     "HEEDWELL_TLS_KEY_FILE",
     "HEEDWELL_TLS_CLIENT_CA_FILE",
@@ -210,6 +211,12 @@ pub fn data_dir(env: &Env) -> PathBuf {
 #[must_use]
 pub fn local_key(data_dir: &Path) -> PathBuf {
     data_dir.join("signing-key")
+}
+
+/// `HEEDWELL_EMERGENCY_KEY_FILE`: the file of the key that signs tokens for emergencies.
+#[must_use]
+pub fn emergency_key(env: &Env) -> Option<PathBuf> {
+    env.text("HEEDWELL_EMERGENCY_KEY_FILE").map(PathBuf::from)
 }
 
 /// `HEEDWELL_GRPC_ADDR`.
@@ -430,7 +437,8 @@ fn auth_settings(env: &Env, loopback: bool, faults: &mut Faults) -> auth::Settin
     let (issuer, audience) = issuer_and_audience(env);
     // The local key is for a start without an identity provider: once there is one, it alone is trusted.
     let local_key = jwks.is_none().then(|| local_key(&data_dir(env)));
-    auth::Settings { jwks, issuer, audience, leeway: Duration::from_secs(30), local_key }
+    let emergency_key = emergency_key(env);
+    auth::Settings { jwks, issuer, audience, leeway: Duration::from_secs(30), local_key, emergency_key }
 }
 
 fn providers_settings(env: &Env, allow_private: bool, faults: &mut Faults) -> providers::Settings {

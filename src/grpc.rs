@@ -36,8 +36,8 @@ use crate::{
     auth::Verifier,
     service::{
         admission::Calls, audit::Audit, broadcasts::Broadcasts, consent::Consents, conversations::Conversations,
-        directory::Directory, inbox::Inbox, notify::Notify, preferences::Preferences, refusals::Refusals,
-        templates::Templates, watch::Watch,
+        directory::Directory, emergencies::Emergencies, inbox::Inbox, notify::Notify, preferences::Preferences,
+        refusals::Refusals, templates::Templates, watch::Watch,
     },
     telemetry::Telemetry,
 };
@@ -67,6 +67,8 @@ pub struct Services {
     pub calls: Arc<Calls>,
     /// Puts on record who was refused.
     pub refusals: Refusals,
+    /// Tells of calls in an emergency.
+    pub emergencies: Emergencies,
     /// Sends and reads notifications.
     pub notify: Notify,
     /// Streams changes.
@@ -104,6 +106,7 @@ fn routes(services: Services) -> Routes {
         verifier,
         calls,
         refusals,
+        emergencies,
         notify,
         watch,
         directory,
@@ -128,7 +131,7 @@ fn routes(services: Services) -> Routes {
         .add_service(bounded!(InboxServiceServer(inbox)))
         .add_service(bounded!(ConversationsServiceServer(conversations)))
         .add_service(bounded!(AuditServiceServer(audit::Handlers { audit })));
-    guarded(routes, verifier, calls, Observer::new(refusals, telemetry))
+    guarded(routes, verifier, calls, Observer::new((refusals, emergencies), telemetry))
 }
 
 /// The calls with everything around them that is not their own business; each of them needs a token.

@@ -8,6 +8,7 @@ pub mod callbacks;
 pub mod consent;
 pub mod conversations;
 pub mod directory;
+pub mod emergencies;
 mod error;
 pub mod inbox;
 pub mod links;

@@ -75,7 +75,7 @@ use tokio_util::task::TaskTracker;
 
 pub use anchors::{Anchor, Anchored, LedgerHead, PracticeHeads};
 pub use audit::{AuditPage, AuditQuery};
-pub use backup::{Backup, BackupError, backup};
+pub use backup::{Backup, BackupError, backup, is_there, may_be_copied};
 pub use broadcasts::{
     AddressKey, AudiencePage, BroadcastPage, Created, Member, NewBroadcast, PlanTurn, Position, SharePage,
 };
@@ -230,7 +230,7 @@ impl Store {
         let inner = Inner {
             connections,
             tokens: keys.tokens(),
-            vault: vault::Vault::new(keys, time.clone()),
+            vault: vault::Vault::new(keys, time.clone(), settings.key_uses),
             wake,
             tasks: TaskTracker::new(),
             asks: Lanes::new(LANES),

@@ -38,6 +38,7 @@ mod m20261130_000045_know_instances;
 mod m20261130_000046_trace_deliveries;
 mod m20261130_000047_let_older_releases_start;
 mod m20261130_000048_part_keys_of_files;
+mod m20261130_000049_count_uses_of_subject_keys;
 mod seal;
 
 /// Applies the changes below.
@@ -83,6 +84,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000046_trace_deliveries::Migration),
             Box::new(m20261130_000047_let_older_releases_start::Migration),
             Box::new(m20261130_000048_part_keys_of_files::Migration),
+            Box::new(m20261130_000049_count_uses_of_subject_keys::Migration),
         ]
     }
 }

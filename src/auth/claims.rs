@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, time::Duration};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Refusal, Thumbprint};
-use crate::domain::{Actor, Practices, Role};
+use super::{EMERGENCY_LIFE, Refusal, Thumbprint};
+use crate::domain::{Actor, Phi, Practices, Role};
 
 /// The longest subject in characters; a display name is cut to as many.
 const MAX_NAME_LEN: usize = 128;
+/// The longest reason for an emergency, in characters.
+const MAX_REASON_LEN: usize = 200;
 /// In place of a practice: every one.
 pub(super) const EVERY_PRACTICE: &str = "*";
 
@@ -28,6 +31,10 @@ pub(super) struct Claims {
     roles: Vec<String>,
     patient_id: Option<String>,
     cnf: Option<Confirmation>,
+    /// Of any form where nothing hangs on it.
+    iat: Option<Value>,
+    /// Why it was necessary to issue it, for an emergency.
+    emergency: Option<String>,
 }
 
 /// With what its bearer proves that it is theirs (RFC 7800). What we could not check is refused rather than passed over.
@@ -71,6 +78,9 @@ impl Claims {
         if !(1..=MAX_NAME_LEN).contains(&self.sub.chars().count()) || self.sub.contains(char::is_control) {
             return Err("subject");
         }
+        if self.emergency.is_some() && !self.is_of_an_emergency(terms.now.timestamp().saturating_add(leeway)) {
+            return Err("emergency");
+        }
         let name = self.name.as_deref().unwrap_or_default();
         Ok(Actor {
             subject: self.sub.clone(),
@@ -80,8 +90,24 @@ impl Claims {
             // An id that no patient can have binds role `patient` to nobody, as none does.
             patient: self.patient_id.as_ref().and_then(|id| id.parse().ok()),
             expire_time,
+            emergency: self.emergency.clone().map(Phi::new),
         })
     }
+
+    /// Whether a token that is said to be for an emergency says why, and is short-lived: it can neither be kept for later nor
+    /// become somebody's everyday one.
+    fn is_of_an_emergency(&self, latest: i64) -> bool {
+        let life = i64::try_from(EMERGENCY_LIFE.as_secs()).unwrap_or(i64::MAX);
+        let issued = self.iat.as_ref().and_then(Value::as_i64);
+        issued.is_some_and(|iat| iat <= latest && self.exp <= iat.saturating_add(life))
+            && self.emergency.as_deref().is_some_and(is_reason)
+    }
+}
+
+/// Whether a text can stand on record as the reason for an emergency: a line of 200 characters at most.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= MAX_REASON_LEN && !text.contains(char::is_control)
 }
 
 fn practices(ids: &[String]) -> Practices {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Thumbprint, claims::EVERY_PRACTICE, jwks::Key};
-use crate::domain::{PatientId, Practices, Role};
+use crate::domain::{PatientId, Phi, Practices, Role};
 
 /// Far above the 83 bytes of a key as we write it.
 const MAX_FILE_LEN: u64 = 4096;
@@ -56,6 +56,15 @@ pub struct NewToken {
     pub patient: Option<PatientId>,
     /// How long it holds; whole seconds count.
     pub ttl: Duration,
+}
+
+/// What narrows a new token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bond<'a> {
+    /// It is good only over a connection with that certificate (RFC 8705).
+    pub certificate: Option<&'a Thumbprint>,
+    /// It is for an emergency, for this reason. Then it may hold for [`EMERGENCY_LIFE`](super::EMERGENCY_LIFE) at most.
+    pub emergency: Option<&'a Phi<String>>,
 }
 
 /// An Ed25519 key of this deployment.
@@ -121,17 +130,17 @@ impl LocalKey {
     /// A token that holds from `now` on.
     #[must_use]
     pub fn issue(&self, token: &NewToken, issuer: &str, audience: &str, now: DateTime<Utc>) -> String {
-        self.issue_bound(token, (issuer, audience), now, None)
+        self.issue_bound(token, (issuer, audience), now, Bond::default())
     }
 
-    /// The same, for `issuer_and_audience`, and good only over a connection with that certificate, if one is given (RFC 8705).
+    /// The same, for that issuer and audience, and narrowed.
     #[must_use]
     pub fn issue_bound(
         &self,
         token: &NewToken,
         (issuer, audience): (&str, &str),
         now: DateTime<Utc>,
-        certificate: Option<&Thumbprint>,
+        bond: Bond<'_>,
     ) -> String {
         let practices = match &token.practices {
             Practices::All => vec![EVERY_PRACTICE],
@@ -149,7 +158,10 @@ impl LocalKey {
             "roles": token.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
             "patient_id": token.patient.as_ref().map(PatientId::as_str),
         });
-        if let Some(certificate) = certificate {
+        if let Some(reason) = bond.emergency {
+            claims["emergency"] = json!(reason.expose());
+        }
+        if let Some(certificate) = bond.certificate {
             claims["cnf"] = json!({ "x5t#S256": BASE64_URL_SAFE_NO_PAD.encode(certificate) });
         }
         let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": self.kid });
@@ -161,6 +173,7 @@ impl LocalKey {
 
     pub(super) fn verification_key(&self) -> Key {
         Key {
+            emergencies_only: false,
             kid: Some(self.kid.clone()),
             algorithm: Algorithm::EdDSA,
             // The crate hands these bytes to our verifier, which wants the key itself, as a JWK has it.

@@ -111,6 +111,8 @@ pub(super) struct Key {
     pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
+    /// Other tokens that it signed are refused.
+    pub(super) emergencies_only: bool,
 }
 
 /// The keys of a set that are for us; at least one.
@@ -168,7 +170,8 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     let named = jwk.common.key_algorithm.is_none_or(|named| named == algorithm.into());
     let signs = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
     let verifies = jwk.common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
-    (named && signs && verifies).then(|| Key { kid: jwk.common.key_id.clone(), algorithm, decoding })
+    let kid = jwk.common.key_id.clone();
+    (named && signs && verifies).then(|| Key { kid, algorithm, decoding, emergencies_only: false })
 }
 
 /// Some issuers write the modulus with a zero in front, as in DER; `ring` would then refuse every signature.

@@ -1,4 +1,4 @@
-//! The keys in force: the local one, and the last set that loaded well. A set is asked for again when a token names a
+//! The keys in force: those of this deployment, and the last set that loaded well. A set is asked for again when a token names a
 //! key that nobody knows, at most once a minute, and now and then unasked, so that a key withdrawn by its issuer loses
 //! its force here. A set that does not load never takes the place of one that did.
 
@@ -25,7 +25,8 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub(super) struct Keyring {
-    local: Option<Arc<Key>>,
+    /// The local one, and that for emergencies.
+    own: Vec<Arc<Key>>,
     published: Option<Arc<Published>>,
 }
 
@@ -49,23 +50,22 @@ struct Schedule {
 impl Keyring {
     /// Loads the set once. That a file does not load is an error, since its operator is at hand now; that a URL does
     /// not answer is none, since an issuer may be late.
-    pub(super) async fn new(source: Option<JwksSource>, local: Option<Key>) -> Result<Self, JwksError> {
+    pub(super) async fn new(source: Option<JwksSource>, own: impl IntoIterator<Item = Key>) -> Result<Self, JwksError> {
         let published = match source {
             Some(source) => Some(Published::new(Source::new(source)?).await?),
             None => None,
         };
-        Ok(Self { local: local.map(Arc::new), published })
+        Ok(Self { own: own.into_iter().map(Arc::new).collect(), published })
     }
 
     /// The key that a token names, with the algorithm it names. [`TokenError::Unavailable`] if there is a source, but no
     /// set was ever had from it.
     pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Option<Arc<Key>>, TokenError> {
-        match (&self.local, &self.published) {
-            (Some(local), _) if local.algorithm == algorithm && local.kid.as_deref() == kid => {
-                Ok(Some(Arc::clone(local)))
-            }
-            (_, Some(published)) => published.find(kid, algorithm).await,
-            (_, None) => Ok(None),
+        let named = |key: &&Arc<Key>| key.algorithm == algorithm && key.kid.as_deref() == kid;
+        match (self.own.iter().find(named), &self.published) {
+            (Some(own), _) => Ok(Some(Arc::clone(own))),
+            (None, Some(published)) => published.find(kid, algorithm).await,
+            (None, None) => Ok(None),
         }
     }
 }

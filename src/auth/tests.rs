@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Practices, Role},
+    domain::{Phi, Practices, Role},
 };
 
 const NOW: i64 = 1_800_000_000;
@@ -32,6 +32,7 @@ fn settings() -> Settings {
         audience: "heedwell".into(),
         leeway: Duration::from_secs(30),
         local_key: None,
+        emergency_key: None,
     }
 }
 
@@ -103,8 +104,44 @@ async fn the_claims_become_the_actor() {
             roles: [Role::Staff, Role::Patient].into(),
             patient: Some("pat-7".parse().unwrap()),
             expire_time: DateTime::from_timestamp(NOW + 630, 0).unwrap(),
+            emergency: None,
         }
     );
+}
+
+#[tokio::test]
+async fn a_token_for_an_emergency_says_why_and_lives_an_hour_at_most() {
+    let key = TestKey::ed();
+    let bench = Bench::new(&[key.jwk("k")]).await;
+    let of = |more: &Value| {
+        let emergency = json!({ "emergency": "a fire", "iat": NOW, "exp": NOW + 3_600 });
+        key.token("k", &with(with(claims(), &emergency), more))
+    };
+    let actor = bench.verifier.verify(&of(&json!({}))).await.unwrap();
+    assert_eq!(actor.emergency, Some(Phi::new("a fire".to_owned())));
+    for good in [
+        json!({ "iat": NOW + 30, "exp": NOW + 3_630 }),
+        json!({ "iat": NOW - 3_000, "exp": NOW + 600 }),
+        json!({ "emergency": "x".repeat(200) }),
+        json!({ "emergency": null, "iat": 1.5, "exp": NOW + 9_000 }),
+    ] {
+        assert!(bench.accepts(&of(&good)).await, "{good}");
+    }
+    for bad in [
+        json!({ "exp": NOW + 3_601 }),
+        json!({ "iat": NOW - 3_000, "exp": NOW + 601 }),
+        json!({ "iat": NOW + 31 }),
+        json!({ "iat": null }),
+        json!({ "iat": NOW.to_string() }),
+        json!({ "iat": 1.5 }),
+        json!({ "emergency": "" }),
+        json!({ "emergency": " " }),
+        json!({ "emergency": "a\nfire" }),
+        json!({ "emergency": "x".repeat(201) }),
+        json!({ "emergency": true }),
+    ] {
+        assert!(!bench.accepts(&of(&bad)).await, "{bad}");
+    }
 }
 
 #[tokio::test]

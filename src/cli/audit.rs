@@ -20,7 +20,7 @@ use crate::{
     config::{self, Config, Env},
     crypto::AnchorKey,
     custody,
-    domain::{ActorType, AuditEvent, AuditRecord, PracticeId},
+    domain::{ActorType, AuditEvent, AuditRecord, Phi, PracticeId},
     store::{Anchor, Anchored, Store, Time},
     telemetry,
     wake::Wake,
@@ -124,7 +124,7 @@ pub(super) fn export(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode
 /// An entry as it is exported. Fields are only ever added.
 fn object(record: AuditRecord) -> Value {
     let AuditRecord { position, event_time, event, hash } = record;
-    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address } = event;
+    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address, emergency } = event;
     let actor_type = match actor.kind {
         ActorType::Service => "service",
         ActorType::Staff => "staff",
@@ -144,6 +144,7 @@ fn object(record: AuditRecord) -> Value {
         "code": code,
         "trace_id": trace_id,
         "source_address": source_address,
+        "emergency_reason": emergency.map(Phi::into_inner).unwrap_or_default(),
         "hash": hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
     })
 }

@@ -4,11 +4,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::runtime;
+use super::{beside, runtime};
 use crate::{
     app,
     clock::SystemClock,
     config::{self, Env},
+    domain::{AuditEvent, Practices},
     store::{self, Time},
     telemetry,
 };
@@ -31,6 +32,10 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let config = config::read(env, false)?;
     telemetry::start(&config.telemetry);
     let time = Time::Database(Arc::new(SystemClock));
+    runtime()?.block_on(store::may_be_copied(&config.store, &file))?;
+    // Before, so that the copy tells of itself too. A full disk keeps nobody from a backup.
+    let event = AuditEvent::of_system(AuditEvent::COPIED, None, "instance".to_owned());
+    beside::tell_or_say(config::read(env, false)?, &Practices::All, &event);
     let made = runtime()?.block_on(store::backup(&config.store, &file, &time, &app::operator()))?;
     print(&format!("{}: {} bytes, as of {}", file.display(), made.bytes, made.time.to_rfc3339()));
     Ok(ExitCode::SUCCESS)

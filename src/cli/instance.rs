@@ -1,18 +1,18 @@
 //! `heedwell hold` and `heedwell resume`: whether a database sends, which only an operator can know of one that was restored.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Arg, ArgGroup, ArgMatches, Command};
 
-use super::{flag, runtime};
+use super::{
+    beside::{self, note_all},
+    flag,
+};
 use crate::{
-    app,
-    clock::SystemClock,
     config::{self, Env},
-    custody,
     domain::{AuditEvent, Author, Engine, PracticeId},
-    store::{Reason, Standing, Store, StoreError, Time},
+    store::{Reason, Standing, Store},
     telemetry,
 };
 
@@ -123,33 +123,10 @@ async fn cancel_all(store: &Store, engine: &Engine) -> anyhow::Result<Vec<(Pract
     }
 }
 
-/// Puts it on the trail of each practice that still has keys.
-pub(super) async fn note_all(
-    store: &Store,
-    engine: &Engine,
-    event: impl Fn(&PracticeId) -> AuditEvent,
-) -> anyhow::Result<()> {
-    for practice in store.ledgers(engine).await? {
-        let event = event(&practice);
-        match store.audit_append(engine, practice, vec![event]).await {
-            Ok(()) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error).context("the audit trail"),
-        }
-    }
-    Ok(())
-}
-
 fn with(env: &Env, work: impl AsyncFnOnce(Store, Engine) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     let config = config::read(env, false)?;
     telemetry::start(&config.telemetry);
-    runtime()?.block_on(async {
-        let keys = custody::load(&config.custody).await?;
-        let time = Time::Database(Arc::new(SystemClock));
-        let store = Store::open_beside(config.store, keys, time).await.context("HEEDWELL_DATABASE_URL")?;
-        let done = work(store.clone(), app::operator()).await;
-        store.close().await;
-        done.map(|()| ExitCode::SUCCESS)
-    })
+    beside::with(config, work)
 }
 
 #[expect(clippy::print_stdout, reason = "the result of the command")]

@@ -4,22 +4,21 @@ use std::{
     collections::BTreeSet,
     io::{self, IsTerminal},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
 
-use super::runtime;
+use super::{
+    beside::{self, with},
+    runtime,
+};
 use crate::{
-    app,
-    clock::SystemClock,
     config::{self, Config, Env},
     custody::{self, Source, Stored},
-    domain::{Engine, PracticeId},
-    store::{KeyRecord, Store, Time},
+    domain::{AuditEvent, PracticeId, Practices},
+    store::KeyRecord,
     telemetry,
-    wake::Wake,
 };
 
 pub(super) fn command(settings: impl IntoIterator<Item = Arg> + Clone) -> Command {
@@ -92,6 +91,8 @@ fn rotate(config: Config, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if matches.get_flag("new-master") {
         refuse_screen(&config.custody)?;
         let (number, stored) = runtime()?.block_on(custody::add_master(&config.custody))?;
+        let resource = format!("keys/master.{number}");
+        beside::tell_or_say(config, &Practices::All, &AuditEvent::of_system(AuditEvent::MASTER_ADDED, None, resource));
         match hand_over(&stored) {
             false => {
                 print(&format!("added master.{number}: copy the file to every replica, and start one of them anew"))
@@ -143,17 +144,6 @@ fn hand_over(stored: &Stored) -> bool {
 
 fn practice(matches: &ArgMatches) -> anyhow::Result<Option<PracticeId>> {
     matches.get_one::<String>("practice").map(|id| id.parse::<PracticeId>()).transpose().context("--practice")
-}
-
-fn with(config: Config, work: impl AsyncFnOnce(Store, Engine) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    runtime()?.block_on(async {
-        let keys = custody::load(&config.custody).await?;
-        let time = Time::Database(Arc::new(SystemClock));
-        let store = Store::open(config.store, keys, time, Wake::default()).await.context("HEEDWELL_DATABASE_URL")?;
-        let done = work(store.clone(), app::operator()).await;
-        store.close().await;
-        done.map(|()| ExitCode::SUCCESS)
-    })
 }
 
 fn line(record: &KeyRecord) -> String {

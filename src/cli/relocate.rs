@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
 
-use super::{instance::note_all, progress::Progress, runtime};
+use super::{beside::note_all, progress::Progress, runtime};
 use crate::{
     app,
     clock::SystemClock,

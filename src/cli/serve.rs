@@ -17,7 +17,8 @@ pub(super) fn run(env: &Env, migrate: bool) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         let app = App::start(config, Time::Database(Arc::new(SystemClock))).await?;
-        tracing::info!(grpc = %app.grpc_addr, http = %app.http_addr, "serving");
+        let metrics = app.metrics_addr.map(tracing::field::display);
+        tracing::info!(grpc = %app.grpc_addr, http = %app.http_addr, metrics, "serving");
         told_to_stop().await?;
         tracing::info!("stopping");
         tokio::select! {

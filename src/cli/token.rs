@@ -1,22 +1,23 @@
 //! `heedwell token`: a token from the local signing key, alone on standard output.
 
-use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
+use super::beside;
 use crate::{
-    auth::{LocalKey, NewToken},
+    auth::{Bond, EMERGENCY_LIFE, LocalKey, NewToken, is_reason},
     clock::{Clock, SystemClock},
-    config::{self, Env},
-    domain::{PatientId, PracticeId, Practices, Role},
+    config::{self, Config, Env},
+    domain::{AuditEvent, PatientId, Phi, PracticeId, Practices, Role},
     ports,
 };
 
 pub(super) fn command() -> Command {
     let names = Role::ALL.map(Role::name);
     Command::new("token")
-        .about("Issues a token from the local signing key, which is made on first use")
+        .about("Issues a token from the local signing key, which is made on first use; the audit trails tell of it")
         .arg(
             Arg::new("role")
                 .long("role")
@@ -33,6 +34,13 @@ pub(super) fn command() -> Command {
                 .help("The practice it covers; may be repeated; '*' for operators: all"),
         )
         .arg(Arg::new("subject").long("subject").default_value("local").help("Who bears it"))
+        .arg(
+            Arg::new("emergency")
+                .long("emergency")
+                .value_name("REASON")
+                .value_parser(reason)
+                .help("For an emergency, by the key of HEEDWELL_EMERGENCY_KEY_FILE: for an hour at most, all that is done with it is told, with this reason; wants --subject"),
+        )
         .arg(Arg::new("patient").long("patient").help("The patient that role patient is bound to"))
         .arg(
             Arg::new("certificate")
@@ -64,6 +72,7 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             many("practice").map(|id| id.parse::<PracticeId>()).collect::<Result<_, _>>().context("--practice")?,
         )
     };
+    let emergency = matches.get_one::<String>("emergency").map(|reason| Phi::new(reason.clone()));
     let certificate = matches.get_one::<String>("certificate").map(|path| {
         let pem = std::fs::read_to_string(path)?;
         anyhow::Ok(ports::thumbprint(&pem)?)
@@ -71,16 +80,61 @@ pub(super) fn run(env: &Env, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let certificate = certificate.transpose().context("--certificate")?;
     let subject = matches.get_one::<String>("subject").cloned().unwrap_or_default();
     let ttl = matches.get_one::<Duration>("ttl").copied().unwrap_or_default();
-    let data_dir = config::data_dir(env);
-    std::fs::create_dir_all(&data_dir).context("HEEDWELL_DATA_DIR")?;
-    let (key, made) = LocalKey::load_or_create(&config::local_key(&data_dir)).context("HEEDWELL_DATA_DIR")?;
-    if made {
-        say("made a new signing key in the data folder");
+    if emergency.is_some() && ttl > EMERGENCY_LIFE {
+        bail!("--ttl: a token for an emergency is valid for an hour at most");
     }
+    // Whoever acts in one is to be known (45 CFR 164.312(a)(2)(i)).
+    if emergency.is_some() && matches.value_source("subject") != Some(ValueSource::CommandLine) {
+        bail!("--emergency needs --subject: who bears the token");
+    }
+    let key = signing_key(env, emergency.is_some())?;
     let (issuer, audience) = config::issuer_and_audience(env);
     let token = NewToken { subject, name: String::new(), practices, roles, patient, ttl };
-    print(&key.issue_bound(&token, (issuer.as_str(), audience.as_str()), SystemClock.now(), certificate.as_ref()));
+    tell(env, &token, emergency.as_ref())?;
+    let bond = Bond { certificate: certificate.as_ref(), emergency: emergency.as_ref() };
+    print(&key.issue_bound(&token, (issuer.as_str(), audience.as_str()), SystemClock.now(), bond));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The key for emergencies, if there is one and it is one; else the local key.
+fn signing_key(env: &Env, emergency: bool) -> anyhow::Result<LocalKey> {
+    if let Some(path) = config::emergency_key(env).filter(|_| emergency) {
+        return key(&path, "HEEDWELL_EMERGENCY_KEY_FILE");
+    }
+    let data_dir = config::data_dir(env);
+    std::fs::create_dir_all(&data_dir).context("HEEDWELL_DATA_DIR")?;
+    key(&config::local_key(&data_dir), "HEEDWELL_DATA_DIR")
+}
+
+fn key(path: &Path, variable: &'static str) -> anyhow::Result<LocalKey> {
+    let (key, made) = LocalKey::load_or_create(path).context(variable)?;
+    if made {
+        say(&format!("made a new signing key: {}", path.display()));
+    }
+    Ok(key)
+}
+
+/// Puts on the trails of the practices that the token covers that it is issued. One for an emergency is issued only then.
+fn tell(env: &Env, token: &NewToken, emergency: Option<&Phi<String>>) -> anyhow::Result<()> {
+    let roles = token.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join("+");
+    let resource = format!("token/{}/{roles}/{}s", token.subject, token.ttl.as_secs());
+    let event = AuditEvent::of_system(AuditEvent::TOKEN_ISSUED, token.patient.clone(), resource);
+    let event = AuditEvent { emergency: emergency.cloned(), ..event };
+    let config: anyhow::Result<Config> = config::read(env, false).map_err(Into::into);
+    match (config, emergency) {
+        (Ok(config), Some(_)) => beside::tell(config, &token.practices, &event),
+        (Ok(config), None) => {
+            beside::tell_or_say(config, &token.practices, &event);
+            Ok(())
+        }
+        (Err(error), Some(_)) => Err(error),
+        // Nobody serves with these settings.
+        (Err(_), None) => Ok(()),
+    }
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if is_reason(text) { Ok(text.to_owned()) } else { Err("must be a line of 1 to 200 characters".into()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

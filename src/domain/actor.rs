@@ -1,11 +1,18 @@
 //! Who calls, and what the call may touch. [`Actor::scope`] is the only way from a token to a practice's rows: every
 //! method of the store wants the [`Scope`] it yields. The server's own work has [`Engine`].
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use chrono::{DateTime, Utc};
 
-use super::{AuditEvent, AuditNote, PatientId, PracticeId, TraceContext};
+use super::{AuditEvent, AuditNote, PatientId, Phi, PracticeId, TraceContext};
 
 /// What a token allows its bearer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +149,8 @@ pub struct Actor {
     pub patient: Option<PatientId>,
     /// When the token ends; streams end with it.
     pub expire_time: DateTime<Utc>,
+    /// For what emergency the token was issued, if it was for one: all that is done with it is marked so.
+    pub emergency: Option<Phi<String>>,
 }
 
 /// Why an actor may not do something. The two are told apart only after the practice is covered.
@@ -186,8 +195,8 @@ impl Actor {
             (Role::Patient, None) => return Err(Denied::Scope),
             _ => None,
         };
-        let (author, expire_time) = (self.author(role), Some(self.expire_time));
-        Ok(Scope { practice, author, patient, expire_time, call: None })
+        let (author, expire_time, emergency) = (self.author(role), Some(self.expire_time), self.emergency.clone());
+        Ok(Scope { practice, author, patient, expire_time, call: None, emergency, told: Arc::default() })
     }
 
     /// Whether the token holds `role` itself.
@@ -211,6 +220,7 @@ impl Actor {
         };
         let author = self.author(self.roles.first().copied().unwrap_or(Role::Sender));
         let event = call.event(author, None, resource.to_owned(), code);
+        let event = AuditEvent { emergency: self.emergency.clone(), ..event };
         trails.into_iter().map(|practice| AuditNote { practice, event: event.clone() }).collect()
     }
 
@@ -241,7 +251,8 @@ impl Call {
     /// What the audit trail says of the call.
     fn event(&self, actor: Author, patient: Option<PatientId>, resource: String, code: i32) -> AuditEvent {
         let Self { action, trace_id, source_address, .. } = self.clone();
-        AuditEvent { actor, action: Cow::Owned(action), patient, resource, code, trace_id, source_address }
+        let action = Cow::Owned(action);
+        AuditEvent { actor, action, patient, resource, code, trace_id, source_address, emergency: None }
     }
 }
 
@@ -253,6 +264,9 @@ pub struct Scope {
     patient: Option<PatientId>,
     expire_time: Option<DateTime<Utc>>,
     call: Option<Call>,
+    emergency: Option<Phi<String>>,
+    /// Whether anything was put on the trail of what is done with it and its clones.
+    told: Arc<AtomicBool>,
 }
 
 impl Scope {
@@ -267,7 +281,21 @@ impl Scope {
     #[must_use]
     pub fn audit(&self, patient: Option<&PatientId>, resource: String) -> Option<AuditEvent> {
         let call = self.call.as_ref()?;
-        Some(call.event(self.author.clone(), patient.cloned(), resource, 0))
+        self.told.store(true, Ordering::Relaxed);
+        let event = call.event(self.author.clone(), patient.cloned(), resource, 0);
+        Some(AuditEvent { emergency: self.emergency.clone(), ..event })
+    }
+
+    /// Whether the token behind it was issued for an emergency.
+    #[must_use]
+    pub const fn is_emergency(&self) -> bool {
+        self.emergency.is_some()
+    }
+
+    /// Whether [`Self::audit`] was asked what the trail says of this call.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// What goes on record when the call is refused with `code`, a number of google.rpc.Code.
@@ -334,7 +362,8 @@ impl Engine {
     /// The key to one practice's rows, for something that `author` (this server or a provider) does.
     #[must_use]
     pub fn scope(&self, practice: PracticeId, author: Author) -> Scope {
-        Scope { practice, author, patient: None, expire_time: None, call: None }
+        let (patient, expire_time, call, emergency) = (None, None, None, None);
+        Scope { practice, author, patient, expire_time, call, emergency, told: Arc::default() }
     }
 }
 
@@ -356,6 +385,7 @@ mod tests {
             roles: roles.iter().copied().collect(),
             patient: None,
             expire_time: DateTime::UNIX_EPOCH,
+            emergency: None,
         }
     }
 
@@ -401,6 +431,19 @@ mod tests {
     fn what_no_call_is_behind_is_not_told() {
         let scope = actor(&["a"], &[Role::Staff]).scope("a", &[Role::Staff]);
         assert!(scope.is_ok_and(|scope| scope.audit(None, String::new()).is_none()));
+    }
+
+    #[test]
+    fn what_is_done_in_an_emergency_says_so_refusals_included() {
+        let call = Call { action: "x.Y/Z".into(), trace_id: "t".into(), source_address: "::1".into(), trace: None };
+        let reason = Some(Phi::new("a fire".to_owned()));
+        let actor = Actor { emergency: reason.clone(), ..actor(&["a"], &[Role::Staff]) };
+        let scope = actor.scope("a", &[Role::Staff]).map(|scope| scope.during(call.clone()));
+        assert!(scope.as_ref().is_ok_and(|scope| scope.is_emergency() && !scope.clone().is_told()));
+        let event = scope.as_ref().ok().and_then(|scope| scope.clone().audit(None, String::new()));
+        assert_eq!(event.map(|event| event.emergency), Some(reason.clone()));
+        assert!(scope.is_ok_and(|scope| scope.is_told()), "told by one, told by all");
+        assert!(actor.refused("a", &call, 7).iter().all(|note| note.event.emergency == reason));
     }
 
     #[test]

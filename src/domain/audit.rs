@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{Author, PatientId, PracticeId};
+use super::{Author, PatientId, Phi, PracticeId};
 
 /// What is put on the trail. Nothing in it is a patient's data, but for whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct AuditEvent {
     pub trace_id: String,
     /// From where; empty when it is not known, or must not be kept.
     pub source_address: String,
+    /// For what emergency, where it was done with a token for one.
+    pub emergency: Option<Phi<String>>,
 }
 
 impl AuditEvent {
@@ -32,15 +34,25 @@ impl AuditEvent {
     pub const REFUSALS: &'static str = "calls.refused";
     /// That somebody with the keys took the trail out of the database.
     pub const EXPORTED: &'static str = "audit.export";
+    /// That somebody fetched a file at the address that the provider was given. Whoever has it is taken for the provider.
+    pub const FILE_FETCHED: &'static str = "media.fetch";
+    /// That somebody made a token with a key of this deployment; the resource says for whom and in which roles.
+    pub const TOKEN_ISSUED: &'static str = "token.issue";
 
     /// That a new data key takes over, some minutes later.
     pub const KEY_BEGUN: &'static str = "keys.begin";
+    /// That a data key was wrapped by another master, which the resource names.
+    pub const KEY_WRAPPED: &'static str = "keys.wrap";
+    /// That somebody made a further master, which the resource names.
+    pub const MASTER_ADDED: &'static str = "keys.master";
     /// That the keys of the practice were destroyed: what it tells itself cannot be read any more, but when that was.
     pub const KEYS_SHREDDED: &'static str = "keys.shred";
     /// That somebody made the database quiet: nothing is sent from it any more.
     pub const HELD: &'static str = "instance.hold";
     /// That somebody made it live again; the resource says what became of what waited in it.
     pub const RESUMED: &'static str = "instance.resume";
+    /// That somebody began to copy the database.
+    pub const COPIED: &'static str = "instance.backup";
     /// That texts, files or the histories of deliveries were removed when their time was over.
     pub const REMOVED: &'static str = "content.remove";
 
@@ -62,6 +74,7 @@ impl AuditEvent {
             code: 0,
             trace_id: String::new(),
             source_address: String::new(),
+            emergency: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use super::{proto, status};
 use crate::{
     domain::{Actor, AuditNote, Call, Scope, TraceContext},
     ports::Connection,
-    service::refusals::Refusals,
+    service::{emergencies::Emergencies, refusals::Refusals},
     telemetry::{Span, Telemetry},
 };
 
@@ -51,6 +51,14 @@ impl Caller {
         let _ = self.0.set(Known::Denied(actor, practice.to_owned()));
     }
 
+    /// For which practice a call is made with a token for an emergency.
+    fn in_an_emergency(&self) -> Option<&Scope> {
+        match self.0.get() {
+            Some(Known::Scope(scope)) if scope.is_emergency() => Some(scope),
+            _ => None,
+        }
+    }
+
     /// What goes on record when the call is refused.
     fn refused(&self, call: &Call, (code, resource): (i32, String)) -> Vec<AuditNote> {
         match self.0.get() {
@@ -65,13 +73,14 @@ impl Caller {
 #[derive(Clone, Debug)]
 pub(super) struct Observer {
     refusals: Refusals,
+    emergencies: Emergencies,
     telemetry: Telemetry,
     /// The paths of the contract: whatever else is called is not worth a name.
     methods: Arc<BTreeSet<Arc<str>>>,
 }
 
 impl Observer {
-    pub(super) fn new(refusals: Refusals, telemetry: Telemetry) -> Self {
+    pub(super) fn new((refusals, emergencies): (Refusals, Emergencies), telemetry: Telemetry) -> Self {
         let contract = FileDescriptorSet::decode(proto::DESCRIPTOR).unwrap_or_default();
         let paths = contract.file.iter().flat_map(|file| {
             file.service.iter().flat_map(|service| {
@@ -79,7 +88,7 @@ impl Observer {
                 service.method.iter().map(move |method| Arc::from(path(method.name())))
             })
         });
-        Self { refusals, telemetry, methods: Arc::new(paths.collect()) }
+        Self { refusals, emergencies, telemetry, methods: Arc::new(paths.collect()) }
     }
 
     /// The path, if it is of the contract. Another may be any text.
@@ -114,6 +123,13 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     request.extensions_mut().insert(caller.clone());
     let start = Instant::now();
     let mut response = in_our_words(next.run(request).instrument(span.clone()).await);
+    if status::refusal(response.headers()).is_none()
+        && let Some(scope) = caller.in_an_emergency()
+        && let Err(error) = observer.emergencies.tell(scope).await
+    {
+        // Nothing of the answer has left yet: what cannot be put on the trail is not shown.
+        response = Status::from(error).into_http();
+    }
     if let Some(refusal) = status::refusal(response.headers()) {
         caller.refused(&call, refusal).into_iter().for_each(|refusal| observer.refusals.take(refusal));
     }

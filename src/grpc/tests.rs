@@ -41,20 +41,17 @@ impl Guard {
             audience: "heedwell".into(),
             leeway: Duration::from_secs(30),
             local_key: Some(path),
+            emergency_key: None,
         };
         let verifier = Arc::new(Verifier::new(settings, Arc::new(SystemClock)).await.unwrap());
         let routes = Routes::new(AuditServiceServer::new(Later));
         let broken = any(async || -> () { panic!("Pat Doe") });
         let routes = Routes::from(routes.into_axum_router().route("/heedwell.v1.Broken/Call", broken));
-        let refusals = Refusals::new(store(folder.path()).await, Engine::new());
+        let store = store(folder.path()).await;
+        let told = (Refusals::new(store.clone(), Engine::new()), Emergencies::new(store));
         let calls = Arc::new(Calls::new(None));
         Self {
-            routes: guarded(
-                routes,
-                verifier,
-                calls,
-                call::Observer::new(refusals, crate::telemetry::Telemetry::default()),
-            ),
+            routes: guarded(routes, verifier, calls, call::Observer::new(told, crate::telemetry::Telemetry::default())),
             key,
             _folder: folder,
         }

@@ -168,15 +168,21 @@ impl Broadcasts {
         work.await.map_err(|error| Error::Internal(error.into()))?
     }
 
-    /// Reads one broadcast.
+    /// Reads one broadcast, which the audit trail tells.
     ///
     /// # Errors
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn get(&self, scope: &Scope, id: BroadcastId) -> Result<Broadcast, Error> {
+        let broadcast = self.find(scope, id).await?;
+        self.store.audit_read(scope, None, format!("broadcast/{id}")).await?;
+        Ok(broadcast)
+    }
+
+    async fn find(&self, scope: &Scope, id: BroadcastId) -> Result<Broadcast, Error> {
         self.store.broadcast_get(scope, id).await.map_err(|error| Error::from(error).named(id))
     }
 
-    /// Lists broadcasts, newest first, and says where the next page begins; empty on the last.
+    /// Lists broadcasts, newest first, which the audit trail tells, and says where the next page begins; empty on the last.
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID`; `SCOPE_FORBIDDEN` when there is no such practice.
@@ -187,6 +193,7 @@ impl Broadcasts {
             Some(position) => Some(Keyset::from_bytes(&position).ok_or(Error::PageTokenInvalid)?),
         };
         let page = self.store.broadcasts_list(scope, &query.states, after, query.page_size).await?;
+        self.store.audit_read(scope, None, LIST).await?;
         let BroadcastPage { broadcasts, next } = page;
         let token = |next: Keyset| self.pages.mint(scope, LIST, canonical, &next.to_bytes());
         Ok((broadcasts, next.map(token).unwrap_or_default()))
@@ -199,8 +206,11 @@ impl Broadcasts {
     /// `NOT_FOUND`; `SCOPE_FORBIDDEN` when there is no such practice.
     pub async fn cancel(&self, scope: &Scope, id: BroadcastId) -> Result<Broadcast, Error> {
         let named = |error: StoreError| Error::from(error).named(id);
-        self.store.broadcast_cancel(scope, id).await.map_err(named)?;
-        let broadcast = self.get(scope, id).await?;
+        if !self.store.broadcast_cancel(scope, id).await.map_err(named)? {
+            // Nothing was done, but what it says is shown.
+            self.store.audit_read(scope, None, format!("broadcast/{id}")).await?;
+        }
+        let broadcast = self.find(scope, id).await?;
         if broadcast.state != BroadcastState::Cancelled || broadcast.complete_time.is_some() {
             return Ok(broadcast);
         }
@@ -217,7 +227,7 @@ impl Broadcasts {
                 }
             }
         }
-        self.get(scope, id).await
+        self.find(scope, id).await
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     tx::Tx,
     vault::{PracticeKeys, Sealed},
 };
-use crate::domain::{ActorType, AuditEvent, AuditNote, AuditRecord, Author, Engine, PatientId, PracticeId, Scope};
+use crate::domain::{ActorType, AuditEvent, AuditNote, AuditRecord, Author, Engine, PatientId, Phi, PracticeId, Scope};
 
 const TABLE: &str = "audit";
 const BODY: Sealed = Sealed { table: TABLE, column: "body_ct" };
@@ -43,6 +43,9 @@ struct Body {
     code: i32,
     trace_id: String,
     source_address: String,
+    /// Only of what was done in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    emergency: Option<String>,
 }
 
 /// The newest entry of a trail.
@@ -157,7 +160,7 @@ fn linked(
 }
 
 fn row(keys: &PracticeKeys, event: &AuditEvent, seq: i64, at: DateTime<Utc>) -> Result<audit::Model, StoreError> {
-    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address } = event;
+    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address, emergency } = event;
     let body = Body {
         actor_type: actor.kind as i16,
         actor_id: actor.id.clone(),
@@ -166,6 +169,7 @@ fn row(keys: &PracticeKeys, event: &AuditEvent, seq: i64, at: DateTime<Utc>) -> 
         code: *code,
         trace_id: trace_id.clone(),
         source_address: source_address.clone(),
+        emergency: emergency.as_ref().map(|reason| reason.expose().clone()),
     };
     Ok(audit::Model {
         practice_id: keys.practice().to_owned(),
@@ -210,6 +214,7 @@ fn to_record(keys: &PracticeKeys, row: audit::Model) -> Result<AuditRecord, Stor
             code: body.code,
             trace_id: body.trace_id,
             source_address: body.source_address,
+            emergency: body.emergency.map(Phi::new),
         },
         hash: mac_of(TABLE, &row.mac)?,
     })
@@ -284,7 +289,12 @@ impl Store {
         let event = scope.audit(patient, resource.into());
         self.keys(scope.practice()).await?;
         let Some(event) = event else { return Ok(()) };
-        self.inner.reads.enter(self, Seen(AuditNote { practice: scope.practice().clone(), event })).await
+        self.audit_seen(AuditNote { practice: scope.practice().clone(), event }).await
+    }
+
+    /// Puts on the trail that somebody is shown something, whose keys are known.
+    pub(super) async fn audit_seen(&self, note: AuditNote) -> Result<(), StoreError> {
+        self.inner.reads.enter(self, Seen(note)).await
     }
 
     /// Puts what `practice` was not told by a call that ended well on its trail.

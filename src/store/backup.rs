@@ -63,15 +63,43 @@ pub struct Backup {
     pub time: DateTime<Utc>,
 }
 
+/// Whether there is a database of this release, as far as that is known without opening one of PostgreSQL.
+///
+/// # Errors
+/// [`OpenError`] when it cannot be read.
+pub async fn is_there(settings: &Settings) -> Result<bool, OpenError> {
+    let Some(source) = dialect::source(settings).await? else { return Ok(!dialect::is_sqlite(settings)?) };
+    let state = schema(&source).await.map_err(OpenError::Statement);
+    let _ = source.close().await;
+    Ok(state?.missing.is_empty())
+}
+
+/// Whether the database can be copied to `target`. Changes nothing.
+///
+/// # Errors
+/// [`BackupError`], which says what to mend.
+pub async fn may_be_copied(settings: &Settings, target: &Path) -> Result<(), BackupError> {
+    if target.symlink_metadata().is_ok() {
+        return Err(BackupError::Exists(target.to_owned()));
+    }
+    let source = dialect::source(settings).await.map_err(BackupError::Open)?;
+    let Some(source) = source else { return Err(dialect::absent(settings)) };
+    let state = schema(&source).await;
+    let _ = source.close().await;
+    match state {
+        Ok(state) if state.missing.is_empty() => Ok(()),
+        Ok(_) => Err(BackupError::Open(OpenError::OlderSchema)),
+        Err(error) => Err(BackupError::Open(OpenError::Statement(error))),
+    }
+}
+
 /// Copies the database to `target`, whose owner alone may read it.
 ///
 /// # Errors
 /// [`BackupError`], which says what to mend.
 pub async fn backup(settings: &Settings, target: &Path, time: &Time, _: &Engine) -> Result<Backup, BackupError> {
+    may_be_copied(settings, target).await?;
     let exists = || BackupError::Exists(target.to_owned());
-    if target.symlink_metadata().is_ok() {
-        return Err(exists());
-    }
     let wrong = |source| BackupError::Write { path: target.to_owned(), source };
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let source = dialect::source(settings).await.map_err(BackupError::Open)?;
@@ -97,9 +125,6 @@ pub async fn backup(settings: &Settings, target: &Path, time: &Time, _: &Engine)
 
 /// Fills an empty file. Unset as error: what it was filled with is damaged.
 async fn fill(source: &DatabaseConnection, path: &Path, time: &Time) -> Result<DateTime<Utc>, Option<DbErr>> {
-    if !schema(source).await?.missing.is_empty() {
-        return Err(Some(DbErr::Custom(OpenError::OlderSchema.to_string())));
-    }
     let name = path.to_str().ok_or_else(|| DbErr::Custom("the name of the folder is no text".into()))?;
     dialect::copy_into(source, name).await?;
     let made = time.clock().now();

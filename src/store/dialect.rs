@@ -33,7 +33,7 @@ use super::{
 };
 use crate::clock::SharedClock;
 pub use look::Binding;
-pub(super) use look::{Look, absent, copy, look, sealing, source};
+pub(super) use look::{Look, absent, copy, is_sqlite, look, sealing, source};
 pub(super) use place::{NO_TOKEN, Place, Tokens, copy_into, identity, identity_on, is_same};
 pub(super) use postgres::patient;
 

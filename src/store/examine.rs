@@ -16,7 +16,7 @@ use super::{
     vault::Vault,
 };
 use crate::{
-    crypto::KeyFile,
+    crypto::{DATA_KEY_USES, KeyFile},
     domain::{Engine, PracticeId, PracticeSettings},
 };
 
@@ -138,7 +138,8 @@ async fn practices(
     keys: KeyFile,
     time: Time,
 ) -> Result<BTreeMap<PracticeId, Result<PracticeSettings, StoreError>>, sea_orm::DbErr> {
-    let vault = Vault::new(keys, time);
+    // Nothing is sealed with them.
+    let vault = Vault::new(keys, time, DATA_KEY_USES);
     let ids: Vec<String> = practice::Entity::find()
         .select_only()
         .column(practice::Column::PracticeId)

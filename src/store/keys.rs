@@ -1,7 +1,7 @@
-//! Data keys over time: how often each has sealed, one that takes the place of another, and wrapping them anew when the operator has
-//! added a master.
+//! Data keys, and those of patients, over time: how often each has sealed, one that takes the place of another, and wrapping data keys
+//! anew when the operator has added a master.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -14,7 +14,7 @@ use super::{
     Store, StoreError,
     entity::{data_key, subject_key},
     tx::Tx,
-    vault::{ReadAnew, TAKES_OVER_AFTER},
+    vault::{PracticeKeys, ReadAnew, TAKES_OVER_AFTER},
 };
 use crate::{
     crypto::{DataKey, wrapped_by},
@@ -39,12 +39,14 @@ pub struct KeyRecord {
 }
 
 impl Store {
-    /// Writes down how often the data keys have sealed, and begins new ones in the place of those that did so often enough.
+    /// Writes down how often the data keys have sealed, and begins new ones in the place of those that did so often enough; and the
+    /// same of keys of patients, which seal no more then: the next text makes another.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses; what was not written down is counted next time.
     pub async fn keys_count(&self, engine: &Engine) -> Result<(), StoreError> {
         for keys in self.inner.vault.held() {
+            self.count_subjects(&keys).await?;
             let (id, count) = keys.take_count();
             if count == 0 {
                 continue;
@@ -64,6 +66,20 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    async fn count_subjects(&self, keys: &PracticeKeys) -> Result<(), StoreError> {
+        let noted = keys.take_sample();
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let mut uses = BTreeMap::<Uuid, i64>::new();
+        for id in &noted {
+            *uses.entry(Uuid::from_bytes(*id)).or_default() += keys.one_in();
+        }
+        let most = self.inner.key_uses;
+        let counted = self.write_across(move |tx| Box::pin(async move { count_subjects_on(tx, uses, most).await }));
+        counted.await.inspect_err(|_| keys.give_back_sample(noted))
     }
 
     /// Has the master keys read again by `anew` whenever one is missing that a data key is wrapped by: another replica was started
@@ -133,9 +149,19 @@ impl Store {
             let name = row.practice_id.as_bytes();
             let key = DataKey::unwrap(*row.id.as_bytes(), &row.wrapped, &keys, name);
             let anew = key.map_err(|_| StoreError::Corrupt("data key"))?.wrap(&keys, name);
+            let practice: PracticeId = row.practice_id.parse().map_err(|_| StoreError::Corrupt("data key"))?;
             let (id, before) = (row.id, row.wrapped);
-            count +=
-                self.write_across(move |tx| Box::pin(async move { rewrap_on(tx, id, before, anew).await })).await?;
+            let rewrapped = self.write_within(practice.clone(), move |tx| {
+                Box::pin(async move {
+                    let done = rewrap_on(tx, id, before, anew).await?;
+                    if done > 0 {
+                        let resource = format!("keys/master.{newest}");
+                        tx.note_event(&practice, AuditEvent::of_system(AuditEvent::KEY_WRAPPED, None, resource));
+                    }
+                    Ok(done)
+                })
+            });
+            count += rewrapped.await?;
         }
         Ok(count)
     }
@@ -219,6 +245,27 @@ async fn count_on(tx: &Tx, id: Uuid, count: i64) -> Result<Option<i64>, StoreErr
         .exec(&tx.db)
         .await?;
     Ok(data_key::Entity::find_by_id(id).one(&tx.db).await?.map(|row| row.uses))
+}
+
+/// Adds to how often keys of subjects have sealed. One of a patient that has done so `most` times seals no more. Of a number that is
+/// nobody's there are only the texts that came from it, one a second at most (what carriers let a number send): 2^27 of them would
+/// take four years, and the 2^32 of NIST SP 800-38D more than a hundred.
+async fn count_subjects_on(tx: &Tx, uses: BTreeMap<Uuid, i64>, most: i64) -> Result<(), StoreError> {
+    for (id, count) in uses {
+        subject_key::Entity::update_many()
+            .col_expr(subject_key::Column::Uses, Expr::col(subject_key::Column::Uses).add(count))
+            .filter(subject_key::Column::Id.eq(id))
+            .exec(&tx.db)
+            .await?;
+        subject_key::Entity::update_many()
+            .col_expr(subject_key::Column::Owner, Expr::value(None::<String>))
+            .filter(subject_key::Column::Id.eq(id))
+            .filter(subject_key::Column::PatientId.ne(""))
+            .filter(subject_key::Column::Uses.gte(most))
+            .exec(&tx.db)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Writes a key that was wrapped anew, unless somebody else did meanwhile.

@@ -53,6 +53,7 @@ pub(super) async fn take_on(
             owner: Set(Some(owner.clone())),
             wrapped: Set(keys.wrap(WRAPPED, &key)),
             create_time: Set(tx.now),
+            uses: Set(0),
         }
     });
     let made: Vec<_> = made.collect();

@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, mem,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -40,8 +40,10 @@ pub(super) struct Vault {
     keys: RwLock<Arc<KeyFile>>,
     anew: OnceLock<ReadAnew>,
     /// When they were last read.
-    read_at: Mutex<Option<Instant>>,
+    read_at: tokio::sync::Mutex<Option<Instant>>,
     time: Time,
+    /// Of so many seals with keys of subjects one is noted.
+    one_in: u32,
     practices: RwLock<HashMap<PracticeId, Held>>,
 }
 
@@ -70,7 +72,33 @@ struct OwnKeys {
     others: Vec<DataKey>,
     /// How often `current` has sealed since that was last counted.
     sealed: AtomicI64,
+    /// How often keys of subjects have.
+    sample: Sample,
     blind: BlindIndexKey,
+}
+
+/// How often keys of subjects have sealed, by a sample: there are as many as there are patients, so that to count each use would be
+/// a write more for each text. One seal in so many is noted instead, by chance, and stands for all of them. Where a key may seal
+/// [`crate::crypto::DATA_KEY_USES`] times, that is one in 65,536: the sum is then off by 2 %, and by a fifth not once in 10^15 keys.
+#[derive(Debug)]
+struct Sample {
+    one_in: u32,
+    noted: Mutex<Vec<[u8; 16]>>,
+}
+
+/// Notes of a sample by the time that a key is used up.
+const NOTES: i64 = 2_048;
+
+impl Sample {
+    fn note(&self, key: &DataKey) {
+        if rand::random_range(0..self.one_in) == 0 {
+            self.noted().push(key.id());
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<[u8; 16]>> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The key of somebody whose texts can be made unreadable by themselves.
@@ -88,12 +116,14 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    pub(super) fn new(keys: KeyFile, time: Time) -> Self {
+    /// `key_uses`: how often a key may seal.
+    pub(super) fn new(keys: KeyFile, time: Time, key_uses: i64) -> Self {
         Self {
             keys: RwLock::new(Arc::new(keys)),
             anew: OnceLock::new(),
-            read_at: Mutex::default(),
+            read_at: tokio::sync::Mutex::default(),
             time,
+            one_in: u32::try_from(key_uses / NOTES).unwrap_or(u32::MAX).max(1),
             practices: RwLock::default(),
         }
     }
@@ -211,7 +241,9 @@ impl Vault {
         }
         let current = keys.swap_remove(seals.unwrap_or(keys.len() - 1));
         let blind = self.file().blind_index(practice.as_str());
-        let own = OwnKeys { chains: self.chains(practice), current, others: keys, sealed: AtomicI64::new(0), blind };
+        let sample = Sample { one_in: self.one_in, noted: Mutex::default() };
+        let (chains, sealed) = (self.chains(practice), AtomicI64::new(0));
+        let own = OwnKeys { chains, current, others: keys, sealed, sample, blind };
         Ok(PracticeKeys { own: Arc::new(own), subjects: Arc::new([]) })
     }
 
@@ -262,7 +294,23 @@ impl PracticeKeys {
         self.own.sealed.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// The keys of subjects of which a seal was noted since this was last asked, as often as one was.
+    pub(super) fn take_sample(&self) -> Vec<[u8; 16]> {
+        mem::take(&mut *self.own.sample.noted())
+    }
+
+    /// For how many seals one stands that was noted.
+    pub(super) fn one_in(&self) -> i64 {
+        i64::from(self.own.sample.one_in)
+    }
+
+    /// Gives notes back that could not be written down.
+    pub(super) fn give_back_sample(&self, noted: Vec<[u8; 16]>) {
+        self.own.sample.noted().extend(noted);
+    }
+
     fn count_on(&self, before: &Self) {
+        self.give_back_sample(before.take_sample());
         if before.own.current.id() == self.own.current.id() {
             self.give_back(before.take_count().1);
         }
@@ -316,7 +364,7 @@ impl PracticeKeys {
     ) -> Result<Vec<u8>, StoreError> {
         let subject = self.subjects.iter().find(|subject| subject.owner.as_deref() == Some(owner));
         let subject = subject.ok_or(StoreError::NotFound("patient"))?;
-        Ok(seal(&subject.key, &self.place(column, row), &plain(value)?))
+        Ok(self.seal_by(&subject.key, column, row, &plain(value)?))
     }
 
     /// Seals `value` with the key that sealed `like`.
@@ -328,13 +376,23 @@ impl PracticeKeys {
         value: &T,
     ) -> Result<Vec<u8>, StoreError> {
         let key = key_id(like).and_then(|id| self.key(id)).ok_or(StoreError::Corrupt(column.table))?;
-        Ok(seal(key, &self.place(column, row), &plain(value)?))
+        Ok(self.seal_by(key, column, row, &plain(value)?))
     }
 
     /// As [`Self::seal`], for bytes as they are.
     pub(super) fn seal_bytes(&self, column: Sealed, row: &[u8], plain: &[u8]) -> Vec<u8> {
-        self.own.sealed.fetch_add(1, Ordering::Relaxed);
-        seal(&self.own.current, &self.place(column, row), plain)
+        self.seal_by(&self.own.current, column, row, plain)
+    }
+
+    /// Every seal, which counts as a use of its key.
+    fn seal_by(&self, key: &DataKey, column: Sealed, row: &[u8], plain: &[u8]) -> Vec<u8> {
+        if key.id() == self.own.current.id() {
+            self.own.sealed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // One that seals no more by itself is counted as little as it is used.
+            self.own.sample.note(key);
+        }
+        seal(key, &self.place(column, row), plain)
     }
 
     /// Opens what [`Self::seal`] made for that place.
@@ -389,4 +447,25 @@ impl PracticeKeys {
 
 fn plain<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| StoreError::Corrupt("value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::DATA_KEY_USES;
+
+    #[test]
+    fn a_sample_tells_how_often_a_key_has_sealed() {
+        let (one_in, key) = (64, DataKey::generate());
+        let sample = Sample { one_in, noted: Mutex::default() };
+        let seals = i64::from(one_in) * NOTES;
+        for _ in 0..seals {
+            sample.note(&key);
+        }
+        let told = i64::try_from(sample.noted().len()).unwrap_or_default() * i64::from(one_in);
+        // A fifth is nine times the deviation that is usual.
+        assert!((told - seals).abs() < seals / 5, "{told} of {seals}");
+        assert!(sample.noted().iter().all(|id| *id == key.id()));
+        assert!(DATA_KEY_USES % NOTES == 0 && DATA_KEY_USES / NOTES == 65_536);
+    }
 }

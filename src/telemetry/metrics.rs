@@ -197,7 +197,9 @@ impl Metrics {
                 self.callback(provider, outcome, 0);
             }
         }
-        ["most_of_the_day", "day", "velocity", "odd_numbers"].into_iter().for_each(|alarm| self.alarm(alarm, 0));
+        ["most_of_the_day", "day", "velocity", "odd_numbers", "emergency"]
+            .into_iter()
+            .for_each(|alarm| self.alarm(alarm, 0));
     }
 
     /// Counts a call that was answered, or a stream that began: its method and the name of its code.

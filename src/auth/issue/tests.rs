@@ -26,8 +26,8 @@ fn new_token() -> NewToken {
 }
 
 async fn verifier(jwks: Option<JwksSource>, local_key: Option<PathBuf>, clock: Arc<ManualClock>) -> Verifier {
-    let settings =
-        Settings { jwks, issuer: ISSUER.into(), audience: AUDIENCE.into(), leeway: Duration::ZERO, local_key };
+    let (issuer, audience) = (ISSUER.into(), AUDIENCE.into());
+    let settings = Settings { jwks, issuer, audience, leeway: Duration::ZERO, local_key, emergency_key: None };
     Verifier::new(settings, clock).await.unwrap()
 }
 

@@ -54,10 +54,12 @@ async fn tokens(config: &Config, report: &mut Report) {
         Err(error) => {
             let text = telemetry::chain(&error).to_string();
             let text = match config.auth.jwks {
-                Some(JwksSource::Url(_)) => format!("{text}; until it can be had nobody can call"),
+                Some(JwksSource::Url(_)) if error.variable() == NAME => {
+                    format!("{text}; until it can be had nobody can call")
+                }
                 _ => text,
             };
-            report.wrong("callers' keys", NAME, text);
+            report.wrong("callers' keys", error.variable(), text);
         }
     }
 }

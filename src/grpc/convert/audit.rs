@@ -8,7 +8,7 @@ use super::{
     timestamp,
 };
 use crate::{
-    domain::{AuditEvent, AuditRecord, PatientId},
+    domain::{AuditEvent, AuditRecord, PatientId, Phi},
     grpc::proto,
     service::{
         AuditQuery, Error,
@@ -47,7 +47,7 @@ pub(crate) fn listed(page: AuditListPage) -> proto::ListAuditEventsResponse {
 
 fn shown(record: AuditRecord) -> proto::AuditEvent {
     let AuditRecord { position, event_time, event, hash } = record;
-    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address } = event;
+    let AuditEvent { actor, action, patient, resource, code, trace_id, source_address, emergency } = event;
     proto::AuditEvent {
         position,
         event_time: Some(timestamp(event_time)),
@@ -59,5 +59,6 @@ fn shown(record: AuditRecord) -> proto::AuditEvent {
         trace_id,
         source_address,
         hash: hash.to_vec().into(),
+        emergency_reason: emergency.map(Phi::into_inner).unwrap_or_default(),
     }
 }

@@ -74,6 +74,7 @@ impl Watch {
         head.is_at_least(self.store.feed_head(&scope).await?);
         let found = self.store.broadcast_get(&scope, request.id).await;
         let broadcast = found.map_err(|error| Error::from(error).named(request.id))?;
+        self.store.audit_read(&scope, None, format!("broadcast/{}", request.id)).await?;
         let lifetime = self.settings.lifetime.mul_f64(rand::random_range(0.9..1.1));
         let end = Instant::now() + lifetime;
         let end = request.deadline.map_or(end, |deadline| end.min(deadline));

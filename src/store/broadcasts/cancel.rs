@@ -20,11 +20,12 @@ use crate::{
 };
 
 impl Store {
-    /// Notes that a broadcast is cancelled, unless it is over. Once this returns, no share of it is claimed any more.
+    /// Notes that a broadcast is cancelled, unless it is over. Once this returns, no share of it is claimed any more. False: there was
+    /// nothing left to cancel.
     ///
     /// # Errors
     /// NotFound when the practice has none of that id.
-    pub async fn broadcast_cancel(&self, scope: &Scope, id: BroadcastId) -> Result<(), StoreError> {
+    pub async fn broadcast_cancel(&self, scope: &Scope, id: BroadcastId) -> Result<bool, StoreError> {
         // A practice that is not there is not told from a foreign one.
         self.keys(scope.practice()).await?;
         let scope = scope.clone();
@@ -38,7 +39,7 @@ impl Store {
                     .await?;
                 let before = row.ok_or(StoreError::NotFound("broadcast"))?;
                 if before.cancel_time.is_some() || before.complete_time.is_some() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let mut row = before.clone();
                 row.cancel_time = Some(tx.now);
@@ -56,7 +57,7 @@ impl Store {
                 tx.update_all(&[(before, row)]).await?;
                 tx.touch(scope.practice());
                 tx.note(&scope, None, format_args!("broadcast/{id}"));
-                Ok(())
+                Ok(true)
             })
         })
         .await

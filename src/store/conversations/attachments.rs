@@ -224,7 +224,7 @@ impl Store {
     }
 
     /// The patient whose conversation has the file, or who uploaded it for theirs; unset: nobody's.
-    async fn whose(&self, scope: &Scope, row: &attachment::Model) -> Result<Option<PatientId>, StoreError> {
+    pub(super) async fn whose(&self, scope: &Scope, row: &attachment::Model) -> Result<Option<PatientId>, StoreError> {
         let Some(message) = row.message_id else { return Ok(row.patient_id.parse().ok()) };
         let message =
             conversation_message::Entity::find_by_id(message).one(&self.within(scope)).await?.ok_or_else(corrupt)?;

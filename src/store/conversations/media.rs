@@ -17,8 +17,8 @@ use super::{
 use crate::{
     crypto::Purpose,
     domain::{
-        Account, AttachmentId, AttachmentState, Author, Channel, ConversationId, Engine, MediaType, MessageId, Newness,
-        Phi, PracticeId, Provider, TwilioAccount,
+        Account, AttachmentId, AttachmentState, AuditEvent, AuditNote, Author, Channel, ConversationId, Engine,
+        MediaType, MessageId, Newness, Phi, PracticeId, Provider, TwilioAccount,
     },
     store::{
         Store, StoreError,
@@ -153,11 +153,16 @@ impl Store {
         self.inner.tokens.mint(Purpose::Media, "", &payload)
     }
 
-    /// The file that a token opens, and what it is; unset when the token was not made here, is over, or its file is gone.
+    /// The file that a token opens, and what it is; unset when the token was not made here, is over, or its file is gone. That it is
+    /// shown is on the audit trail by then.
     ///
     /// # Errors
     /// [`StoreError`] when the database refuses.
-    pub async fn media_open(&self, _: &Engine, token: &str) -> Result<Option<(MediaType, Phi<Vec<u8>>)>, StoreError> {
+    pub async fn media_open(
+        &self,
+        engine: &Engine,
+        token: &str,
+    ) -> Result<Option<(MediaType, Phi<Vec<u8>>)>, StoreError> {
         let Some((id, expires)) = self.opened(token) else { return Ok(None) };
         if self.now().await?.timestamp() >= expires {
             return Ok(None);
@@ -165,7 +170,8 @@ impl Store {
         let sent = attachment::Entity::find_by_id(id).one(self.across()).await?;
         let ready = |row: &attachment::Model| row.message_id.is_some() && row.state == AttachmentState::Ready.number();
         let Some(row) = sent.filter(ready) else { return Ok(None) };
-        let keys = self.keys(&row.practice_id.parse().map_err(|_| StoreError::Corrupt("attachment"))?).await?;
+        let practice: PracticeId = row.practice_id.parse().map_err(|_| StoreError::Corrupt("attachment"))?;
+        let (keys, scope) = (self.keys(&practice).await?, engine.scope(practice.clone(), Author::system()));
         let parts = attachment_part::Entity::find()
             .filter(attachment_part::Column::AttachmentId.eq(id))
             .order_by_asc(attachment_part::Column::N)
@@ -176,6 +182,9 @@ impl Store {
             content.extend(open_part(&keys, part)?);
         }
         let kind = MediaType::from_name(&origin(&keys, &row)?.0).ok_or(StoreError::Corrupt("attachment"))?;
+        let resource = format!("attachment/{}", AttachmentId(id));
+        let event = AuditEvent::of_system(AuditEvent::FILE_FETCHED, self.whose(&scope, &row).await?, resource);
+        self.audit_seen(AuditNote { practice, event }).await?;
         Ok(Some((kind, Phi::new(content))))
     }
 

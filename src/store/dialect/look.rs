@@ -92,6 +92,11 @@ pub(in crate::store) async fn source(settings: &Settings) -> Result<Option<Datab
     Database::connect(options).await.map(Some).map_err(OpenError::Unreachable)
 }
 
+/// Whether it is one file.
+pub(in crate::store) fn is_sqlite(settings: &Settings) -> Result<bool, OpenError> {
+    Ok(Dialect::of(&settings.database_url)? == Dialect::Sqlite)
+}
+
 /// Why there is nothing to be copied.
 pub(in crate::store) fn absent(settings: &Settings) -> BackupError {
     match Dialect::of(&settings.database_url) {

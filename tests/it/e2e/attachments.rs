@@ -21,6 +21,7 @@ use super::{
     given::{PHONE, new_key, patient, practice, practice_named, put_patient, token},
     media::all,
     seen::{fields, metadata, refused, texts, until_state},
+    trail::trail,
 };
 use crate::support::app::{ACME, Caller, Pass, TestApp, on_a_server};
 
@@ -128,6 +129,14 @@ on_a_server! {
         }
         t.advance(TimeDelta::hours(11));
         assert_eq!(http.get(&urls[0]).send().await.unwrap().status(), StatusCode::NOT_FOUND, "it is over");
+        // Each time that one was handed out is on the trail, and nothing of who had a wrong address.
+        let told = trail(t, ACME).await.into_iter().filter(|event| event.action == "media.fetch");
+        let mut told: Vec<_> = told.map(|event| (event.patient_id, event.resource)).collect();
+        let of = |n: usize| ("pat".to_owned(), format!("attachment/{}", ids[n]));
+        let mut expected = [of(0), of(1), of(0), of(0)];
+        told.sort();
+        expected.sort();
+        assert_eq!(told, expected);
     }
 
     async fn files_of_the_portal_go_either_way_and_to_nobody_else(t: &mut TestApp) {

@@ -1,6 +1,7 @@
 //! What must not leave by a side door: names, addresses, texts, files, credentials and tokens, each like nothing else, go through every
-//! call and every callback of a server that is a process of its own and logs all that it may. Then they are looked for, in every form,
-//! in what it said, in its refusals, in its files and in its database.
+//! call and every callback of a server that is a process of its own and logs all that it may: several values of each field, in letters
+//! and signs that others escape. Then they are looked for, in every form, in what it said, in its refusals, in its traces and metrics,
+//! in its files and in its database, the log that this writes ahead included.
 
 mod forms;
 mod spoilt;
@@ -9,7 +10,12 @@ use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
-use heedwell::{config::Env, domain::Role, sandbox::SERVICE_ACCOUNT, telemetry};
+use heedwell::{
+    config::Env,
+    domain::{Phi, Role},
+    sandbox::SERVICE_ACCOUNT,
+    telemetry,
+};
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use serde_json::{Value, json};
@@ -28,7 +34,7 @@ use super::{
     trail,
 };
 use crate::support::{
-    Backend,
+    Backend, WrittenAhead,
     app::{ACME, Pass, TestApp},
     collector::Collector,
     database_dump,
@@ -36,6 +42,8 @@ use crate::support::{
 
 /// The most that a log can be asked for, and whoever asked for it had a reason to.
 const LOG: &str = "trace,h2=trace,hyper=trace,sqlx=trace,rustls=trace,html5ever=trace";
+/// Why somebody has to look at once.
+const EMERGENCY: &str = "the kestrel is on fire";
 /// Bearer of nothing.
 const BEARER: &str = "kestrel.bearer.of-no-token";
 /// Of each way of sending, a secret of the practice's.
@@ -70,8 +78,25 @@ const PATIENT: [(&str, &str); 21] = [
     ("a target of a link", TARGET),
 ];
 
+/// What stands behind each value of a further round.
+const TAILS: [&str; 3] =
+    ["", " \u{39a}\u{3b9}\u{3c1}\u{3ba}\u{3b9}\u{3bd}\u{3ad}\u{3b6}\u{3b9} \u{1f426}", " \"kestrel\" & <kestrel> 100%"];
+
 fn is(what: &str) -> &'static str {
     PATIENT.iter().chain(&SECRETS).find(|(name, _)| *name == what).unwrap().1
+}
+
+/// The value of a round: what has a form of its own has another number, and everything else has a tail.
+fn is_in(round: usize, what: &str) -> String {
+    let text = is(what);
+    match (round, what) {
+        (0, _) => text.to_owned(),
+        (_, "a mail address") => text.replace('@', &format!("{round}@")),
+        (_, "a number" | "a number as it is dialled") => text.replace("0143", &format!("01{}", 60 + round)),
+        (_, "a name of a file") => text.replace(".png", &format!(" {round}.png")),
+        (_, "a device" | "an invoice" | "a target of a link") => format!("{text}-{round}"),
+        _ => format!("{text}{}", TAILS[round]),
+    }
 }
 
 /// Somebody of the practice, who keeps account of every refusal.
@@ -80,12 +105,23 @@ struct Somebody<'a> {
     wire: Wire,
     token: String,
     refusals: Vec<u8>,
+    /// Which values it has; each is those of another patient.
+    round: usize,
 }
 
 impl<'a> Somebody<'a> {
     fn new(t: &'a TestApp) -> Self {
         let token = t.token_of(&all_roles());
-        Self { t, wire: Wire::new(), token, refusals: Vec::new() }
+        Self { t, wire: Wire::new(), token, refusals: Vec::new(), round: 0 }
+    }
+
+    fn is(&self, what: &str) -> String {
+        is_in(self.round, what)
+    }
+
+    /// The patient of the round.
+    fn who(&self) -> String {
+        format!("zoe{}", self.round)
     }
 
     async fn tries(&mut self, call: &str, request: Value) -> Result<Value, Status> {
@@ -114,18 +150,19 @@ impl<'a> Somebody<'a> {
             .await;
     }
 
-    fn patient(id: &str) -> Value {
-        json!({"patient_id": id, "first_name": is("a first name"), "last_name": is("a last name"),
-            "email": is("a mail address"), "mobile_phone": is("a number"), "portal_enabled": true})
+    fn patient(&self, id: &str) -> Value {
+        json!({"patient_id": id, "first_name": self.is("a first name"), "last_name": self.is("a last name"),
+            "email": self.is("a mail address"), "mobile_phone": self.is("a number"), "portal_enabled": true})
     }
 
     /// A patient with a phone.
     async fn knows(&mut self) {
-        self.does("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        self.does("DirectoryService/BatchPutPatients", json!({"patients": [self.patient(&self.who())]})).await;
         for query in ["a first name", "a last name", "a mail address", "a number"] {
-            self.does("DirectoryService/ListPatients", json!({"query": is(query)})).await;
+            self.does("DirectoryService/ListPatients", json!({"query": self.is(query)})).await;
         }
-        let device = json!({"patient_id": "zoe", "fcm_token": is("a device"), "device_name": is("a title")});
+        let device =
+            json!({"patient_id": self.who(), "fcm_token": self.is("a device"), "device_name": self.is("a title")});
         self.does("InboxService/RegisterPushDevice", device).await;
         let every = [1, 2, 3, 4];
         let kinds: Vec<_> = (1..=9).map(|kind| json!({"kind": kind, "channels": every})).collect();
@@ -136,13 +173,14 @@ impl<'a> Somebody<'a> {
     /// One of each kind, over every channel.
     async fn sends(&mut self) {
         let later = (now() + TimeDelta::days(2)).to_rfc3339();
-        let link = json!({"target_url": TARGET});
-        let visit = json!({"start_time": later, "provider_name": is("a doctor"), "location_name": is("a place"),
-            "location_address": is("an address of a place"), "link": link});
-        let payment = json!({"amount": {"currency_code": "USD", "units": 12}, "invoice_number": is("an invoice"),
-            "payment_time": later, "method_hint": is("a card"), "link": link});
-        let document = json!({"action": 1, "document_count": 1, "titles": [is("a title of a document")], "link": link});
-        let (when, at) = (is("a variable"), |channel| json!({"key": "note", "channel": channel}));
+        let link = json!({"target_url": self.is("a target of a link")});
+        let visit = json!({"start_time": later, "provider_name": self.is("a doctor"), "location_name": self.is("a place"),
+            "location_address": self.is("an address of a place"), "link": link});
+        let payment = json!({"amount": {"currency_code": "USD", "units": 12}, "invoice_number": self.is("an invoice"),
+            "payment_time": later, "method_hint": self.is("a card"), "link": link});
+        let document =
+            json!({"action": 1, "document_count": 1, "titles": [self.is("a title of a document")], "link": link});
+        let (when, at) = (self.is("a variable"), |channel| json!({"key": "note", "channel": channel}));
         for channel in 1..=3 {
             let subject = if channel == 3 { "" } else { "Hello" };
             let content = json!({"subject": subject, "text": "Come, {{ first_name }}: {{ when }}."});
@@ -158,46 +196,46 @@ impl<'a> Somebody<'a> {
             ("payment_due", payment.clone()),
             ("payment_received", payment.clone()),
             ("payment_failed", payment),
-            ("message_received", json!({"sender_name": is("a doctor"), "link": link})),
+            ("message_received", json!({"sender_name": self.is("a doctor"), "link": link})),
             ("document_shared", document),
-            ("system", json!({"title": is("a title"), "body": is("a body"), "security": true})),
+            ("system", json!({"title": self.is("a title"), "body": self.is("a body"), "security": true})),
             ("custom", json!({"template_key": "note", "variables": {"when": when}})),
         ] {
             let channels = if kind == "custom" { vec![1, 2, 3] } else { vec![1, 2, 3, 4] };
-            let mut notification = json!({"patient_id": "zoe", "channels": channels, kind: payload});
+            let mut notification = json!({"patient_id": self.who(), "channels": channels, kind: payload});
             if kind.starts_with("appointment") {
-                notification["custom_content"] = json!(is("words of the practice's software"));
+                notification["custom_content"] = json!(self.is("words of the practice's software"));
             }
             self.does("NotifyService/PreviewNotification", json!({"notification": notification})).await;
             self.does("NotifyService/SendNotification", json!({"request_id": new_key(), "notification": notification}))
                 .await;
         }
-        let consent = json!({"request_id": new_key(), "patient_id": "zoe", "channel": 3, "state": 2, "source": 2,
-            "evidence": is("evidence")});
+        let consent = json!({"request_id": new_key(), "patient_id": self.who(), "channel": 3, "state": 2, "source": 2,
+            "evidence": self.is("evidence")});
         self.does("PreferencesService/RecordConsent", consent).await;
     }
 
     /// Both sides of a conversation, with files.
     async fn talks(&mut self) {
-        let file = json!({"request_id": new_key(), "file_name": is("a name of a file"), "media_type": "image/png",
+        let file = json!({"request_id": new_key(), "file_name": self.is("a name of a file"), "media_type": "image/png",
             "content": BASE64_STANDARD.encode(picture())});
         let file = self.does("ConversationsService/UploadAttachment", file).await["attachment"]["attachmentId"].take();
         for (route, files) in [(1, json!([file])), (2, json!([]))] {
-            let message = json!({"request_id": new_key(), "patient_id": "zoe", "route": route, "body": is("words of staff"),
+            let message = json!({"request_id": new_key(), "patient_id": self.who(), "route": route, "body": self.is("words of staff"),
                 "attachment_ids": files});
             self.does("ConversationsService/SendMessage", message).await;
         }
         self.does("ConversationsService/DownloadAttachment", json!({"attachment_id": file})).await;
-        let said = is("words of the patient");
-        assert_eq!(texts_in(self.t, ACME, is("a number"), said).await, StatusCode::OK);
-        assert_eq!(texts_in(self.t, ACME, is("a number"), &format!("please stop, {said}")).await, StatusCode::OK);
-        assert_eq!(texts_in(self.t, ACME, is("a number"), "START").await, StatusCode::OK);
-        let list = json!({"filter": {"patient_id": "zoe"}});
+        let (said, number) = (self.is("words of the patient"), self.is("a number"));
+        assert_eq!(texts_in(self.t, ACME, &number, &said).await, StatusCode::OK);
+        assert_eq!(texts_in(self.t, ACME, &number, &format!("please stop, {said}")).await, StatusCode::OK);
+        assert_eq!(texts_in(self.t, ACME, &number, "START").await, StatusCode::OK);
+        let list = json!({"filter": {"patient_id": self.who()}});
         let talk =
             self.does("ConversationsService/ListConversations", list).await["conversations"][0]["conversationId"]
                 .take();
         self.does("ConversationsService/ListMessages", json!({"conversation_id": talk})).await;
-        self.does("InboxService/ListInboxItems", json!({"patient_id": "zoe"})).await;
+        self.does("InboxService/ListInboxItems", json!({"patient_id": self.who()})).await;
     }
 
     /// Waits until something has been tried with everything.
@@ -218,7 +256,7 @@ impl<'a> Somebody<'a> {
             let notification = json!({"patient_id": id, "channels": [2], "system": system});
             json!({"request_id": new_key(), "notification": notification})
         };
-        self.does("NotifyService/SendNotification", mail("zoe")).await;
+        self.does("NotifyService/SendNotification", mail("zoe0")).await;
         self.rests().await;
         let relay = self.t.sandbox.smtp_addr();
         let relay = json!({"host": relay.ip().to_string(), "port": relay.port(), "security": 1, "username": "acme",
@@ -226,7 +264,7 @@ impl<'a> Somebody<'a> {
         let email = json!({"smtp": relay, "from_address": from, "bounce_address": "bounce@bounces.acme.example",
             "bounce_secret": is("a secret of bounces")});
         self.settings("email", json!({"email": email})).await;
-        self.does("NotifyService/SendNotification", mail("zoe")).await;
+        self.does("NotifyService/SendNotification", mail("zoe0")).await;
         self.rests().await;
     }
 
@@ -284,7 +322,7 @@ impl<'a> Somebody<'a> {
             }
         }
         let token = std::mem::replace(&mut self.token, BEARER.to_owned());
-        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [self.patient("zoe0")]})).await;
         self.token = token;
     }
 
@@ -301,7 +339,7 @@ impl<'a> Somebody<'a> {
             ),
         };
         self.t.execute(never).await;
-        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("new")]})).await;
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [self.patient("new")]})).await;
         self.t.execute(again).await;
         let raw = self.t.home.raw().await;
         let lock = raw.begin().await.unwrap();
@@ -312,10 +350,10 @@ impl<'a> Somebody<'a> {
             Backend::Postgres => "LOCK TABLE patient IN ACCESS EXCLUSIVE MODE",
         };
         lock.execute_raw(Statement::from_string(backend, locks)).await.unwrap();
-        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        self.is_refused("DirectoryService/BatchPutPatients", json!({"patients": [self.patient("zoe0")]})).await;
         lock.rollback().await.unwrap();
         raw.close().await.unwrap();
-        self.does("DirectoryService/BatchPutPatients", json!({"patients": [Self::patient("zoe")]})).await;
+        self.does("DirectoryService/BatchPutPatients", json!({"patients": [self.patient("zoe0")]})).await;
     }
 }
 
@@ -372,21 +410,44 @@ fn canaries(t: &TestApp) -> Vec<Canary> {
     let words = [
         ("a key of FCM", key),
         ("no token", BEARER),
+        ("an emergency", EMERGENCY),
         ("a spoilt field", "kestrel-"),
         ("a picture", "a kestrel in a picture"),
     ];
+    let further = (1..TAILS.len())
+        .flat_map(|round| PATIENT.map(|(what, _)| Canary::new(format!("{what} of round {round}"), is_in(round, what))));
     let all = PATIENT.into_iter().chain(SECRETS).chain(told).chain(words);
     let tokens = Role::ALL.map(|role| t.token(role)).into_iter().chain([t.token_of(&all_roles())]);
     // Of a token, what makes it one.
     let tokens = tokens.map(|token| Canary::new("a bearer's token", token.rsplit('.').next().unwrap()));
-    all.map(|(what, text)| Canary::new(what, text)).chain(tokens).collect()
+    all.map(|(what, text)| Canary::new(what, text)).chain(further).chain(tokens).collect()
 }
 
-/// Fails if any of it is anywhere: in what was said, in refusals, in traces and metrics, in files, in the database.
-async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>, collector: &Collector) {
+/// Fails if any of it is anywhere: in what was said, in refusals, in traces and metrics, in files, in the database, in its log ahead.
+async fn search(
+    mut t: TestApp,
+    canaries: &[Canary],
+    refusals: Vec<u8>,
+    collector: &Collector,
+    ahead: Option<WrittenAhead>,
+) {
     let said = t.process().said();
     let mut places = vec![("a refusal".to_owned(), refusals)];
     files(&t.home.path(""), &mut places);
+    if t.home.backend == Backend::Sqlite {
+        // While it serves, what it wrote last is there alone.
+        let log = places.iter().find(|(name, _)| name.ends_with("heedwell.db-wal"));
+        assert!(log.is_some_and(|(_, bytes)| bytes.len() > 10_000), "there is a log ahead");
+    }
+    if let Some(ahead) = ahead {
+        let written = ahead.files().await;
+        assert!(written.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > 100_000, "there is a log ahead");
+        places.extend(written);
+    }
+    let metrics = browser().get(format!("http://{}/metrics", t.process().metrics_addr)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("heedwell_alarms_total{alarm=\"emergency\"}"), "{metrics}");
+    places.push(("the metrics".into(), metrics.into_bytes()));
     if t.home.backend == Backend::Postgres {
         places.push(("the database".into(), database_dump(&t.home.url)));
     }
@@ -409,13 +470,22 @@ async fn search(mut t: TestApp, canaries: &[Canary], refusals: Vec<u8>, collecto
 async fn nothing_leaves(backend: Backend) {
     let (collector, addr) = Collector::start().await;
     let export = |env: &mut Env| env.set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{addr}"));
-    let Some(t) = TestApp::spawn_apart(backend, LOG, export).await else { return };
+    let Some(mut t) = TestApp::spawn_apart(backend, LOG, export).await else { return };
+    let ahead = match backend {
+        Backend::Sqlite => None,
+        Backend::Postgres => WrittenAhead::keep(&t.home.url).await,
+    };
     let mut canaries = canaries(&t);
     trail::every_call(&t).await;
+    t.emergency = Some(Phi::new(EMERGENCY.into()));
     let mut somebody = Somebody::new(&t);
-    somebody.knows().await;
-    somebody.sends().await;
-    somebody.talks().await;
+    for round in 0..TAILS.len() {
+        somebody.round = round;
+        somebody.knows().await;
+        somebody.sends().await;
+        somebody.talks().await;
+    }
+    somebody.round = 0;
     somebody.rests().await;
     somebody.mails().await;
     canaries.extend(somebody.is_called_back().await);
@@ -423,7 +493,7 @@ async fn nothing_leaves(backend: Backend) {
     somebody.meets_trouble().await;
     let refusals = somebody.refusals;
     assert!(refusals.len() > 10_000, "much was refused");
-    search(t, &canaries, refusals, &collector).await;
+    search(t, &canaries, refusals, &collector, ahead).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,7 +118,8 @@ fn bound(t: &TestApp, certificate: &str) -> String {
         ttl: Duration::from_secs(3_600),
     };
     let certificate = thumbprint(certificate).unwrap();
-    key.issue_bound(&token, ("heedwell", "heedwell"), t.now(), Some(&certificate))
+    let bond = heedwell::auth::Bond { certificate: Some(&certificate), emergency: None };
+    key.issue_bound(&token, ("heedwell", "heedwell"), t.now(), bond)
 }
 
 on_a_server! {

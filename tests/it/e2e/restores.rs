@@ -36,7 +36,7 @@ use crate::support::{
 const A_WHILE: Duration = Duration::from_millis(1_300);
 
 /// What `heedwell` answers: its exit code, and all that it says.
-async fn heedwell(env: &Env, arguments: &[&str]) -> (Option<i32>, String) {
+pub(super) async fn heedwell(env: &Env, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heedwell"));
     let output = command.args(arguments).env_clear().envs(env.variables()).output().await.unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -44,7 +44,7 @@ async fn heedwell(env: &Env, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// The same of what goes well.
-async fn done(env: &Env, arguments: &[&str]) -> String {
+pub(super) async fn done(env: &Env, arguments: &[&str]) -> String {
     let (code, said) = heedwell(env, arguments).await;
     assert_eq!(code, Some(0), "{arguments:?}: {said}");
     said
@@ -176,6 +176,7 @@ async fn a_backup_of_a_server_that_sends_is_whole_and_stays_quiet() {
     t.stop().await;
     done(&copy, &["audit", "verify"]).await;
     let trail = done(&copy, &["audit", "export", "--practice", ACME]).await;
+    assert_eq!(trail.matches("\"instance.backup\"").count(), 1, "it tells of itself");
     assert!(trail.contains("\"instance.resume\"") && trail.contains("\"pending/cancelled/"), "{trail}");
     t.end().await;
 }

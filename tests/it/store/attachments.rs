@@ -54,6 +54,7 @@ pub(super) fn own(id: &str) -> Scope {
         roles: [heedwell::domain::Role::Patient].into(),
         patient: Some(id.parse().unwrap()),
         expire_time: chrono::DateTime::<chrono::Utc>::MAX_UTC,
+        emergency: None,
     };
     actor.scope(NORTH, &[heedwell::domain::Role::Patient]).unwrap()
 }

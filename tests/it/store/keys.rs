@@ -93,6 +93,56 @@ on_both! {
     }
 }
 
+/// How often each key of a subject has sealed, by what is there.
+async fn seals_of_subjects(t: &TestStore) -> Vec<i64> {
+    let sealed = ["content.body_ct", "notification.decisions_ct", "link.target_ct"].map(|column| {
+        let (table, name) = column.split_once('.').unwrap();
+        format!("SELECT substr({name}, 2, 16) AS key FROM {table}")
+    });
+    let id = if t.home.backend == Backend::Sqlite { "id" } else { "uuid_send(id)" };
+    let query = format!(
+        "SELECT count(s.key) FROM subject_key k JOIN ({}) s ON s.key = {id} GROUP BY k.id ORDER BY 1",
+        sealed.join(" UNION ALL ")
+    );
+    t.rows(&query).await.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+async fn key_of_a_patient(backend: Backend) {
+    let Some(t) = TestStore::open(backend).await else { return };
+    let t = reopen(t, |settings| settings.key_uses = 100).await;
+    let scope = ready_practice(&t, NORTH).await;
+    let mut sent = Vec::new();
+    for number in 0..150 {
+        sent.push(Order::new(&format!("order-{number}"), &[Channel::InApp]).accept(&t, &scope).await.id);
+        t.advance(10);
+        t.store.keys_count(&t.engine).await.unwrap();
+    }
+    let seals = seals_of_subjects(&t).await;
+    assert!(seals.len() >= 3 && seals.iter().sum::<i64>() >= 300, "{seals:?}");
+    // Each is counted after an order, which seals a few times.
+    assert!(seals.iter().all(|seals| *seals <= 100 + 5), "{seals:?}");
+    let counted = t.rows("SELECT uses FROM subject_key ORDER BY uses").await;
+    assert_eq!(counted.iter().map(|row| row.try_get_by_index::<i64>(0).unwrap()).collect::<Vec<_>>(), seals);
+    assert_eq!(t.number("SELECT count(*) FROM subject_key WHERE owner IS NOT NULL").await, 1, "the newest alone seals");
+    for id in &sent {
+        let read = t.store.notification_detail(&scope, *id, true).await.unwrap();
+        assert!(read.details[0].1.is_some());
+    }
+    // Whoever is erased goes with all of them.
+    t.store.patient_erase(&scope, &"maria".parse().unwrap()).await.unwrap();
+    assert_eq!(t.number("SELECT count(*) FROM subject_key").await, 0);
+}
+
+#[tokio::test]
+async fn a_key_of_a_patient_that_has_sealed_often_enough_gives_way_to_another_sqlite() {
+    key_of_a_patient(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_key_of_a_patient_that_has_sealed_often_enough_gives_way_to_another_postgres() {
+    key_of_a_patient(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn after_so_many_uses_another_key_takes_over_by_itself() {
     let t = TestStore::open(Backend::Sqlite).await.unwrap();

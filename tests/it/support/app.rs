@@ -12,10 +12,10 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use heedwell::{
     app::App,
-    auth::{LocalKey, NewToken},
+    auth::{Bond, EMERGENCY_LIFE, LocalKey, NewToken},
     clock::{Clock, ManualClock},
     config::{self, Config, Env},
-    domain::{Engine, Practices, Role},
+    domain::{Engine, Phi, Practices, Role},
     grpc::proto::{
         audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
         conversations_service_client::ConversationsServiceClient, directory_service_client::DirectoryServiceClient,
@@ -45,6 +45,8 @@ pub(crate) const ACME: &str = "acme";
 pub(crate) struct TestApp {
     pub(crate) home: Home,
     pub(crate) sandbox: Sandbox,
+    /// Set: every token is one for an emergency, and this is why.
+    pub(crate) emergency: Option<Phi<String>>,
     clock: Arc<ManualClock>,
     tune: Box<dyn Fn(&mut Config) + Send + Sync>,
     running: Option<Running>,
@@ -99,7 +101,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::new(start));
         let settings = sandbox::Settings { carrier_delay: Duration::from_millis(5), ..sandbox::Settings::default() };
         let sandbox = Sandbox::start(settings).await.unwrap();
-        let app = Self { home, sandbox, clock, tune: Box::new(|_| {}), running: None };
+        let app = Self { home, sandbox, emergency: None, clock, tune: Box::new(|_| {}), running: None };
         app.set_provider_clock();
         Some(app)
     }
@@ -249,9 +251,10 @@ impl TestApp {
             practices: pass.practices.clone(),
             roles: pass.roles.clone(),
             patient: pass.patient.as_ref().map(|id| id.parse().unwrap()),
-            ttl: pass.ttl,
+            ttl: if self.emergency.is_some() { pass.ttl.min(EMERGENCY_LIFE) } else { pass.ttl },
         };
-        self.running().key.issue(&token, "heedwell", "heedwell", self.now())
+        let bond = Bond { certificate: None, emergency: self.emergency.as_ref() };
+        self.running().key.issue_bound(&token, ("heedwell", "heedwell"), self.now(), bond)
     }
 
     /// A caller in the name of the practice.

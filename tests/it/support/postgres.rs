@@ -131,6 +131,54 @@ pub(crate) fn restore(url: &str, dump: &[u8]) {
     assert!(child.wait().unwrap().success());
 }
 
+/// Keeps what the tests' server writes ahead from now on, until it is read: a checkpoint would remove it.
+pub(crate) struct WrittenAhead {
+    url: String,
+    slot: String,
+    folder: PathBuf,
+    first: String,
+}
+
+impl WrittenAhead {
+    /// Unset in a cluster that is not ours.
+    pub(crate) async fn keep(url: &str) -> Option<Self> {
+        let url = as_superuser(url)?;
+        let folder = CLUSTER.get()?.as_ref()?.folder.join("data/pg_wal");
+        let slot = format!("t_{}", Uuid::new_v4().simple());
+        ask(&url, &format!("SELECT pg_create_physical_replication_slot('{slot}', true)::text")).await;
+        let first = ask(&url, Self::NEWEST).await;
+        Some(Self { url, slot, folder, first })
+    }
+
+    const NEWEST: &str = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())";
+
+    /// Each file and what is in it, but for the zeros at its end.
+    pub(crate) async fn files(self) -> Vec<(String, Vec<u8>)> {
+        let last = ask(&self.url, Self::NEWEST).await;
+        // What was inserted is in the file once it is flushed.
+        ask(&self.url, "SELECT pg_switch_wal()::text").await;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if name.len() == last.len() && (&self.first..=&last).contains(&&name) {
+                let mut bytes = fs::read(entry.path()).unwrap();
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+                found.push((name, bytes));
+            }
+        }
+        ask(&self.url, &format!("SELECT pg_drop_replication_slot('{}')::text", self.slot)).await;
+        found
+    }
+}
+
+/// The one text that a query yields.
+async fn ask(url: &str, query: &str) -> String {
+    let mut connection = connect(url).await;
+    let row = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    row
+}
+
 /// A server without one of the settings that guard against power loss; it ends when this is dropped.
 pub(crate) struct Careless {
     pub(crate) url: String,

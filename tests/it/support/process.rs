@@ -26,6 +26,7 @@ pub(crate) struct Process {
     said: Said,
     pub(crate) grpc_addr: SocketAddr,
     pub(crate) http_addr: SocketAddr,
+    pub(crate) metrics_addr: SocketAddr,
 }
 
 /// What it has said, on standard output and on standard error; told on with each line.
@@ -88,8 +89,9 @@ impl Process {
         drop(tokio::spawn(said.clone().take(child.stderr.take().unwrap())));
         let grpc_addr = said.after(" grpc=").await.parse().unwrap();
         let http_addr = said.after(" http=").await.parse().unwrap();
+        let metrics_addr = said.after(" metrics=").await.parse().unwrap();
         let id = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-        Self { child, id, said, grpc_addr, http_addr }
+        Self { child, id, said, grpc_addr, http_addr, metrics_addr }
     }
 
     pub(crate) fn said(&self) -> Said {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use heedwell::{
-    domain::Role::{Auditor, Directory, Operator, Portal, PracticeAdmin, Sender, Staff},
+    domain::{
+        Phi,
+        Role::{Auditor, Directory, Operator, Portal, PracticeAdmin, Sender, Staff},
+    },
     grpc::proto::{
         self, ActivateTemplateVersionRequest, ActorType, Audience, AuditEvent, BatchGetReachabilityRequest,
         BatchPutPatientsRequest, BatchSendNotificationsRequest, BroadcastInput, CancelBroadcastRequest,
@@ -68,10 +71,10 @@ const TOLD: &[(&str, Told)] = &[
     ("NotifyService/GetDeliveryStats", Nothing(NO_TEXT)),
     ("BroadcastService/PreviewBroadcast", Entry("pat", "preview")),
     ("BroadcastService/CreateBroadcast", Entry("", "broadcast/")),
-    ("BroadcastService/GetBroadcast", Nothing(OF_THE_PRACTICE)),
-    ("BroadcastService/ListBroadcasts", Nothing(OF_THE_PRACTICE)),
+    ("BroadcastService/GetBroadcast", Entry("", "broadcast/")),
+    ("BroadcastService/ListBroadcasts", Entry("", "broadcasts")),
     ("BroadcastService/CancelBroadcast", Entry("", "broadcast/")),
-    ("BroadcastService/WatchBroadcast", Nothing(OF_THE_PRACTICE)),
+    ("BroadcastService/WatchBroadcast", Entry("", "broadcast/")),
     ("TemplateService/ListTemplates", Nothing(OF_THE_PRACTICE)),
     ("TemplateService/GetTemplate", Nothing(OF_THE_PRACTICE)),
     ("TemplateService/CreateTemplateVersion", Entry("", "template/own/appointment_reminder/SMS/")),
@@ -482,6 +485,24 @@ fn is_told(events: &[&AuditEvent], patient: &str, resource: &str) -> bool {
 }
 
 on_a_server! {
+    async fn each_call_in_an_emergency_is_told_and_says_why(t: &mut TestApp) {
+        t.emergency = Some(Phi::new("the portal is down".into()));
+        let made = every_call(t).await;
+        let list = ListAuditEventsRequest { practice_id: ACME.into(), page_size: 1_000, ..Default::default() };
+        let events = t.caller(Auditor).audit.list_audit_events(list).await.unwrap().into_inner().events;
+        let told: BTreeSet<_> = events.iter().map(short).collect();
+        assert_eq!(made.into_iter().filter(|call| !told.contains(call)).collect::<Vec<_>>(), Vec::<&str>::new());
+        for event in &events {
+            assert!(event.emergency_reason == "the portal is down" || event.actor.as_ref().unwrap().id == "heedwell", "{}", event.action);
+        }
+        // Once each, by whichever way it gets there.
+        let mut ids: Vec<_> = events.iter().map(|event| (&event.trace_id, &event.resource, &event.patient_id)).collect();
+        let count = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+
     async fn each_call_is_told_as_the_table_says_and_nothing_tells_too_much(t: &mut TestApp) {
         let made = every_call(t).await;
         let all: BTreeSet<_> = TOLD.iter().map(|(method, _)| *method).collect();
@@ -511,6 +532,7 @@ on_a_server! {
         assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
         assert_eq!(by_call.into_keys().collect::<Vec<_>>(), Vec::<&str>::new(), "nothing else is told");
         for event in &events {
+            assert_eq!(event.emergency_reason, "", "{}", event.action);
             let actor = event.actor.as_ref().unwrap();
             assert!(actor.id == "tester" && actor.r#type != i32::from(ActorType::System), "{}", event.action);
             assert!(event.source_address == "127.0.0.1" && !event.trace_id.is_empty(), "{}", event.action);
