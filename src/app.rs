@@ -193,8 +193,7 @@ impl Base {
         let refusals = Refusals::new(store.clone(), engine.clone());
         let calls = Arc::new(Calls::new(limits.admission.calls_per_second));
         let kept = (limits.consent, limits.content_retention);
-        let services =
-            self.services((public_url, calls, &refusals), kept, limits.any_relay_port, (&watch, admission));
+        let services = self.services((public_url, calls, &refusals), kept, limits.any_relay_port, (&watch, admission));
         let (health, server) = grpc::Server::new(services);
         let (readiness, home) = (readiness(store.clone()), http::Home::new(public_url));
         // Who opens pages and who calls back do not stand in each other's way.
@@ -257,12 +256,7 @@ impl Base {
             notify,
             watch: watch.clone(),
             directory: Directory::new(store.clone(), admission.clone(), pages.clone()),
-            preferences: Preferences::new(
-                store.clone(),
-                public_url.to_owned(),
-                content_retention,
-                any_relay_port,
-            ),
+            preferences: Preferences::new(store.clone(), public_url.to_owned(), content_retention, any_relay_port),
             inbox: Inbox::new(store.clone(), pages.clone(), watch.clone()),
             audit: Audit::new(store.clone(), pages.clone()),
             telemetry: store.telemetry().clone(),

@@ -195,8 +195,10 @@ impl Actor {
             (Role::Patient, None) => return Err(Denied::Scope),
             _ => None,
         };
-        let (author, expire_time, emergency) = (self.author(role), Some(self.expire_time), self.emergency.clone());
-        Ok(Scope { practice, author, patient, expire_time, call: None, emergency, told: Arc::default() })
+        let (author, expire_time) = (self.author(role), Some(self.expire_time));
+        let emergency =
+            self.emergency.clone().map(|reason| Arc::new(Emergency { reason, told: AtomicBool::default() }));
+        Ok(Scope { practice, author, patient, expire_time, call: None, emergency })
     }
 
     /// Whether the token holds `role` itself.
@@ -264,9 +266,15 @@ pub struct Scope {
     patient: Option<PatientId>,
     expire_time: Option<DateTime<Utc>>,
     call: Option<Call>,
-    emergency: Option<Phi<String>>,
-    /// Whether anything was put on the trail of what is done with it and its clones.
-    told: Arc<AtomicBool>,
+    emergency: Option<Arc<Emergency>>,
+}
+
+/// What a token was issued for that is marked in all that is done with it.
+#[derive(Debug)]
+struct Emergency {
+    reason: Phi<String>,
+    /// Whether the trail was told of anything that was done with the scope and its clones.
+    told: AtomicBool,
 }
 
 impl Scope {
@@ -281,9 +289,12 @@ impl Scope {
     #[must_use]
     pub fn audit(&self, patient: Option<&PatientId>, resource: String) -> Option<AuditEvent> {
         let call = self.call.as_ref()?;
-        self.told.store(true, Ordering::Relaxed);
         let event = call.event(self.author.clone(), patient.cloned(), resource, 0);
-        Some(AuditEvent { emergency: self.emergency.clone(), ..event })
+        let emergency = self.emergency.as_ref().map(|emergency| {
+            emergency.told.store(true, Ordering::Relaxed);
+            emergency.reason.clone()
+        });
+        Some(AuditEvent { emergency, ..event })
     }
 
     /// Whether the token behind it was issued for an emergency.
@@ -292,10 +303,10 @@ impl Scope {
         self.emergency.is_some()
     }
 
-    /// Whether [`Self::audit`] was asked what the trail says of this call.
+    /// Whether the token behind it was issued for an emergency, and [`Self::audit`] was asked what the trail says of this call.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+        self.emergency.as_ref().is_some_and(|emergency| emergency.told.load(Ordering::Relaxed))
     }
 
     /// What goes on record when the call is refused with `code`, a number of google.rpc.Code.
@@ -362,8 +373,7 @@ impl Engine {
     /// The key to one practice's rows, for something that `author` (this server or a provider) does.
     #[must_use]
     pub fn scope(&self, practice: PracticeId, author: Author) -> Scope {
-        let (patient, expire_time, call, emergency) = (None, None, None, None);
-        Scope { practice, author, patient, expire_time, call, emergency, told: Arc::default() }
+        Scope { practice, author, patient: None, expire_time: None, call: None, emergency: None }
     }
 }
 

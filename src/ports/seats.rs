@@ -96,7 +96,7 @@ impl Seats {
         } else if is_full {
             taken.shortage.refused += 1;
         }
-        let to_tell = if is_full { taken.to_tell(now) } else { None };
+        let to_tell = if is_full { taken.take_shortage(now) } else { None };
         let seat = (taken.count < self.most).then(|| {
             let (number, pace, end) = (taken.next, Arc::<Pace>::default(), CancellationToken::new());
             taken.next += 1;
@@ -146,7 +146,7 @@ impl Taken {
         Some(freed)
     }
 
-    fn to_tell(&mut self, now: Instant) -> Option<Shortage> {
+    fn take_shortage(&mut self, now: Instant) -> Option<Shortage> {
         if self.told.is_some_and(|told| now < told + TELL_EVERY) {
             return None;
         }
@@ -264,7 +264,9 @@ mod tests {
         let mut told = Vec::new();
         for second in 0..=120 {
             taken.shortage.refused += 1_000;
-            told.extend(taken.to_tell(begin + Duration::from_secs(second)).map(|shortage| (second, shortage.refused)));
+            told.extend(
+                taken.take_shortage(begin + Duration::from_secs(second)).map(|shortage| (second, shortage.refused)),
+            );
         }
         assert_eq!(told, [(0, 1_000), (60, 60_000), (120, 60_000)]);
     }

@@ -86,7 +86,7 @@ pub(super) fn padded<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
 /// The rows with these ids, but for those of another practice. They are looked up by their ids: SQLite, which keeps no statistics
 /// here, believes that a practice has ten rows, and would rather walk over all of its rows than look up sixteen.
 pub(super) fn these<C: ColumnTrait>(id: C, ids: impl IntoIterator<Item = Uuid>, owner: C, practice: &str) -> Condition {
-    let no_index = Expr::col(owner.as_column_ref()).binary(BinOper::Custom("||".into()), Expr::cust("''"));
+    let no_index = Expr::col(owner.as_column_ref()).binary(BinOper::Custom("||"), Expr::cust("''"));
     Condition::all().add(id.is_in(padded(ids))).add(no_index.eq(practice))
 }
 
@@ -137,6 +137,8 @@ fn update<E: EntityTrait>(backend: DbBackend, count: usize, columns: &[E::Column
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use sea_orm::{QueryFilter, QueryTrait};
 
     use super::*;

@@ -466,6 +466,6 @@ mod tests {
         // A fifth is nine times the deviation that is usual.
         assert!((told - seals).abs() < seals / 5, "{told} of {seals}");
         assert!(sample.noted().iter().all(|id| *id == key.id()));
-        assert!(DATA_KEY_USES % NOTES == 0 && DATA_KEY_USES / NOTES == 65_536);
+        const { assert!(DATA_KEY_USES % NOTES == 0 && DATA_KEY_USES / NOTES == 65_536) };
     }
 }

@@ -50,7 +50,6 @@ async fn is_withstood(attack: Attack, connections: usize, enough: impl Fn(&Attac
     assert!(done.is_ok(), "{} texts; tries, ends, taken: {counts:?}", sent.len());
     let after = t.process().memory();
     attackers.end().await;
-    println!("{attack:?}: {} texts; tries, ends, taken: {counts:?}; {before:?} to {after:?} KiB", sent.len());
     for (before, after) in before.into_iter().zip(after) {
         assert!(after.saturating_sub(before) <= GROWTH, "{before} KiB before, {after} KiB after");
     }

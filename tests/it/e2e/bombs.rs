@@ -120,18 +120,18 @@ async fn a_gigabyte_is_refused_before_it_is_there() {
         let by_name = send(Some("gzip"), framed(true, length, bomb).into()).await;
         assert_eq!(by_name.code(), Code::Unimplemented);
         let by_flag = send(None, framed(true, length, bomb).into()).await;
-        assert_eq!((by_flag.code(), told(&by_flag)), (
-            Code::InvalidArgument,
-            vec!["the request is not a message of this call".to_owned()]
-        ));
+        assert_eq!(
+            (by_flag.code(), told(&by_flag)),
+            (Code::InvalidArgument, vec!["the request is not a message of this call".to_owned()])
+        );
         // One that says it is as long, and goes on to be.
         let pieces = (0..UNPACKED as usize / ZEROS.len()).map(|_| Bytes::from_static(&ZEROS));
         let pieces = [framed(false, UNPACKED, &[])].into_iter().chain(pieces).map(Ok::<_, Infallible>);
         let by_length = send(None, Body::from_stream(stream::iter(pieces))).await;
-        assert_eq!((by_length.code(), told(&by_length)), (
-            Code::InvalidArgument,
-            vec!["the request is larger than 4 MiB".to_owned()]
-        ));
+        assert_eq!(
+            (by_length.code(), told(&by_length)),
+            (Code::InvalidArgument, vec!["the request is larger than 4 MiB".to_owned()])
+        );
     };
     // Once beforehand, so that what the server needs for any call at all is there.
     for _ in 0..5 {

@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 use heedwell::{
     domain::Role,
     grpc::proto::{
-        Audience, BatchPutPatientsRequest, BroadcastInput, Channel, CreateBroadcastRequest, DeliveryFilter, DeliveryState,
-        MessageRoute, SendMessageRequest,
+        Audience, BatchPutPatientsRequest, BroadcastInput, Channel, CreateBroadcastRequest, DeliveryFilter,
+        DeliveryState, MessageRoute, SendMessageRequest,
         audience::{AllPatients, Selection},
         batch_send_notifications_response::batch_result::Outcome,
         send_message_request,

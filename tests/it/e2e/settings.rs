@@ -4,8 +4,8 @@ use heedwell::{
     domain::Role,
     grpc::proto::{
         Channel, ChannelStatus, EmailSettings, GetPracticeSettingsRequest, KindChannels, NotificationView,
-        PracticeSettings, PutPracticeRequest, SmsSettings, SmtpSettings, UpdatePracticeSettingsRequest, channel_status::State,
-        email_settings::Provider, sms_settings::Sender, smtp_settings::Security,
+        PracticeSettings, PutPracticeRequest, SmsSettings, SmtpSettings, UpdatePracticeSettingsRequest,
+        channel_status::State, email_settings::Provider, sms_settings::Sender, smtp_settings::Security,
     },
 };
 use prost::Message;

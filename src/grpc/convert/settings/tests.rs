@@ -266,7 +266,9 @@ fn a_mask_is_required() {
     let mut bare = request(proto::PracticeSettings::default(), &[]);
     bare.update_mask = None;
     for request in [request(proto::PracticeSettings::default(), &[]), bare] {
-        assert!(matches!(Update::read(request, false), Err(Error::FieldInvalid(found)) if found[0].field == "update_mask"));
+        assert!(
+            matches!(Update::read(request, false), Err(Error::FieldInvalid(found)) if found[0].field == "update_mask")
+        );
     }
     let mut request = request(proto::PracticeSettings::default(), &["sms"]);
     request.settings = None;
@@ -297,7 +299,8 @@ fn a_relay_is_at_a_port_of_relays_unless_any_is_allowed() {
     }
     // What was stored before does not stand in the way of anything else, and is not taken up again.
     let older = Update::read(request(at(25), &["email.smtp.port"]), true).unwrap().apply(full()).unwrap();
-    let renamed = apply(older.clone(), email(NewEmail { from_name: "Acme".into(), ..Default::default() }), &["email.from_name"]);
+    let renamed =
+        apply(older.clone(), email(NewEmail { from_name: "Acme".into(), ..Default::default() }), &["email.from_name"]);
     assert_eq!(relay_port(&renamed), 25);
     let mended = apply(older, at(587), &["email.smtp.port"]);
     assert_eq!(relay_port(&mended), 587);

@@ -8,8 +8,8 @@ use chrono::NaiveTime;
 use super::fields::{self, EMAIL, PUSH, SENDGRID, SMS, SMTP};
 use crate::{
     domain::{
-        Channel, ChannelSet, EmailProvider, EmailSettings, Kind, KindChannels, OpenSpan, OpeningHours, PracticeSettings,
-        QuietHours, SmtpSettings, TestContact, template::is_blank,
+        Channel, ChannelSet, EmailProvider, EmailSettings, Kind, KindChannels, OpenSpan, OpeningHours,
+        PracticeSettings, QuietHours, SmtpSettings, TestContact, template::is_blank,
     },
     grpc::{
         convert::{check::Check, revision},
