@@ -46,7 +46,7 @@ impl Store {
     /// [`StoreError`] when the database refuses; what was not written down is counted next time.
     pub async fn keys_count(&self, engine: &Engine) -> Result<(), StoreError> {
         for keys in self.inner.vault.held() {
-            self.count_subjects(&keys).await?;
+            self.count_subjects(engine, &keys).await?;
             let (id, count) = keys.take_count();
             if count == 0 {
                 continue;
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    async fn count_subjects(&self, keys: &PracticeKeys) -> Result<(), StoreError> {
+    async fn count_subjects(&self, _: &Engine, keys: &PracticeKeys) -> Result<(), StoreError> {
         let noted = keys.take_sample();
         if noted.is_empty() {
             return Ok(());

@@ -25,7 +25,7 @@ const TEXTS: usize = 50;
 
 /// Attacks over so many connections until that is enough.
 async fn is_withstood(attack: Attack, connections: usize, enough: impl Fn(&Attackers) -> bool) {
-    let mut t = TestApp::spawn_apart(Backend::Sqlite, "warn", |_| {}).await.unwrap();
+    let mut t = TestApp::spawn_apart(Backend::Sqlite, "warn,heedwell::cli::serve=info", |_| {}).await.unwrap();
     practice(&t).await;
     let cursor = Watcher::open(&t, DeliveryFilter::default(), None).await.cursor;
     let mut sent = BTreeSet::new();
