@@ -78,7 +78,9 @@ impl Store {
             *uses.entry(Uuid::from_bytes(*id)).or_default() += keys.one_in();
         }
         let most = self.inner.key_uses;
-        let counted = self.write_across(move |tx| Box::pin(async move { count_subjects_on(tx, uses, most).await }));
+        let practice: PracticeId = keys.practice().parse().map_err(|_| StoreError::Corrupt("data key"))?;
+        let counted =
+            self.write_within(practice, move |tx| Box::pin(async move { count_subjects_on(tx, uses, most).await }));
         counted.await.inspect_err(|_| keys.give_back_sample(noted))
     }
 

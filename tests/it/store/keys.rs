@@ -112,8 +112,8 @@ async fn key_of_a_patient(backend: Backend) {
     let t = reopen(t, |settings| settings.key_uses = 100).await;
     let scope = ready_practice(&t, NORTH).await;
     let mut sent = Vec::new();
-    for number in 0..150 {
-        sent.push(Order::new(&format!("order-{number}"), &[Channel::InApp]).accept(&t, &scope).await.id);
+    for number in 0..160 {
+        sent.push(Order::new(&format!("order-{number}"), &[Channel::Sms]).accept(&t, &scope).await.id);
         t.advance(10);
         t.store.keys_count(&t.engine).await.unwrap();
     }
