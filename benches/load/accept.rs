@@ -54,7 +54,8 @@ pub(crate) async fn run(arguments: &Arguments) {
     let sinks = Sinks::start().await;
     for kind in arguments.kinds() {
         let servers = Servers::start(kind, &sinks, false).await;
-        let mut figures = Pairs::begin(&format!("accept on {kind:?}, {callers} callers, {time:?} each"));
+        let title = format!("accept on {kind:?}, {callers} callers, {time:?} each");
+        let mut figures = Pairs::begin(&title).of(if kind == Kind::Postgres { "G1" } else { "G2" });
         let (bare, product) = (servers.bare.callers(callers).await, servers.product.callers(callers).await);
         let due = Some(SystemTime::now() + DAY);
         for callers in [&bare, &product] {

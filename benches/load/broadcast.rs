@@ -12,12 +12,15 @@ use crate::{
     machine::Meter,
     product::{Product, Way},
     sinks::Sinks,
+    table::Row,
 };
 
 /// Calls that a bare client has under way, as many as the server may have.
 const WIDTH: usize = 64;
 /// Recipients of a broadcast that is only to show how its messages look.
 const SAMPLE: usize = 20;
+/// So many times as much memory is the same.
+const SAME: f64 = 1.1;
 const WAYS: [Way; 2] = [Way::Http, Way::Smtp];
 
 pub(crate) async fn run(arguments: &Arguments) {
@@ -39,7 +42,7 @@ pub(crate) async fn run(arguments: &Arguments) {
             std::fs::write(&sample, sinks.sample()).unwrap();
             samples.push((way, sample));
         }
-        let mut here = SAMPLE;
+        let (mut here, mut memory) = (SAMPLE, Vec::new());
         for count in [patients / 10, patients] {
             product.furnish_crowd(here..count).await;
             here = count;
@@ -49,7 +52,8 @@ pub(crate) async fn run(arguments: &Arguments) {
                 waits.push(product.preview_broadcast(&WAYS, count).await);
             }
             println!("preview of {count} on {kind:?}\n  {}, {:.0} MiB", spread(&waits), meter.end().memory);
-            let mut figures = Pairs::begin(&format!("broadcast to {count} by text and mail on {kind:?}"));
+            let title = format!("broadcast to {count} by text and mail on {kind:?}");
+            let mut figures = Pairs::begin(&title).of("G10");
             for _ in 0..pairs {
                 figures.ceiling(bare_run(&samples, &sinks, product.id(), count).await);
                 sinks.reset();
@@ -61,8 +65,12 @@ pub(crate) async fn run(arguments: &Arguments) {
                 figures.product(Figures { count: times.len(), time, cost: meter.end(), ..Default::default() });
             }
             figures.rates(0.5);
+            memory.push(figures.memory());
         }
-        println!("  memory: goal 150 MiB, the same for both");
+        println!("  memory: {:.0} and {:.0} MiB (goal 150, and the same for both)", memory[0], memory[1]);
+        let (figure, met) = (format!("{:.0} MiB", memory[1]), memory[1] <= 150.0 && memory[1] <= SAME * memory[0]);
+        let wanted = format!("at most 150 MiB, and {SAME} times that with a tenth: {:.0} MiB", memory[0]);
+        Row::plain("G10", &format!("memory while it goes to {patients}"), figure, &wanted, met).note();
     }
 }
 

@@ -222,7 +222,8 @@ pub(crate) async fn run(arguments: &Arguments) {
         let mut sides = Sides::start(kind, widths.len() * (pairs + 1) * count).await;
         for &width in &widths {
             sides.pair(count / 4, width).await;
-            let mut figures = Pairs::begin(&format!("callbacks on {kind:?}, {width} at once, {count} each"));
+            let title = format!("callbacks on {kind:?}, {width} at once, {count} each");
+            let mut figures = Pairs::begin(&title).of("G9");
             for _ in 0..pairs {
                 let (ceiling, product) = sides.pair(count, width).await;
                 figures.ceiling(ceiling);

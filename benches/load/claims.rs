@@ -30,7 +30,7 @@ const MISSED: usize = 4_000;
 const RETURNS: usize = 10;
 
 /// A server over a database of its own.
-struct Side {
+pub(crate) struct Side {
     product: Product,
     callers: Callers,
     look: Look,
@@ -97,7 +97,7 @@ pub(crate) async fn run(arguments: &Arguments) {
         let full = Side::start(kind, &sinks, (rows, lean)).await;
         for deed in Deed::ALL {
             let title = format!("{} on {kind:?}: without finished deliveries, and with {rows}", deed.name());
-            let mut figures = Pairs::named(&title, NAMES);
+            let mut figures = Pairs::named(&title, NAMES).of("G11");
             for _ in 0..pairs {
                 figures.ceiling(work.run(deed, &empty, &full, &sinks).await);
                 figures.product(work.run(deed, &full, &empty, &sinks).await);
@@ -113,7 +113,8 @@ pub(crate) async fn run(arguments: &Arguments) {
 }
 
 impl Side {
-    async fn start(kind: Kind, sinks: &Sinks, (finished, lean): (usize, bool)) -> Self {
+    /// With so many finished deliveries, lean ones or whole.
+    pub(crate) async fn start(kind: Kind, sinks: &Sinks, (finished, lean): (usize, bool)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = kind.create(folder.path()).await;
         {
@@ -139,6 +140,12 @@ impl Side {
         callers.clone().of_one_practice().send_all(MISSED, later()).await;
         let (look, postmaster) = (Look::open(&url).await, postmaster(&url).await);
         Self { product, callers, look, cursor, postmaster, _folder: folder }
+    }
+}
+
+impl Side {
+    pub(crate) const fn callers(&self) -> &Callers {
+        &self.callers
     }
 }
 

@@ -9,9 +9,7 @@ use heedwell::grpc::proto::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::product::{PATIENTS, Product, Way, practice};
-
-const CROWD: &str = "crowd";
+use crate::product::{CROWD, PATIENTS, Product, Way, practice};
 
 impl Product {
     /// These of the crowd of the first practice, each with a number and a mailbox of their own.

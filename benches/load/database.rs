@@ -11,7 +11,7 @@ use crate::machine;
 #[expect(dead_code, reason = "tests want more of it")]
 mod postgres;
 
-pub(crate) use postgres::unbound;
+pub(crate) use postgres::{Apart, unbound};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -20,6 +20,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// As it is named on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+
     /// The URL of an empty database; an SQLite file lies in `folder`.
     pub(crate) async fn create(self, folder: &Path) -> String {
         match self {
@@ -61,6 +69,18 @@ impl Look {
         let statement = Statement::from_string(self.0.get_database_backend(), query);
         let row = self.0.query_one_raw(statement).await.unwrap().unwrap();
         row.try_get_by_index::<i64>(0).unwrap().try_into().unwrap()
+    }
+
+    /// Runs a statement.
+    pub(crate) async fn run(&self, statement: &str) {
+        self.0.execute_raw(Statement::from_string(self.0.get_database_backend(), statement)).await.unwrap();
+    }
+
+    /// The texts that a query yields.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        let statement = Statement::from_string(self.0.get_database_backend(), query);
+        let rows = self.0.query_all_raw(statement).await.unwrap();
+        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
     }
 
     /// Waits until a query counts nothing.

@@ -36,7 +36,8 @@ pub(crate) async fn run(arguments: &Arguments) {
             std::fs::write(&sample, sinks.sample()).unwrap();
 
             let over = way.name();
-            let mut figures = Pairs::begin(&format!("drain over {over} on {kind:?}, {count} each"));
+            let title = format!("drain over {over} on {kind:?}, {count} each");
+            let mut figures = Pairs::begin(&title).of(if way == Way::Smtp { "G4" } else { "G3" });
             for _ in 0..pairs {
                 sinks.reset();
                 let client = bare::client(over, way.addr(sinks.addrs), count, WIDTH, &sample);

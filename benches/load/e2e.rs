@@ -21,7 +21,8 @@ pub(crate) async fn run(arguments: &Arguments) {
         let servers = Servers::start(kind, &sinks, true).await;
         // What was left behind for the ceiling to copy is sent first.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut figures = Pairs::begin(&format!("accept and send on {kind:?}, {callers} callers, {time:?} each"));
+        let title = format!("accept and send on {kind:?}, {callers} callers, {time:?} each");
+        let mut figures = Pairs::begin(&title).of("G5");
         let (bare, product) = (servers.bare.callers(callers).await, servers.product.callers(callers).await);
         for callers in [&bare, &product] {
             run_once(callers, &sinks, time / 2).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::machine::Cost;
+use crate::{machine::Cost, table::Row};
 
 /// More than this, and the machine was not ours.
 const FOREIGN: f64 = 0.10;
@@ -22,15 +22,18 @@ impl Figures {
         self.count as f64 / self.time.as_secs_f64()
     }
 
+    /// What one takes of a processor, in the server and in the database, in microseconds.
+    pub(crate) fn each(&self) -> [f64; 2] {
+        [self.cost.server, self.cost.database].map(|seconds| seconds * 1e6 / self.count.max(1) as f64)
+    }
+
     fn print(&self, name: &str) {
-        let Cost { server, database, foreign, memory } = self.cost;
-        let each = |seconds: f64| seconds * 1e6 / self.count.max(1) as f64;
+        let Cost { foreign, memory, .. } = self.cost;
+        let [server, database] = self.each();
         println!(
-            "  {name:<9} {:>8.0}/s  {:<28}  {:>5.0} + {:>5.0} us  {memory:>4.0} MiB  foreign {:>3.0} %",
+            "  {name:<9} {:>8.0}/s  {:<28}  {server:>5.0} + {database:>5.0} us  {memory:>4.0} MiB  foreign {:>3.0} %",
             self.rate(),
             if self.waits.is_empty() { String::new() } else { spread(&self.waits) },
-            each(server),
-            each(database),
             foreign * 100.0,
         );
     }
@@ -38,9 +41,14 @@ impl Figures {
 
 /// The middle, and the slowest of a hundred.
 pub(crate) fn spread(waits: &[Duration]) -> String {
+    format!("p50 {:>6.1} p99 {:>6.1} ms", slowest(waits, 0.5), slowest(waits, 0.99))
+}
+
+/// The slowest of this share of them, in milliseconds.
+pub(crate) fn slowest(waits: &[Duration], share: f64) -> f64 {
     let mut waits = waits.to_vec();
     waits.sort_unstable();
-    format!("p50 {:>6.1} p99 {:>6.1} ms", at(&waits, 0.5), at(&waits, 0.99))
+    at(&waits, share)
 }
 
 fn at(sorted: &[Duration], share: f64) -> f64 {
@@ -52,6 +60,9 @@ fn at(sorted: &[Duration], share: f64) -> f64 {
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     names: [&'static str; 2],
+    what: String,
+    /// Which goal they are measured for; empty: none.
+    goal: &'static str,
     ceilings: Vec<Figures>,
     products: Vec<Figures>,
 }
@@ -64,7 +75,12 @@ impl Pairs {
     /// Of two things that are called so.
     pub(crate) fn named(title: &str, names: [&'static str; 2]) -> Self {
         println!("{title}\n  per message: server + database, processor time");
-        Self { names, ..Self::default() }
+        Self { names, what: title.trim().to_owned(), ..Self::default() }
+    }
+
+    /// The same, measured for that goal.
+    pub(crate) fn of(self, goal: &'static str) -> Self {
+        Self { goal, ..self }
     }
 
     pub(crate) fn ceiling(&mut self, figures: Figures) {
@@ -88,6 +104,13 @@ impl Pairs {
             goal * 100.0,
             self.reservation()
         );
+        let ratio = product / ceiling;
+        self.note(
+            [format!("{ceiling:.0}/s"), format!("{product:.0}/s")],
+            percent(ratio),
+            at_least(goal),
+            ratio >= goal,
+        );
     }
 
     /// How many times what the first does in a time the second needs for it, beside its goal.
@@ -100,6 +123,8 @@ impl Pairs {
             first / second,
             self.reservation()
         );
+        let ratio = first / second;
+        self.note([format!("{first:.0}/s"), format!("{second:.0}/s")], times(ratio), no_more(goal), ratio <= goal);
     }
 
     /// What one takes, beside its goal.
@@ -114,6 +139,9 @@ impl Pairs {
             goal.as_micros(),
             self.reservation()
         );
+        let [ceiling, product] = [ceiling, product].map(|rate| 1e6 / rate);
+        let (wanted, met) = (format!("at most {} us", goal.as_micros()), product <= goal.as_secs_f64() * 1e6);
+        self.note([ceiling, product].map(|it| format!("{it:.1} us")), times(product / ceiling), wanted, met);
     }
 
     /// How much processor time one takes, of server and database together, beside its goal in times.
@@ -128,26 +156,67 @@ impl Pairs {
             second / first,
             self.reservation()
         );
+        let ratio = second / first;
+        self.note([first, second].map(|it| format!("{it:.0} us")), times(ratio), no_more(goal), ratio <= goal);
     }
 
     /// What each takes, and how much of the first's time the second needs in the middle, beside its goal.
     pub(crate) fn times(&self, goal: f64) {
         let (first, second) = (waits(&self.ceilings), waits(&self.products));
+        let ratio = slowest(&second, 0.5) / slowest(&first, 0.5);
         println!(
             "  => {} {}, {} {}: {:.0} % (goal {:.0} %){}",
             self.names[0],
             spread(&first),
             self.names[1],
             spread(&second),
-            middle(&second) / middle(&first) * 100.0,
+            ratio * 100.0,
             goal * 100.0,
             self.reservation()
         );
+        self.note([spread(&first), spread(&second)], times(ratio), no_more(goal), ratio <= goal);
     }
 
     /// The product's spread, beside its goals in milliseconds.
-    pub(crate) fn waits(&self, middle: f64, slowest: f64) {
-        println!("  => {} (goals {middle}, {slowest}){}", spread(&waits(&self.products)), self.reservation());
+    pub(crate) fn waits(&self, middle: f64, most: f64) {
+        let (ceiling, product) = (waits(&self.ceilings), waits(&self.products));
+        println!("  => {} (goals {middle}, {most}){}", spread(&product), self.reservation());
+        let met = slowest(&product, 0.5) <= middle && slowest(&product, 0.99) <= most;
+        let ratio = times(slowest(&product, 0.5) / slowest(&ceiling, 0.5));
+        self.note([spread(&ceiling), spread(&product)], ratio, format!("at most {middle} and {most} ms"), met);
+    }
+
+    /// Most memory of the product, in MiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.products.iter().map(|run| run.cost.memory).fold(0.0, f64::max)
+    }
+
+    /// What one takes in the first and in the second: of a processor in server and database, in microseconds, and of time, in
+    /// milliseconds.
+    pub(crate) fn medians(&self) -> [[f64; 3]; 2] {
+        [&self.ceilings, &self.products].map(|runs| {
+            let [server, database] = [0, 1].map(|part| median(runs, |run| run.each()[part]));
+            [server, database, 1e3 / median(runs, Figures::rate)]
+        })
+    }
+
+    /// Puts a conclusion in the table.
+    fn note(&self, [ceiling, figure]: [String; 2], ratio: String, wanted: String, met: bool) {
+        let [_, [server, database, _]] = self.medians();
+        Row {
+            goal: self.goal.into(),
+            what: self.what.clone(),
+            ceiling: format!("{} {ceiling}", self.names[0]),
+            figure,
+            ratio,
+            wanted,
+            met,
+            cost: format!("{server:.0} + {database:.0}"),
+            memory: format!("{:.0}", self.memory()),
+            reservation: self.reservation().trim().to_owned(),
+            ..Row::default()
+        }
+        .note();
     }
 
     /// What is to be held against these figures.
@@ -167,10 +236,20 @@ fn waits(runs: &[Figures]) -> Vec<Duration> {
     runs.iter().flat_map(|figures| figures.waits.iter().copied()).collect()
 }
 
-fn middle(waits: &[Duration]) -> f64 {
-    let mut waits = waits.to_vec();
-    waits.sort_unstable();
-    at(&waits, 0.5)
+fn percent(ratio: f64) -> String {
+    format!("{:.0} %", ratio * 100.0)
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2} times")
+}
+
+fn at_least(goal: f64) -> String {
+    format!("at least {:.0} %", goal * 100.0)
+}
+
+fn no_more(goal: f64) -> String {
+    format!("at most {goal} times")
 }
 
 fn median(runs: &[Figures], value: impl Fn(&Figures) -> f64) -> f64 {

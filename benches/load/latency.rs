@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: &Arguments) {
         let servers = Servers::start(kind, &sinks, false).await;
         let (bare, product) = (servers.bare.callers(1).await, servers.product.callers(1).await);
         let title = format!("latency on {kind:?}: bare, a call that commits the same rows; heedwell, until it is sent");
-        let mut figures = Pairs::begin(&title);
+        let mut figures = Pairs::begin(&title).of("G6");
         let mut answers = Vec::new();
         for _ in 0..pairs {
             let meter = Meter::start(servers.bare.id(), &[servers.product.id()], servers.postmaster);

@@ -139,6 +139,13 @@ fn of_machine() -> u64 {
     fields.iter().take(8).sum::<u64>() - fields[3] - fields[4]
 }
 
+/// Bytes that a process has had written to disks (proc_pid_io(5)).
+pub(crate) fn written(id: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{id}/io")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:")).unwrap_or_default();
+    line.trim().parse().unwrap_or_default()
+}
+
 /// Most resident memory, in MiB.
 pub(crate) fn peak(id: u32) -> f64 {
     memory(id, "VmHWM:")

@@ -1,5 +1,7 @@
 //! The server in a process of its own, with practices and patients in it, and its callers.
 
+mod asks;
+
 use std::{
     future::Future,
     net::SocketAddr,
@@ -29,6 +31,8 @@ use crate::{
 /// So many, as more than one lane shall be in use.
 pub(crate) const PRACTICES: usize = 4;
 pub(crate) const PATIENTS: usize = 250;
+/// How those are named whom a broadcast goes to.
+pub(crate) const CROWD: &str = "crowd";
 /// Calls that one connection has under way: servers limit them.
 const CALLS: usize = 32;
 /// Watches on one connection, as servers limit them too.
@@ -209,8 +213,14 @@ fn token(folder: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// One of the few that every program furnishes.
 pub(crate) fn practice(number: usize) -> String {
-    format!("practice-{}", number % PRACTICES)
+    practice_of(number % PRACTICES)
+}
+
+/// One of as many as there are.
+pub(crate) fn practice_of(number: usize) -> String {
+    format!("practice-{number}")
 }
 
 fn a_practice() -> proto::Practice {
@@ -226,7 +236,7 @@ pub(crate) fn phone(number: usize) -> String {
     format!("+1202555{:04}", 2000 + number)
 }
 
-fn a_patient(number: usize) -> proto::Patient {
+pub(crate) fn a_patient(number: usize) -> proto::Patient {
     proto::Patient {
         patient_id: format!("patient-{number}"),
         first_name: "Pat".into(),
@@ -293,6 +303,10 @@ pub(crate) struct Callers {
     token: Arc<str>,
     count: usize,
     practices: usize,
+    /// Of each practice.
+    patients: usize,
+    /// Many more, of the first practice; none: they write to the others.
+    crowd: usize,
     /// Numbers what is sent, so that practices and patients have their turn.
     sent: Arc<AtomicUsize>,
 }
@@ -300,7 +314,18 @@ pub(crate) struct Callers {
 impl Callers {
     pub(crate) async fn connect(addr: SocketAddr, token: &str, count: usize) -> Self {
         let connections = connections(addr, count.div_ceil(CALLS)).await;
-        Self { addr, connections, token: token.into(), count, practices: PRACTICES, sent: Arc::default() }
+        let (practices, patients) = (PRACTICES, PATIENTS);
+        Self { addr, connections, token: token.into(), count, practices, patients, crowd: 0, sent: Arc::default() }
+    }
+
+    /// They send for so many practices, each of which has so many patients.
+    pub(crate) fn of_practices(self, practices: usize, patients: usize) -> Self {
+        Self { practices, patients, ..self }
+    }
+
+    /// They send to the crowd, of which there are so many.
+    pub(crate) fn to_the_crowd(self, crowd: usize) -> Self {
+        Self { crowd, ..self }
     }
 
     /// They all send for one and the same.
@@ -320,6 +345,20 @@ impl Callers {
             let mut waits = Vec::new();
             while start.elapsed() < time {
                 waits.push(caller.send(due).await);
+            }
+            waits
+        });
+        let waits = waits.await;
+        Figures { count: waits.len(), time: start.elapsed(), waits, ..Default::default() }
+    }
+
+    /// All of them ask for one patient after another for so long.
+    pub(crate) async fn read_for(&self, time: Duration) -> Figures {
+        let start = Instant::now();
+        let waits = self.each(|caller| async move {
+            let mut waits = Vec::new();
+            while start.elapsed() < time {
+                waits.push(caller.read().await);
             }
             waits
         });
@@ -362,63 +401,25 @@ impl Callers {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let start = Instant::now();
         let mut client = NotifyServiceClient::new(self.connections[0].clone());
-        client
-            .send_notification(request(&self.token, order(number % self.practices, number / self.practices, due)))
-            .await
-            .unwrap();
-        start.elapsed()
-    }
-}
-
-impl Callers {
-    /// Asks for the first page of a list and says how long it took.
-    pub(crate) async fn list(&self, filter: proto::DeliveryFilter) -> Duration {
-        let start = Instant::now();
-        let list =
-            proto::ListDeliveriesRequest { practice_id: practice(0), filter: Some(filter), ..Default::default() };
-        let mut client = NotifyServiceClient::new(self.connections[0].clone());
-        client.list_deliveries(request(&self.token, list)).await.unwrap();
+        client.send_notification(request(&self.token, self.order(number, due))).await.unwrap();
         start.elapsed()
     }
 
-    /// After which every change of the first practice is news.
-    pub(crate) async fn cursor(&self) -> String {
-        let list = proto::ListDeliveriesRequest { practice_id: practice(0), page_size: 1, ..Default::default() };
+    /// Makes a call that is refused: it has no key.
+    pub(crate) async fn refused(&self) {
+        let call = proto::SendNotificationRequest { request_id: String::new(), ..self.order(0, None) };
         let mut client = NotifyServiceClient::new(self.connections[0].clone());
-        client.list_deliveries(request(&self.token, list)).await.unwrap().into_inner().watch_cursor
+        let refusal = client.send_notification(request(&self.token, call)).await.err().map(|status| status.code());
+        assert_eq!(refusal, Some(tonic::Code::InvalidArgument));
     }
 
-    /// Asks for the statistics of 92 days and says how long it took.
-    pub(crate) async fn stats(&self) -> Duration {
-        let start = Instant::now();
-        let begin = SystemTime::now() - Duration::from_secs(92 * 24 * 3_600 - 60);
-        let stats = proto::GetDeliveryStatsRequest {
-            practice_id: practice(0),
-            start_time: Some(begin.into()),
-            ..Default::default()
+    fn order(&self, number: usize, due: Option<SystemTime>) -> proto::SendNotificationRequest {
+        let (of, number) = (number % self.practices, number / self.practices);
+        let patient = match self.crowd {
+            0 => format!("patient-{}", number % self.patients),
+            crowd => format!("{CROWD}-{}", number % crowd),
         };
-        let mut client = NotifyServiceClient::new(self.connections[0].clone());
-        client.get_delivery_stats(request(&self.token, stats)).await.unwrap();
-        start.elapsed()
-    }
-
-    /// Asks how these patients of the first practice can be reached.
-    pub(crate) async fn reach(&self, ids: &[String]) {
-        let reach =
-            proto::BatchGetReachabilityRequest { practice_id: practice(0), patient_ids: ids.to_vec(), kind: SYSTEM };
-        let mut client = PreferencesServiceClient::new(self.connections[0].clone());
-        let answer = client.batch_get_reachability(request(&self.token, reach)).await.unwrap().into_inner();
-        assert_eq!((answer.patients.len(), answer.missing_patient_ids.len()), (ids.len(), 0));
-    }
-
-    /// Asks what a send would do.
-    pub(crate) async fn preview(&self, number: usize) {
-        let order = order(0, number, None);
-        let preview =
-            proto::PreviewNotificationRequest { practice_id: order.practice_id, notification: order.notification };
-        let mut client = NotifyServiceClient::new(self.connections[0].clone());
-        let answer = client.preview_notification(request(&self.token, preview)).await.unwrap().into_inner();
-        assert_eq!(answer.channels.len(), 4);
+        order(practice_of(of), number, patient, due)
     }
 }
 
@@ -458,17 +459,27 @@ impl Watcher {
     }
 }
 
-fn order(of: usize, number: usize, due: Option<SystemTime>) -> proto::SendNotificationRequest {
+/// As callers send it.
+pub(crate) fn a_request() -> proto::SendNotificationRequest {
+    order(practice(0), 7, "patient-7".into(), Some(SystemTime::now()))
+}
+
+fn order(
+    practice_id: String,
+    number: usize,
+    patient_id: String,
+    due: Option<SystemTime>,
+) -> proto::SendNotificationRequest {
     let notice = proto::SystemDetails { title: "Notice".into(), body: "A notice.".into(), security: false };
     let notification = proto::NotificationInput {
-        patient_id: format!("patient-{}", number % PATIENTS),
+        patient_id,
         payload: Some(Payload::System(notice)),
         reference: format!("reference-{number}"),
         schedule_time: due.map(Into::into),
         ..Default::default()
     };
     proto::SendNotificationRequest {
-        practice_id: practice(of),
+        practice_id,
         request_id: Uuid::now_v7().simple().to_string(),
         notification: Some(notification),
     }

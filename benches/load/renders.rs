@@ -1,13 +1,16 @@
-//! Rendering: what one thread makes of our wording in a second, beside liquid alone on the same source; and what wording takes that
+//! Rendering: what one thread makes of our wording in a second, and seals, beside liquid alone on the same source; and what wording takes that
 //! was made to cost time and memory, each in a process of its own, whose highest use of memory is then known.
 
 use std::{collections::BTreeMap, env, fs, hint::black_box, process::Command, time::Duration};
 
-use heedwell::domain::{
-    Channel, Kind, Locale, Practice,
-    template::{
-        self, Escape, Form, Invented, Language, OwnWording, Purpose, Rendering, Template, TemplateRef, Token,
-        TokenClass, Values,
+use heedwell::{
+    crypto::{DataKey, Place, seal},
+    domain::{
+        Channel, Content, Kind, Locale, Practice,
+        template::{
+            self, Escape, Form, Invented, Language, OwnWording, Purpose, Rendering, Template, TemplateRef, Token,
+            TokenClass, Values,
+        },
     },
 };
 use liquid::{Object, ParserBuilder, model::Value};
@@ -41,12 +44,14 @@ pub(crate) fn run(arguments: &Arguments) {
     for (name, channel, phi_permitted) in FORMS {
         let (bare, all) = (Bare::of(channel, phi_permitted), invented(channel));
         let (practice, own) = (practice(), OwnWording::NONE);
-        let mut figures = Pairs::named(&format!("render of {name}, {count} each, one thread"), ["liquid", "heedwell"]);
+        let title = format!("render and seal of {name}, {count} each, one thread");
+        let mut figures = Pairs::named(&title, ["liquid", "heedwell"]).of("G14");
+        let key = DataKey::generate();
         for _ in 0..pairs {
             figures.ceiling(timed(count, |number| bare.render(number)));
             figures.product(timed(count, |number| {
                 let ask = Rendering { channel, phi_permitted, ..ask(&all[number % all.len()], &practice, &own) };
-                black_box(template::render(&ask).unwrap());
+                black_box(sealed(&key, &template::render(&ask).unwrap()));
             }));
         }
         figures.each(GOAL);
@@ -55,6 +60,14 @@ pub(crate) fn run(arguments: &Arguments) {
     for (name, ..) in bombs() {
         Process::start(Command::new(env::current_exe().unwrap()).args(["renders", "--bomb", name])).wait();
     }
+}
+
+/// A text as it is stored.
+pub(crate) fn sealed(key: &DataKey, content: &Content) -> Vec<u8> {
+    let place = Place { table: "content", column: "body_ct", practice: "practice-0", row: &[7; 16] };
+    let texts = [&content.subject, &content.text, &content.link, &content.html].map(|text| text.expose());
+    let rest = (content.sms_segments, content.sms_gsm7, &content.template_key, content.template_version);
+    seal(key, &place, &serde_json::to_vec(&(texts, rest)).unwrap())
 }
 
 /// Works so often, after a tenth to get warm.
@@ -72,12 +85,12 @@ fn kinds() -> impl Iterator<Item = Kind> {
 }
 
 /// Something to say of each kind.
-fn invented(channel: Channel) -> Vec<Invented> {
+pub(crate) fn invented(channel: Channel) -> Vec<Invented> {
     let at = |kind| TemplateRef { purpose: Purpose::Kind(kind), channel, locale: Locale::new("en-US") };
     kinds().map(|kind| Invented::new(&at(kind), BTreeMap::new()).unwrap()).collect()
 }
 
-fn practice() -> Practice {
+pub(crate) fn practice() -> Practice {
     Practice {
         legal_name: "Acme Primary Care, PLLC".into(),
         display_name: "Acme Primary Care".into(),
@@ -90,7 +103,7 @@ fn practice() -> Practice {
 }
 
 /// In the inbox, unless it is told otherwise.
-fn ask<'a>(of: &'a Invented, practice: &'a Practice, own: &'a OwnWording) -> Rendering<'a> {
+pub(crate) fn ask<'a>(of: &'a Invented, practice: &'a Practice, own: &'a OwnWording) -> Rendering<'a> {
     Rendering {
         channel: Channel::InApp,
         payload: &of.payload,

@@ -49,6 +49,8 @@ pub(crate) struct Sinks {
     seen: Arc<Mutex<Seen>>,
     newest: watch::Receiver<usize>,
     tell: watch::Sender<usize>,
+    /// Whether answers to texts are held back.
+    held: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -77,7 +79,7 @@ impl Sinks {
         let smtp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addrs = Providers { http: http.local_addr().unwrap(), smtp: smtp.local_addr().unwrap() };
         let (tell, newest) = watch::channel(0);
-        let sinks = Self { addrs, seen: Arc::default(), newest, tell };
+        let sinks = Self { addrs, seen: Arc::default(), newest, tell, held: watch::Sender::new(false) };
         let router = Router::new()
             .route("/2010-04-01/Accounts/{account}/Messages.json", post(create))
             .route(MAIL_PATH, post(take))
@@ -103,6 +105,16 @@ impl Sinks {
             message.clone_into(&mut seen.sample);
         }
         self.tell.send_replace(seen.times.len());
+    }
+
+    /// Whoever sends a text from now on waits for the answer.
+    pub(crate) fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Nobody waits any longer.
+    pub(crate) fn let_go(&self) {
+        self.held.send_replace(false);
     }
 
     /// Forgets what came, but for a sample.
@@ -165,6 +177,8 @@ async fn create(State(sinks): State<Sinks>, Path(account): Path<String>, body: S
     let sid = format!("SM{}", Uuid::new_v4().simple());
     let text = Text { callback: callback.to_owned(), sid: sid.clone() };
     sinks.came(callback, format!("+{}", between(&body, TO, '&')), &body, Some(text));
+    // The sender of what is waited for is one of the sinks themselves, which last.
+    let _ = sinks.held.subscribe().wait_for(|held| !held).await;
     (StatusCode::CREATED, format!(r#"{{"sid":"{sid}","status":"queued","num_segments":"1"}}"#))
 }
 

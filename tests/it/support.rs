@@ -9,7 +9,7 @@ pub(crate) mod process;
 pub(crate) mod vault;
 
 pub(crate) use database::{Backend, Home, TestStore, run};
-pub(crate) use postgres::{Careless, Logging, as_superuser, dump as database_dump, restore as database_restore};
+pub(crate) use postgres::{Apart, Logging, as_superuser, dump as database_dump, restore as database_restore};
 
 /// Writes each test for both databases: `name::sqlite` and `name::postgres`. After each, the invariants are checked.
 macro_rules! on_both {

@@ -16,7 +16,7 @@ use super::{
     given::{NORTH, Order, accepted, claim_one, ready_practice, settle},
     *,
 };
-use crate::support::{Backend, Careless, Home};
+use crate::support::{Apart, Backend, Home};
 
 fn system_time() -> Time {
     Time::Database(Arc::new(SystemClock))
@@ -94,7 +94,7 @@ async fn replicas_that_start_at_once_migrate_once() {
 async fn a_server_that_may_lose_what_it_confirmed_is_refused() {
     let home = Home::new(Backend::Sqlite).await.unwrap();
     for setting in ["fsync", "full_page_writes"] {
-        let Some(careless) = Careless::start(setting).await else { return };
+        let Some(careless) = Apart::start(format!("{setting}=off")).await else { return };
         let settings = Settings { database_url: careless.url.clone(), ..home.settings() };
         let error = refusal(settings, home.keys()).await;
         assert!(matches!(&error, OpenError::UnsafeSetting { name, .. } if *name == setting), "{error:?}");

@@ -131,15 +131,15 @@ pub(crate) fn restore(url: &str, dump: &[u8]) {
     assert!(child.wait().unwrap().success());
 }
 
-/// A server without one of the settings that guard against power loss; it ends when this is dropped.
-pub(crate) struct Careless {
+/// A server with a setting of its own, such as `fsync=off`; it ends when this is dropped.
+pub(crate) struct Apart {
     pub(crate) url: String,
     _cluster: Cluster,
 }
 
-impl Careless {
-    pub(crate) async fn start(setting: &str) -> Option<Self> {
-        let cluster = cluster(format!("{setting}=off")).await?;
+impl Apart {
+    pub(crate) async fn start(setting: String) -> Option<Self> {
+        let cluster = cluster(setting).await?;
         Some(Self { url: cluster.url.clone(), _cluster: cluster })
     }
 }
