@@ -1,6 +1,6 @@
 //! A store of a test's own, on either database, with a clock that only the test moves.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use heedwell::{
@@ -10,8 +10,10 @@ use heedwell::{
     store::{OpenError, Reserve, Settings, Store, Time},
     wake::Wake,
 };
+use heedwell_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::{invariants, postgres};
 
@@ -20,6 +22,18 @@ use super::{invariants, postgres};
 pub(crate) enum Backend {
     Sqlite,
     Postgres,
+}
+
+/// A SQLite file with a schema and no rows, to be copied: to make one, change by change, takes longer than most tests.
+static SCHEMA: OnceCell<Vec<u8>> = OnceCell::const_new();
+
+async fn schema() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heedwell.db");
+    let db = Database::connect(format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+    Migrator::up(&db, None).await.unwrap();
+    db.close().await.unwrap();
+    fs::read(path).unwrap()
 }
 
 /// Where a store lives: a database without rows, and a key file.
@@ -35,7 +49,11 @@ impl Home {
     /// said aloud then.
     pub(crate) async fn new(backend: Backend) -> Option<Self> {
         match backend {
-            Backend::Sqlite => Some(Self::with(None)),
+            Backend::Sqlite => {
+                let home = Self::with(None);
+                fs::write(home.path("heedwell.db"), SCHEMA.get_or_init(schema).await).unwrap();
+                Some(home)
+            }
             Backend::Postgres => Some(Self::with(Some(postgres::Database::take().await?))),
         }
     }
