@@ -4,8 +4,8 @@ use std::{env, fmt::Write, fs, io::Write as _, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// Names the file.
-pub(crate) const FILE: &str = "HEEDWELL_BENCH_ROWS";
+/// Names the file. The server refuses names of its own that it does not know.
+pub(crate) const FILE: &str = "BENCH_ROWS";
 
 /// What was measured beside what it is measured against.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
