@@ -38,6 +38,7 @@ mod receipts;
 mod retries;
 mod seals;
 mod settlements;
+mod shapes;
 mod templates;
 mod test_messages;
 mod trail;

@@ -161,6 +161,15 @@ impl Logging {
         self.statements(": SELECT ")
     }
 
+    /// What it was asked for so far, in short: the verb, and the table that it is about.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
+        let statements = log.lines().filter_map(|line| line.split_once("LOG:  ")?.1.split_once(": "));
+        let asked = statements
+            .filter(|(how, what)| (*how == "statement" || how.starts_with("execute ")) && !what.contains("set_config"));
+        asked.map(|(_, what)| in_short(what)).collect()
+    }
+
     /// How many statements it was asked for so far that have these words.
     pub(crate) fn statements(&self, words: &str) -> usize {
         let log = fs::read_to_string(self.cluster.folder.join("log")).unwrap();
@@ -168,6 +177,19 @@ impl Logging {
         // To say for which practice a connection works is to ask for nothing.
         log.lines().filter(read).filter(|line| !line.contains("set_config")).count()
     }
+}
+
+fn in_short(statement: &str) -> String {
+    let mut words = statement.split_whitespace();
+    let verb = words.next().unwrap_or_default();
+    let table = match verb {
+        "UPDATE" => words.next(),
+        "INSERT" | "DELETE" => words.nth(1),
+        "SELECT" => words.skip_while(|word| *word != "FROM").nth(1),
+        _ => None,
+    };
+    let table = table.unwrap_or_default().trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    format!("{verb} {table}").trim_end().to_owned()
 }
 
 /// The one for everybody: what guards against power loss is on, since the store refuses to work without it.
