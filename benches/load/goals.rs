@@ -125,7 +125,7 @@ pub(crate) async fn run(arguments: &Arguments) {
     let wanted = |goal: &&str| only.as_ref().is_none_or(|only| only.contains(goal));
     let (folder, begin) = (tempfile::tempdir().unwrap(), Instant::now());
     let mut rows = Vec::new();
-    for run in RUNS.iter().filter(|run| run.goals.iter().any(|goal| wanted(goal))) {
+    for run in RUNS.iter().filter(|run| run.goals.iter().any(&wanted)) {
         let kinds: Vec<_> = run.databases.iter().copied().filter(|kind| kinds.contains(kind)).collect();
         if quick {
             // Side by side: what they conclude then means nothing, and it is soon known whether they work.

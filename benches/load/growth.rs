@@ -145,7 +145,7 @@ impl World {
             Axis::Patients | Axis::Broadcast => {
                 furnish(&product, &sinks, 0..1).await;
                 product.furnish_crowd(0..size).await;
-                callers.of_practices(1, PATIENTS).to_the_crowd(size)
+                callers.of_practices(1, PATIENTS).of_the_crowd(size)
             }
             Axis::History => callers,
             Axis::Watchers => {

@@ -324,7 +324,7 @@ impl Callers {
     }
 
     /// They send to the crowd, of which there are so many.
-    pub(crate) fn to_the_crowd(self, crowd: usize) -> Self {
+    pub(crate) fn of_the_crowd(self, crowd: usize) -> Self {
         Self { crowd, ..self }
     }
 
