@@ -9,6 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
+/// How soon a server has to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Ticks of `/proc` in a second.
 const TICKS: f64 = 100.0;
 
@@ -181,7 +183,9 @@ pub(crate) fn free_port() -> SocketAddr {
 }
 
 pub(crate) async fn listening(addr: SocketAddr) {
+    let begin = Instant::now();
     while tokio::net::TcpStream::connect(addr).await.is_err() {
+        assert!(begin.elapsed() < PATIENCE, "nobody listens at {addr}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
