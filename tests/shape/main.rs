@@ -26,7 +26,7 @@ use std::{
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use crate::hot::{BYTES, RULES, ready_for};
+use crate::hot::{BYTES, NUMBERS, RULES, ready_for};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -102,7 +102,7 @@ fn judge(counts: &BTreeMap<String, u64>) -> ExitCode {
 /// How often each path asks for memory, and each call as a whole, with all that it does to the database.
 fn allocations() -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
-    for path in BYTES.into_iter().chain(RULES) {
+    for path in BYTES.into_iter().chain(RULES).chain(NUMBERS) {
         let hot = ready_for(path);
         hot.walk(path, WARM);
         let region = Region::new(ALLOCATOR);
