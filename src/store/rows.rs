@@ -12,7 +12,6 @@ use sea_orm::{
     PrimaryKeyToColumn, Statement,
     sea_query::{BinOper, Expr, ExprTrait, IntoIden, Query, TableRef, Value, ValueTuple, Values},
 };
-
 use uuid::Uuid;
 
 use super::{StoreError, tx::Tx};
